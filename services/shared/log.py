@@ -1,0 +1,35 @@
+"""Log lines that people read and machines filter: `action=schedule_fired schedule=… `."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+
+def set_up_logging(level: str) -> None:
+    """Send structlog and the standard library's loggers to stderr, from `level` upwards."""
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s %(message)s")
+    for noisy in ("aio_pika", "aiormq", "pymongo", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.EventRenamer("action"),
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(
+                key_order=["timestamp", "level", "action"], drop_missing=True
+            ),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def get_logger() -> structlog.stdlib.BoundLogger:
+    """A logger whose first argument is the line's action: `log.info("schedule_fired", id=…)`."""
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger()
+    return logger

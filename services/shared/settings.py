@@ -1,0 +1,138 @@
+"""Every setting, its default and its meaning. Read once, from the environment or a `.env` file.
+
+`.env.example` is written from this page (`python -m services settings`), and a test compares them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.shared.errors import CannotStart
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    # Where things are
+    mongodb_url: str = Field("", description="MongoDB replica set; empty: a private mongod.")
+    mongodb_database: str = Field("tidings", description="Name of the database.")
+    rabbitmq_url: str = Field("", description="RabbitMQ, amqp(s)://; empty: the embedded bus.")
+    data_dir: Path = Field(
+        Path(".tidings"), description="Folder of the private mongod's data and of the made secret."
+    )
+    gateway_host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
+    gateway_port: int = Field(8000, ge=0, le=65535, description="Its port; 0 picks a free one.")
+    demo_data: bool = Field(
+        False, description="Fill an empty database with a demo shop, and mock its traffic."
+    )
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+    # Who may come in
+    jwt_secret: str = Field(
+        "",
+        description="Signs access tokens, 32 bytes or more; empty: made and kept in DATA_DIR, "
+        "which is refused when MONGODB_URL is set.",
+    )
+    access_token_seconds: Seconds = Field(900, description="Life of an access token, seconds.")
+    refresh_token_seconds: Seconds = Field(
+        30 * 86400, description="Life of a refresh token, seconds from its last use."
+    )
+    bcrypt_cost: int = Field(12, ge=4, le=16, description="Work of a password hash, log2 rounds.")
+    bcrypt_at_once: Count = Field(2, description="Password hashes computed at the same time.")
+
+    # How much at once
+    page_size: Count = Field(20, description="Notifications on a page when `first` is not given.")
+    max_page_size: Count = Field(100, description="The most that `first` or `last` may ask for.")
+    max_content_bytes: Count = Field(
+        65536, description="Size of one notification's content, bytes of JSON."
+    )
+    max_event_bytes: Count = Field(262144, description="Size of one event, bytes of JSON.")
+    max_request_bytes: Count = Field(1048576, description="Size of an HTTP request's body, bytes.")
+    max_query_depth: Count = Field(12, description="Levels of fields in a GraphQL document.")
+    max_query_tokens: Count = Field(2000, description="Tokens in a GraphQL document.")
+    max_query_aliases: Count = Field(30, description="Aliases in a GraphQL document.")
+    max_operations_per_socket: Count = Field(
+        50, description="Operations that run at the same time on one websocket."
+    )
+    connection_init_seconds: Seconds = Field(
+        5, description="Time a new websocket has to send connection_init, seconds."
+    )
+    reader_queue_size: Count = Field(
+        256,
+        description="Notifications that wait for one slow subscriber before it reads again "
+        "from the database.",
+    )
+
+    # How events travel
+    batch_size: Count = Field(500, description="Events a worker takes at once.")
+    batch_wait_seconds: Seconds = Field(
+        0.02, description="Time a worker waits for a batch to fill, seconds."
+    )
+    retry_waits: tuple[Seconds, ...] = Field(
+        (1, 5, 30, 120),
+        description="Waits before an event that failed is tried again, seconds, as a JSON list; "
+        "after the last it is dead-lettered.",
+    )
+    delivery_limit: Count = Field(
+        20, description="Times RabbitMQ redelivers an event whose consumer died."
+    )
+    fan_out_size: Count = Field(1000, description="Users that one step of a fan-out handles.")
+    outbox_batch_size: Count = Field(500, description="Outbox rows a relay hands on at once.")
+    outbox_poll_seconds: Seconds = Field(
+        0.5, description="How often a relay looks for rows that nobody told it of, seconds."
+    )
+    outbox_lease_seconds: Seconds = Field(
+        10, description="Time a relay has for the rows it claimed before another may, seconds."
+    )
+    write_window_seconds: Seconds = Field(
+        5,
+        description="Bound on one write of a notification, its writers' clocks' difference "
+        "included; a resumed subscription looks back this far, seconds.",
+    )
+
+    # Schedules
+    scheduler_tick_seconds: Seconds = Field(
+        0.5, description="How often the scheduler looks for what is due, seconds."
+    )
+    missed_run_grace_seconds: Seconds = Field(
+        3600, description="A fire that was missed is made up for within this time, seconds."
+    )
+
+    # Patience
+    mongodb_timeout_seconds: Seconds = Field(
+        2, description="An operation on the database gives up after this time, seconds."
+    )
+    rabbitmq_timeout_seconds: Seconds = Field(
+        4, description="Connecting to the broker, or its confirm, is given up after this, seconds."
+    )
+    shutdown_seconds: Seconds = Field(
+        5, description="Work in hand has this long to finish when a process stops, seconds."
+    )
+
+
+def load_settings() -> Settings:
+    """The settings of this process. Raises CannotStart that names the setting at fault."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]).upper() if first["loc"] else "a setting"
+        raise CannotStart(f"Setting {name} is wrong: {first['msg']}. See .env.example.") from error
+
+
+def describe() -> str:
+    """The text of `.env.example`: every setting with its meaning and its default."""
+    lines = ["# Every setting of Tidings, with its default. Copy to .env and uncomment to change."]
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        value = list(default) if isinstance(default, tuple) else default
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        lines += ["", f"# {field.description}", f"#{name.upper()}={text}"]
+    return "\n".join(lines) + "\n"
