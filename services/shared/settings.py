@@ -72,9 +72,6 @@ class Settings(BaseSettings):
 
     # How events travel
     batch_size: Count = Field(500, description="Events a worker takes at once.")
-    batch_wait_seconds: Seconds = Field(
-        0.02, description="Time a worker waits for a batch to fill, seconds."
-    )
     retry_waits: tuple[Seconds, ...] = Field(
         (1, 5, 30, 120),
         description="Waits before an event that failed is tried again, seconds, as a JSON list; "
@@ -103,6 +100,10 @@ class Settings(BaseSettings):
     )
     missed_run_grace_seconds: Seconds = Field(
         3600, description="A fire that was missed is made up for within this time, seconds."
+    )
+
+    live_queue_length: Count = Field(
+        100_000, description="Live events that RabbitMQ keeps for one gateway that is behind."
     )
 
     # Patience

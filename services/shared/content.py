@@ -1,0 +1,57 @@
+"""What may be stored: JSON that MongoDB takes without surprises and gives back as it was given."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+MAX_DEPTH: Final = 20
+_INT64: Final = 2**63
+
+
+class ContentRefused(ValueError):
+    """This value can't be stored; the message names the place and says why."""
+
+
+def check_content(value: Any, place: str = "content", depth: int = 0) -> None:
+    """Raise ContentRefused for what BSON can't hold, or holds with another meaning.
+
+    Refused: integers beyond 64 bits, not-finite numbers, NUL and lone surrogates in strings, keys
+    with `$` in front or `.` inside, and more than MAX_DEPTH levels.
+    """
+    if depth > MAX_DEPTH:
+        raise ContentRefused(f"{place}: nested deeper than {MAX_DEPTH} levels")
+    match value:
+        case None | bool():
+            return
+        case int():
+            if not -_INT64 <= value < _INT64:
+                raise ContentRefused(f"{place}: integers have 64 bits at most; send it as a string")
+        case float():
+            if value != value or value in (float("inf"), float("-inf")):
+                raise ContentRefused(f"{place}: NaN and infinity are not JSON")
+        case str():
+            _check_text(value, place)
+        case dict():
+            for key, inner in value.items():
+                _check_key(key, place)
+                check_content(inner, f"{place}.{key}", depth + 1)
+        case list() | tuple():
+            for index, inner in enumerate(value):
+                check_content(inner, f"{place}[{index}]", depth + 1)
+        case _:
+            raise ContentRefused(f"{place}: {type(value).__name__} is not a JSON value")
+
+
+def _check_text(text: str, place: str) -> None:
+    if "\x00" in text:
+        raise ContentRefused(f"{place}: a NUL character can't be stored")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise ContentRefused(f"{place}: holds half of a surrogate pair; send valid Unicode")
+
+
+def _check_key(key: Any, place: str) -> None:
+    if not isinstance(key, str):
+        raise ContentRefused(f"{place}: keys are strings")
+    if key.startswith("$") or "." in key:
+        raise ContentRefused(f"{place}: rename the key {key!r}: no '$' in front, no '.' inside")
+    _check_text(key, place)

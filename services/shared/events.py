@@ -1,0 +1,296 @@
+"""The events that services share: CloudEvents 1.0 in structured JSON, and nothing else crosses.
+
+Anyone may publish one to the exchange `tidings.events` with the event's type as routing key.
+Data is read tolerantly (unknown fields are ignored), so that producers and consumers may be of
+different versions. `asyncapi.yaml` is exported from this page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Final
+from uuid import uuid4
+
+import msgspec
+from msgspec import Meta, Struct
+
+from services.shared.content import ContentRefused, check_content
+from services.shared.vocabulary import ActivityKind, ChangeKind, NotificationType
+
+SOURCE: Final = "urn:tidings"
+
+Id = Annotated[str, Meta(min_length=1, max_length=200)]
+Text = Annotated[str, Meta(min_length=1, max_length=500)]
+LongText = Annotated[str, Meta(min_length=1, max_length=5000)]
+Instant = Annotated[datetime, Meta(tz=True)]
+UserIds = Annotated[tuple[Id, ...], Meta(min_length=1, max_length=10_000)]
+
+
+class Data(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What an event says. `type` names it; `subject` is what it is about."""
+
+    type: ClassVar[str]
+    live: ClassVar[bool] = False
+
+    @property
+    def subject(self) -> str:
+        raise NotImplementedError
+
+
+class UserRegistered(Data, frozen=True, kw_only=True, rename="camel"):
+    """Somebody became a customer: they are welcomed."""
+
+    type = "user.registered"
+    user_id: Id
+    name: Text
+
+    @property
+    def subject(self) -> str:
+        return self.user_id
+
+
+class PreferencesChanged(Data, frozen=True, kw_only=True, rename="camel"):
+    """A user changed what they want to hear."""
+
+    type = "user.preferences_changed"
+    user_id: Id
+    version: int
+
+    @property
+    def subject(self) -> str:
+        return self.user_id
+
+
+class UserActivity(Data, frozen=True, kw_only=True, rename="camel"):
+    """A user viewed, wished for, put in the cart or bought a product, at the event's time."""
+
+    type = "user.activity"
+    user_id: Id
+    kind: ActivityKind
+    product_id: Id
+
+    @property
+    def subject(self) -> str:
+        return self.user_id
+
+
+class ProductChanged(Data, frozen=True, kw_only=True, rename="camel"):
+    """A product is new in the shop's catalogue, or has another name or category."""
+
+    type = "product.changed"
+    product_id: Id
+    name: Text
+    category: Text
+
+    @property
+    def subject(self) -> str:
+        return self.product_id
+
+
+class OrderStatusChanged(Data, frozen=True, kw_only=True, rename="camel"):
+    """An order moved: placed, paid, shipped, delivered, or any status of the shop's own."""
+
+    type = "order.status_changed"
+    order_id: Id
+    user_id: Id
+    status: Id
+    version: int | None = None
+    details: Any = None
+
+    @property
+    def subject(self) -> str:
+        return self.order_id
+
+
+class PromotionAnnounced(Data, frozen=True, kw_only=True, rename="camel"):
+    """A promotion starts. Without `userIds` it is for everyone who accepts promotions."""
+
+    type = "promotion.announced"
+    title: Text
+    body: LongText
+    user_ids: UserIds | None = None
+    expires_at: Instant | None = None
+
+    @property
+    def subject(self) -> str:
+        return self.title
+
+
+class RecommendationsRequested(Data, frozen=True, kw_only=True, rename="camel"):
+    """Recommend to these users; without `userIds`, to all active within so many days."""
+
+    type = "recommendations.requested"
+    user_ids: UserIds | None = None
+    active_within_days: Annotated[int, Meta(ge=1, le=365)] = 30
+
+    @property
+    def subject(self) -> str:
+        return "recommendations"
+
+
+class NotificationCreated(Data, frozen=True, kw_only=True, rename="camel"):
+    """A notification was stored. A hint for open screens: the database is the truth."""
+
+    type = "notification.created"
+    live = True
+    id: Id
+    user_id: Id
+    kind: NotificationType
+    title: str
+    body: str
+    content: Any
+    sent_at: Instant
+    expires_at: Instant | None = None
+
+    @property
+    def subject(self) -> str:
+        return self.user_id
+
+
+class NotificationChanged(Data, frozen=True, kw_only=True, rename="camel"):
+    """Some notifications of one user were read, archived and so on."""
+
+    type = "notification.changed"
+    live = True
+    user_id: Id
+    kind: ChangeKind
+    notification_ids: tuple[Id, ...]
+
+    @property
+    def subject(self) -> str:
+        return self.user_id
+
+
+CATALOGUE: Final[Mapping[str, type[Data]]] = {
+    data.type: data
+    for data in (
+        UserRegistered,
+        PreferencesChanged,
+        UserActivity,
+        ProductChanged,
+        OrderStatusChanged,
+        PromotionAnnounced,
+        RecommendationsRequested,
+        NotificationCreated,
+        NotificationChanged,
+    )
+}
+
+# Which queue hears of which events. Every process declares all of it, so that an event published
+# before its consumer was ever started waits for it. Types that stand nowhere here, or are in
+# nobody's catalogue, reach NOTIFICATIONS too, which dead-letters what it does not know.
+USERS: Final = "users"
+NOTIFICATIONS: Final = "notifications"
+QUEUES: Final[Mapping[str, tuple[type[Data], ...]]] = {
+    USERS: (UserActivity,),
+    NOTIFICATIONS: (
+        UserRegistered,
+        ProductChanged,
+        OrderStatusChanged,
+        PromotionAnnounced,
+        RecommendationsRequested,
+    ),
+}
+
+
+class Malformed(Exception):
+    """These bytes are not an event that Tidings knows; the message says what to change."""
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """One CloudEvent. `key` names it worldwide: an event seen twice has the same key."""
+
+    id: Id
+    source: Id
+    subject: str
+    time: datetime
+    data: Data
+
+    @classmethod
+    def of(
+        cls, data: Data, *, time: datetime, id: str | None = None, source: str = SOURCE
+    ) -> Event:
+        return cls(id=id or uuid4().hex, source=source, subject=data.subject, time=time, data=data)
+
+    @property
+    def type(self) -> str:
+        return self.data.type
+
+    @property
+    def key(self) -> str:
+        return f"{self.source} {self.id}"
+
+
+class _Envelope(Struct, kw_only=True, omit_defaults=True):
+    specversion: str
+    id: Id
+    source: Id
+    type: Id
+    subject: str | None = None
+    time: datetime | None = None
+    datacontenttype: str | None = None
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_decode_data = {name: msgspec.json.Decoder(data).decode for name, data in CATALOGUE.items()}
+
+
+def encode(event: Event) -> bytes:
+    return msgspec.json.encode(
+        _Envelope(
+            specversion="1.0",
+            id=event.id,
+            source=event.source,
+            type=event.type,
+            subject=event.subject,
+            time=event.time,
+            datacontenttype="application/json",
+            data=msgspec.Raw(msgspec.json.encode(event.data)),
+        )
+    )
+
+
+def decode(body: bytes, *, received: datetime) -> Event:
+    """The event in these bytes; `received` stands in for a `time` that is not given.
+
+    Raises Malformed for anything but a CloudEvent 1.0 of a known type with right data.
+    """
+    try:
+        envelope = _decode_envelope(body)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"Not a CloudEvent 1.0 in structured JSON: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"Not JSON: {error}") from error
+    if envelope.specversion != "1.0":
+        raise Malformed(f"specversion must be 1.0, not {envelope.specversion!r}")
+    if envelope.type not in CATALOGUE:
+        raise Malformed(
+            f"Unknown event type {envelope.type!r}; known are {', '.join(sorted(CATALOGUE))}"
+        )
+    return Event(
+        id=envelope.id,
+        source=envelope.source,
+        subject=envelope.subject or "",
+        time=_in_utc(envelope.time, received),
+        data=parse_data(envelope.type, envelope.data),
+    )
+
+
+def parse_data(type_: str, data: bytes | msgspec.Raw) -> Data:
+    """The data of an event of this type, a key of CATALOGUE. Raises Malformed."""
+    try:
+        parsed: Data = _decode_data[type_](data)
+        check_content(msgspec.to_builtins(parsed))
+    except (msgspec.MsgspecError, ContentRefused, UnicodeError, RecursionError) as error:
+        raise Malformed(f"Wrong data for {type_}: {error}") from error
+    return parsed
+
+
+def _in_utc(time: datetime | None, received: datetime) -> datetime:
+    if time is None:
+        return received
+    if time.tzinfo is None:
+        raise Malformed("time must have a zone: 2026-01-31T12:00:00Z")
+    return time.astimezone(UTC)

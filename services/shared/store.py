@@ -1,0 +1,94 @@
+"""The database: one client, Beanie's models bound to it, transactions, and whether it is away."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from beanie import Document, init_beanie
+from bson.codec_options import CodecOptions
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import (
+    ConnectionFailure,
+    ExecutionTimeout,
+    InvalidURI,
+    PyMongoError,
+    WriteConcernError,
+)
+
+from services.shared.errors import CannotStart
+
+T = TypeVar("T")
+Session = AsyncClientSession
+Row = dict[str, Any]
+
+
+class Store:
+    """An open database. Built by open_store()."""
+
+    def __init__(self, client: AsyncMongoClient[Row], database: str) -> None:
+        self._client = client
+        self.database = client.get_database(database, codec_options=CodecOptions(tz_aware=True))
+
+    async def transact(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        """Run `work` in a transaction: all of its writes or none. It may run more than once."""
+        async with self._client.start_session() as session:
+            return await session.with_transaction(work)
+
+    async def ping(self) -> None:
+        """Raises PyMongoError when the database does not answer in time."""
+        await self._client.admin.command("ping")
+
+
+@asynccontextmanager
+async def open_store(
+    url: str, database: str, models: Sequence[type[Document]], *, timeout: float
+) -> AsyncIterator[Store]:
+    """Connect to a replica set, bind the models and make their indexes.
+
+    `timeout`: seconds that any one operation may take. Raises CannotStart.
+    """
+    try:
+        client: AsyncMongoClient[Row] = AsyncMongoClient(
+            url,
+            tz_aware=True,
+            timeoutMS=int(timeout * 1000),
+            serverSelectionTimeoutMS=int(timeout * 1000),
+            appname="tidings",
+        )
+    except (InvalidURI, ValueError) as error:
+        raise CannotStart(f"MONGODB_URL is not a MongoDB address: {error}") from error
+    try:
+        store = Store(client, database)
+        await _bind(client, store, models)
+        yield store
+    finally:
+        await client.close()
+
+
+async def _bind(
+    client: AsyncMongoClient[Row], store: Store, models: Sequence[type[Document]]
+) -> None:
+    try:
+        hello = await client.admin.command("hello")
+        if not hello.get("setName"):
+            raise CannotStart(
+                "MONGODB_URL names a single mongod, and transactions need a replica set: "
+                "start it with --replSet (one member is enough) and run rs.initiate()."
+            )
+        await init_beanie(database=store.database, document_models=list(models))
+    except PyMongoError as error:
+        raise CannotStart(
+            f"MongoDB does not answer: check MONGODB_URL and that it is up ({error})."
+        ) from error
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database was out of reach or too slow: not the caller's fault, and passing."""
+    if isinstance(error, ConnectionFailure | ExecutionTimeout | WriteConcernError):
+        return True
+    return isinstance(error, PyMongoError) and (
+        error.timeout or error.has_error_label("TransientTransactionError")
+    )

@@ -1,0 +1,78 @@
+"""What stands on the broker: exchanges, queues and bindings. Every process declares all of it.
+
+tidings.events (topic) ──type──▶ tidings.<queue> (quorum) ──▶ consumers
+    └─ unrouted ─▶ tidings.notifications            │ given back: tidings.retry.<queue>.<ms>
+tidings.live (topic) ──user id──▶ one queue a gateway│ given up:  tidings.dead-letters
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from aio_pika import ExchangeType
+from aio_pika.abc import AbstractChannel
+
+from services.shared.events import NOTIFICATIONS, QUEUES
+from services.shared.settings import Settings
+
+EVENTS: Final = "tidings.events"
+LIVE: Final = "tidings.live"
+UNROUTED: Final = "tidings.unrouted"
+DEAD: Final = "tidings.dead"
+DEAD_LETTERS: Final = "tidings.dead-letters"
+
+# RabbitMQ 4 drops what was looked at 20 times, unless told otherwise; 3.10 has no word for "never".
+_LOOKS_AT_A_DEAD_LETTER: Final = 1_000_000
+
+
+def queue_name(queue: str) -> str:
+    return f"tidings.{queue}"
+
+
+def retry_queue_name(queue: str, wait: float) -> str:
+    """`wait`: seconds. It is part of the name, since a queue's waiting time can't be changed."""
+    return f"tidings.retry.{queue}.{round(wait * 1000)}"
+
+
+async def declare_topology(channel: AbstractChannel, settings: Settings) -> None:
+    """Make what is missing. The same on RabbitMQ 3.10 and 4."""
+    unrouted = await channel.declare_exchange(UNROUTED, ExchangeType.FANOUT, durable=True)
+    events = await channel.declare_exchange(
+        EVENTS, ExchangeType.TOPIC, durable=True, arguments={"alternate-exchange": UNROUTED}
+    )
+    await channel.declare_exchange(LIVE, ExchangeType.TOPIC, durable=True)
+    dead = await channel.declare_exchange(DEAD, ExchangeType.FANOUT, durable=True)
+    letters = await channel.declare_queue(
+        DEAD_LETTERS,
+        durable=True,
+        arguments={"x-queue-type": "quorum", "x-delivery-limit": _LOOKS_AT_A_DEAD_LETTER},
+    )
+    await letters.bind(dead)
+    for name, types in QUEUES.items():
+        queue = await channel.declare_queue(
+            queue_name(name),
+            durable=True,
+            arguments=_without_loss(DEAD) | {"x-delivery-limit": settings.delivery_limit},
+        )
+        for data in types:
+            await queue.bind(events, data.type)
+        if name == NOTIFICATIONS:
+            await queue.bind(unrouted)
+        for wait in settings.retry_waits:
+            await channel.declare_queue(
+                retry_queue_name(name, wait),
+                durable=True,
+                arguments=_without_loss("", queue_name(name))
+                | {"x-message-ttl": round(wait * 1000)},
+            )
+
+
+def _without_loss(dead_letter_exchange: str, routing_key: str | None = None) -> dict[str, Any]:
+    """Arguments of a quorum queue whose dead letters are confirmed before they leave it."""
+    arguments = {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": dead_letter_exchange,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+    return arguments | ({"x-dead-letter-routing-key": routing_key} if routing_key else {})

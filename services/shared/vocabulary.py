@@ -1,0 +1,48 @@
+"""The words that services and events share. The values are what MongoDB and events hold."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    USER = "user"
+    SERVICE = "service"
+    ADMIN = "admin"
+
+
+class NotificationType(StrEnum):
+    ORDER_UPDATE = "order_update"
+    PROMOTION = "promotion"
+    RECOMMENDATION = "recommendation"
+
+
+class Channel(StrEnum):
+    IN_APP = "in_app"
+    EMAIL = "email"
+    WEB_PUSH = "web_push"
+    WEBHOOK = "webhook"
+
+
+class ActivityKind(StrEnum):
+    VIEW = "view"
+    CART = "cart"
+    WISHLIST = "wishlist"
+    PURCHASE = "purchase"
+
+
+class ChangeKind(StrEnum):
+    READ = "read"
+    UNREAD = "unread"
+    ARCHIVED = "archived"
+    UNARCHIVED = "unarchived"
+    REVISED = "revised"
+    EXPIRED = "expired"
+
+
+class Outcome(StrEnum):
+    SENT = "sent"
+    HELD = "held"
+    SUPPRESSED = "suppressed"
+    DUPLICATE = "duplicate"
+    SUPERSEDED = "superseded"
