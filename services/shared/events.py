@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -36,6 +36,10 @@ class Data(Struct, frozen=True, kw_only=True, rename="camel"):
     @property
     def subject(self) -> str:
         raise NotImplementedError
+
+
+D = TypeVar("D", bound=Data)
+_Kind = type[D]
 
 
 class UserRegistered(Data, frozen=True, kw_only=True, rename="camel"):
@@ -216,6 +220,12 @@ class Event(Struct, frozen=True, kw_only=True):
     @property
     def type(self) -> str:
         return self.data.type
+
+    def read(self, kind: _Kind[D]) -> D:
+        """The data, known to be of this kind. Raises TypeError."""
+        if not isinstance(self.data, kind):
+            raise TypeError(f"{self.type} is not {kind.type}")
+        return self.data
 
     @property
     def key(self) -> str:

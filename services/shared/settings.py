@@ -94,6 +94,14 @@ class Settings(BaseSettings):
         "included; a resumed subscription looks back this far, seconds.",
     )
 
+    # Recommendations
+    recommendation_acts: Count = Field(
+        5000, description="Activities that are read to recommend to one user, at most."
+    )
+    recommendation_neighbours: Count = Field(
+        200, description="Other users whose activities count for one user, at most."
+    )
+
     # Schedules
     scheduler_tick_seconds: Seconds = Field(
         0.5, description="How often the scheduler looks for what is due, seconds."

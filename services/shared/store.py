@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from beanie import Document, init_beanie
 from bson.codec_options import CodecOptions
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, InsertOne, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import (
+    BulkWriteError,
     ConnectionFailure,
     ExecutionTimeout,
     InvalidURI,
@@ -23,6 +24,8 @@ from services.shared.errors import CannotStart
 T = TypeVar("T")
 Session = AsyncClientSession
 Row = dict[str, Any]
+
+DUPLICATE: Final = 11000
 
 
 class Store:
@@ -92,3 +95,25 @@ def is_away(error: BaseException) -> bool:
     return isinstance(error, PyMongoError) and (
         error.timeout or error.has_error_label("TransientTransactionError")
     )
+
+
+async def insert_new(model: type[Document], rows: Sequence[Row]) -> set[int]:
+    """Insert the rows that no unique index refuses; the positions of those that were there."""
+    return await write_all(model, [InsertOne(row) for row in rows])
+
+
+async def write_all(
+    model: type[Document], writes: Sequence[InsertOne[Row] | UpdateOne]
+) -> set[int]:
+    """Carry out all writes that no unique index refuses; the positions of those it does."""
+    if not writes:
+        return set()
+    try:
+        await model.get_pymongo_collection().bulk_write(writes, ordered=False)
+    except BulkWriteError as error:
+        details = error.details or {}
+        faults = details.get("writeErrors", [])
+        if details.get("writeConcernErrors") or any(fault["code"] != DUPLICATE for fault in faults):
+            raise
+        return {fault["index"] for fault in faults}
+    return set()

@@ -1,0 +1,127 @@
+"""Where a reader is in a user's notifications: opaque outside, exact inside. Pure.
+
+Notifications are in the order of (sentAt, id). A writer stamps sentAt just before it writes, so
+for a while (the write window) an older one may still turn up behind a newer one. A cursor
+therefore names a position *and* what was seen within the unsettled time before it:
+
+    ── settled: all was seen ──┤ floor    unsettled: only `seen` was ├─ position ── not yet seen ▶
+
+Wanted by whoever comes back with it: all behind the position, and what is not in `seen` between
+the floor and the position. Nothing is lost to writers that overtake each other, nothing is twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
+from bson import ObjectId
+from msgspec import Meta, Struct
+
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+Milliseconds = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
+IdBytes = Annotated[bytes, Meta(min_length=12, max_length=12)]
+
+
+class CursorRefused(ValueError):
+    """This text is no cursor of ours."""
+
+
+class Position(NamedTuple):
+    """A notification's place in the order. `at`: milliseconds since 1970."""
+
+    at: int
+    id: bytes
+
+    @classmethod
+    def start(cls) -> Position:
+        """Before every notification."""
+        return cls(0, bytes(12))
+
+    @classmethod
+    def of(cls, sent_at: datetime, id: ObjectId) -> Position:
+        return cls(to_milliseconds(sent_at), id.binary)
+
+    @property
+    def sent_at(self) -> datetime:
+        return from_milliseconds(self.at)
+
+    @property
+    def object_id(self) -> ObjectId:
+        return ObjectId(self.id)
+
+
+class Cursor(Struct, frozen=True, array_like=True):
+    """`floor`: milliseconds; `seen`: the ids seen at or behind the floor, up to the position."""
+
+    at: Milliseconds
+    id: IdBytes
+    floor: Milliseconds
+    seen: tuple[IdBytes, ...] = ()
+
+    @property
+    def position(self) -> Position:
+        return Position(self.at, self.id)
+
+    def encode(self) -> str:
+        return base64.urlsafe_b64encode(msgspec.msgpack.encode(self)).rstrip(b"=").decode()
+
+    @classmethod
+    def decode(cls, text: str) -> Cursor:
+        """Raises CursorRefused."""
+        try:
+            padded = text.encode("ascii") + b"=" * (-len(text) % 4)
+            raw = base64.b64decode(padded, altchars=b"-_", validate=True)
+            return msgspec.msgpack.decode(raw, type=cls)
+        except (UnicodeError, binascii.Error, msgspec.MsgspecError) as error:
+            raise CursorRefused("not a cursor of Tidings") from error
+
+
+class Progress:
+    """How far one reader has come: what it has seen, and so what it still wants."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._position = cursor.position
+        self._floor = cursor.floor
+        self._seen: dict[bytes, int] = dict.fromkeys(cursor.seen, cursor.at)
+
+    @property
+    def start(self) -> Position:
+        """Nothing that is wanted lies before it."""
+        return Position(min(self._floor, self._position.at), bytes(12))
+
+    @property
+    def unsettled(self) -> int:
+        """How many ids the cursor has to carry."""
+        return len(self._seen)
+
+    def wants(self, position: Position) -> bool:
+        if position > self._position:
+            return True
+        return position.at >= self._floor and position.id not in self._seen
+
+    def saw(self, position: Position) -> None:
+        self._position = max(self._position, position)
+        if position.at >= self._floor:
+            self._seen[position.id] = position.at
+
+    def settle(self, before: datetime) -> None:
+        """All that is stamped before then has been read: it needs no remembering."""
+        self._floor = max(self._floor, to_milliseconds(before))
+        self._seen = {id: at for id, at in self._seen.items() if at >= self._floor}
+
+    def cursor(self) -> Cursor:
+        return Cursor(*self._position, self._floor, tuple(self._seen))
+
+
+def to_milliseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def from_milliseconds(milliseconds: int) -> datetime:
+    return _EPOCH + milliseconds * _MILLISECOND

@@ -1,0 +1,51 @@
+"""What `recommend` needs to know, read from the database within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from services.notifications import recommend
+from services.notifications.models import Notification, Product
+from services.notifications.recommend import Act, Recommendation
+from services.shared.settings import Settings
+from services.users.models import Activity
+
+# After six half-lives an act weighs less than two hundredths of what it did.
+_MEMORY: Final = 6 * recommend.HALF_LIFE
+_OWN_MEMORY: Final = max(_MEMORY, recommend.BOUGHT_LATELY)
+
+
+class Gatherer:
+    def __init__(self, settings: Settings) -> None:
+        self._acts = settings.recommendation_acts
+        self._neighbours = settings.recommendation_neighbours
+
+    async def crowd(self, now: datetime) -> Mapping[str, float]:
+        """How popular each product is with everybody; the same for all users of a batch."""
+        latest = await Activity.latest(now - _MEMORY, self._acts)
+        return recommend.popularity_of(map(_act, latest), now)
+
+    async def recommendations(
+        self, user_id: str, crowd: Mapping[str, float], limit: int, now: datetime
+    ) -> Sequence[Recommendation]:
+        own = await Activity.of_user(user_id, now - _OWN_MEMORY, self._acts)
+        touched = {activity.product_id for activity in own}
+        others = await Activity.around(list(touched), now - _MEMORY, self._neighbours, self._acts)
+        products = touched | set(crowd) | {activity.product_id for activity in others}
+        lately = now - recommend.RECOMMENDED_LATELY
+        return recommend.recommend(
+            user_id=user_id,
+            history=[_act(activity) for activity in own],
+            others=[_act(activity) for activity in others],
+            catalogue=await Product.known(products),
+            popularity=crowd,
+            recently_recommended=await Notification.products_recommended(user_id, lately),
+            now=now,
+            limit=limit,
+        )
+
+
+def _act(activity: Activity) -> Act:
+    return Act(activity.user_id, activity.product_id, activity.kind.value, activity.at)

@@ -1,0 +1,139 @@
+"""What the notifications service does when it hears of something: whole batches at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+
+from services.notifications import recommend, templates
+from services.notifications.gather import Gatherer
+from services.notifications.service import Draft, NotificationService, recommendation_draft
+from services.shared.bus import Handler, Handlers
+from services.shared.clock import Clock
+from services.shared.errors import NotFound
+from services.shared.events import (
+    Event,
+    OrderStatusChanged,
+    ProductChanged,
+    PromotionAnnounced,
+    RecommendationsRequested,
+    UserRegistered,
+)
+from services.shared.settings import Settings
+from services.shared.vocabulary import NotificationType
+from services.users.models import Activity, User
+
+
+class NotificationHandlers:
+    def __init__(
+        self, notifications: NotificationService, clock: Clock, settings: Settings
+    ) -> None:
+        self._notifications = notifications
+        self._gatherer = Gatherer(settings)
+        self._clock = clock
+        self._chunk = settings.fan_out_size
+
+    def table(self) -> Handlers:
+        handlers: dict[str, Handler] = {
+            UserRegistered.type: self.on_user_registered,
+            ProductChanged.type: self.on_product_changed,
+            OrderStatusChanged.type: self.on_order_status_changed,
+            PromotionAnnounced.type: self.on_promotion_announced,
+            RecommendationsRequested.type: self.on_recommendations_requested,
+        }
+        return handlers
+
+    async def on_user_registered(self, events: Sequence[Event]) -> None:
+        await self._announce_to_their_users([_welcome(event) for event in events])
+
+    async def on_order_status_changed(self, events: Sequence[Event]) -> None:
+        await self._announce_to_their_users([_order_update(event) for event in events])
+
+    async def on_promotion_announced(self, events: Sequence[Event]) -> None:
+        for event in events:
+            promotion = event.read(PromotionAnnounced)
+            async for users in self._everyone_or(promotion.user_ids):
+                drafts = [_offer(event, promotion, str(user.id)) for user in users]
+                await self._notifications.announce(drafts, {str(user.id): user for user in users})
+
+    async def on_recommendations_requested(self, events: Sequence[Event]) -> None:
+        for event in events:
+            request = event.read(RecommendationsRequested)
+            crowd = await self._gatherer.crowd(self._clock.now())
+            async for user_ids in self._active_or(request):
+                users = await User.by_ids(user_ids)
+                drafts = []
+                for user_id in users:
+                    found = await self._gatherer.recommendations(
+                        user_id, crowd, 5, self._clock.now()
+                    )
+                    if len(found) >= recommend.FEWEST_WORTH_SENDING:
+                        drafts.append(recommendation_draft(user_id, event.key, found))
+                await self._notifications.announce(drafts, users)
+
+    async def on_product_changed(self, events: Sequence[Event]) -> None:
+        await self._notifications.keep_products(
+            [(event.read(ProductChanged), event.time) for event in events]
+        )
+
+    async def _announce_to_their_users(self, drafts: Sequence[Draft]) -> None:
+        """Raises NotFound when a user does not exist: the event's sender is mistaken."""
+        users = await User.by_ids({draft.user_id for draft in drafts})
+        for draft in drafts:
+            if draft.user_id not in users:
+                raise NotFound(f"There is no user {draft.user_id}.")
+        await self._notifications.announce(drafts, users)
+
+    async def _everyone_or(self, user_ids: Sequence[str] | None) -> AsyncIterator[Sequence[User]]:
+        if user_ids is not None:
+            for start in range(0, len(user_ids), self._chunk):
+                found = await User.by_ids(user_ids[start : start + self._chunk])
+                yield list(found.values())
+            return
+        after: str | None = None
+        while users := await User.audience(after, self._chunk):
+            after = str(users[-1].id)
+            yield users
+
+    async def _active_or(self, request: RecommendationsRequested) -> AsyncIterator[Sequence[str]]:
+        if request.user_ids is not None:
+            for start in range(0, len(request.user_ids), self._chunk):
+                yield request.user_ids[start : start + self._chunk]
+            return
+        since = self._clock.now() - timedelta(days=request.active_within_days)
+        after: str | None = None
+        while user_ids := await Activity.active_users(since, after, self._chunk):
+            after = user_ids[-1]
+            yield user_ids
+
+
+def _welcome(event: Event) -> Draft:
+    user = event.read(UserRegistered)
+    text = templates.welcome_text(user)
+    content = {"title": text.title, "body": text.body}
+    return Draft(user.user_id, event.key, NotificationType.PROMOTION, text, content)
+
+
+def _order_update(event: Event) -> Draft:
+    order = event.read(OrderStatusChanged)
+    content = {"orderId": order.order_id, "status": order.status}
+    optional = {"version": order.version, "details": order.details}
+    return Draft(
+        user_id=order.user_id,
+        event=event.key,
+        type=NotificationType.ORDER_UPDATE,
+        text=templates.order_text(order),
+        content=content | {key: value for key, value in optional.items() if value is not None},
+    )
+
+
+def _offer(event: Event, promotion: PromotionAnnounced, user_id: str) -> Draft:
+    text = templates.promotion_text(promotion)
+    return Draft(
+        user_id=user_id,
+        event=event.key,
+        type=NotificationType.PROMOTION,
+        text=text,
+        content={"title": text.title, "body": text.body},
+        expires_at=promotion.expires_at,
+    )

@@ -1,0 +1,287 @@
+"""What was sent to whom, and the shop's catalogue; and the questions one may ask of them.
+
+Every question about notifications takes the user's id first, so that another's can't be asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Self
+
+from beanie import Document, PydanticObjectId
+from bson import ObjectId
+from pydantic import Field
+from pymongo import IndexModel
+
+from services.notifications.cursor import Cursor, Position, Progress
+from services.notifications.recommend import Product as KnownProduct
+from services.shared.events import NotificationCreated
+from services.shared.vocabulary import NotificationType
+
+_DOWN: Final = [("sent_at", -1), ("_id", -1)]
+_UP: Final = [("sent_at", 1), ("_id", 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which of a user's notifications; None and False leave a condition out."""
+
+    types: tuple[NotificationType, ...] | None = None
+    unread_only: bool = False
+    archived: bool | None = False
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which part of the list, newest first: `size` rows older than `after`, newer than `before`.
+
+    `from_end` takes the oldest rows of that part instead of the newest.
+    """
+
+    size: int
+    after: Cursor | None = None
+    before: Cursor | None = None
+    from_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Newest first; `cursors[i]` belongs to `rows[i]`."""
+
+    rows: Sequence[Notification]
+    cursors: Sequence[Cursor]
+    has_next: bool
+    has_previous: bool
+
+
+class Notification(Document):
+    """One notification for one user. `event` is the key of the event it came from.
+
+    `sent_at` is stamped just before the write and gives the order, with the id for equal stamps.
+    """
+
+    user_id: str
+    event: str
+    type: NotificationType
+    title: str
+    body: str
+    content: Any
+    sent_at: datetime
+    expires_at: datetime | None = None
+    read: bool = False
+    read_at: datetime | None = None
+    archived: bool = False
+    product_ids: list[str] = Field(default_factory=list)
+
+    class Settings:
+        name = "notifications"
+        indexes = (
+            IndexModel([("user_id", 1), ("event", 1)], unique=True),
+            IndexModel([("user_id", 1), *_DOWN]),
+            IndexModel([("user_id", 1), ("read", 1), ("archived", 1), ("type", 1)]),
+        )
+
+    @property
+    def position(self) -> Position:
+        assert self.id is not None
+        return Position.of(self.sent_at, self.id)
+
+    @classmethod
+    def from_event(cls, created: NotificationCreated) -> Self:
+        """The notification as it was when it was stored."""
+        return cls(
+            id=PydanticObjectId(created.id),
+            user_id=created.user_id,
+            event="",
+            type=created.kind,
+            title=created.title,
+            body=created.body,
+            content=created.content,
+            sent_at=created.sent_at,
+            expires_at=created.expires_at,
+        )
+
+    @classmethod
+    async def one(cls, user_id: str, id: str, now: datetime) -> Self | None:
+        if not ObjectId.is_valid(id):
+            return None
+        return await cls.find_one({"_id": ObjectId(id), "user_id": user_id, **_alive(now)})
+
+    @classmethod
+    async def some(cls, user_id: str, ids: Iterable[str], now: datetime) -> Sequence[Self]:
+        keys = [ObjectId(id) for id in ids if ObjectId.is_valid(id)]
+        return await cls.find({"_id": {"$in": keys}, "user_id": user_id, **_alive(now)}).to_list()
+
+    @classmethod
+    async def of_events(cls, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Self]:
+        """The notifications of these (user id, event key), as far as they exist."""
+        users = list({user_id for user_id, _ in keys})
+        events = list({event for _, event in keys})
+        rows = cls.find({"user_id": {"$in": users}, "event": {"$in": events}})
+        return {(row.user_id, row.event): row async for row in rows}
+
+    @classmethod
+    async def page(
+        cls, user_id: str, which: Filter, span: Span, now: datetime, window: timedelta
+    ) -> Page:
+        """One page, newest first. `window`: how long an order by sent_at may still change.
+
+        Cursors of rows within the window carry what was seen in it; those ids are read before
+        the rows, so that a row that is written in between is not taken for seen.
+        """
+        rows = await cls._rows(user_id, which, span, now)
+        recent: Sequence[Position] = ()
+        if rows and max(row.sent_at for row in rows) >= now - window:
+            recent = await cls._positions_since(user_id, now - window)
+            rows = await cls._rows(user_id, which, span, now)
+        more = len(rows) > span.size
+        rows = rows[: span.size]
+        if span.from_end:
+            rows.reverse()
+        return Page(
+            rows=rows,
+            cursors=_cursors([row.position for row in rows], recent, now - window),
+            has_next=more if not span.from_end else await cls._any(user_id, which, span, now),
+            has_previous=more if span.from_end else await cls._any(user_id, which, span, now),
+        )
+
+    @classmethod
+    async def cursor_now(cls, user_id: str, now: datetime, window: timedelta) -> Cursor:
+        """The cursor of a reader who has seen all that there is, and waits for more."""
+        recent = await cls._positions_since(user_id, now - window)
+        progress = Progress(Cursor(0, bytes(12), 0))
+        progress.settle(now - window)
+        for position in recent:
+            progress.saw(position)
+        return progress.cursor()
+
+    @classmethod
+    async def behind(
+        cls, user_id: str, start: Position, limit: int, now: datetime
+    ) -> Sequence[Self]:
+        """The next ones behind that position, the oldest first, archived or not."""
+        query = {"user_id": user_id, **_alive(now), **_beyond(start, "$gt")}
+        return await cls.find(query).sort("sent_at", "_id").limit(limit).to_list()
+
+    @classmethod
+    async def unread_count(
+        cls, user_id: str, types: tuple[NotificationType, ...] | None, now: datetime
+    ) -> int:
+        which = Filter(types=types, unread_only=True)
+        return await cls.find(_query(user_id, which, now)).count()
+
+    @classmethod
+    async def unread_behind(
+        cls, user_id: str, start: Position, limit: int, now: datetime
+    ) -> Sequence[Position]:
+        """The places of the next unread ones behind that position, the oldest first."""
+        query = _query(user_id, Filter(unread_only=True, archived=None), now)
+        rows = cls.get_pymongo_collection().find({**query, **_beyond(start, "$gt")}, {"sent_at": 1})
+        rows = rows.sort(_UP).limit(limit)
+        return [Position.of(row["sent_at"], row["_id"]) async for row in rows]
+
+    @classmethod
+    async def products_recommended(cls, user_id: str, since: datetime) -> set[str]:
+        rows = cls.find(
+            {
+                "user_id": user_id,
+                "type": NotificationType.RECOMMENDATION,
+                "sent_at": {"$gte": since},
+            }
+        )
+        return {product_id async for row in rows for product_id in row.product_ids}
+
+    @classmethod
+    async def _rows(cls, user_id: str, which: Filter, span: Span, now: datetime) -> list[Self]:
+        query = _query(user_id, which, now) | _between(span.after, span.before)
+        order = ("sent_at", "_id") if span.from_end else ("-sent_at", "-_id")
+        return await cls.find(query).sort(*order).limit(span.size + 1).to_list()
+
+    @classmethod
+    async def _any(cls, user_id: str, which: Filter, span: Span, now: datetime) -> bool:
+        """Whether there are rows on the other side of the cursor that the page started from."""
+        edge = span.before if span.from_end else span.after
+        if edge is None:
+            return False
+        beyond = _between(edge, None) if span.from_end else _between(None, edge)
+        at_edge = {"_id": edge.position.object_id}
+        query = {"$and": [_query(user_id, which, now), {"$or": [beyond, at_edge]}]}
+        return await cls.find_one(query) is not None
+
+    @classmethod
+    async def _positions_since(cls, user_id: str, moment: datetime) -> list[Position]:
+        found = cls.get_pymongo_collection().find(
+            {"user_id": user_id, "sent_at": {"$gte": moment}}, {"sent_at": 1}
+        )
+        return [Position.of(row["sent_at"], row["_id"]) async for row in found]
+
+
+class Product(Document):
+    """A product of the shop's catalogue; the id is the shop's own."""
+
+    id: str  # type: ignore[assignment]
+    name: str
+    category: str
+    changed_at: datetime
+
+    class Settings:
+        name = "products"
+
+    @classmethod
+    async def known(cls, product_ids: Iterable[str]) -> Mapping[str, KnownProduct]:
+        rows = cls.find({"_id": {"$in": list(set(product_ids))}})
+        return {row.id: KnownProduct(row.id, row.name, row.category) async for row in rows}
+
+
+MODELS: list[type[Document]] = [Notification, Product]
+
+
+def _alive(now: datetime) -> dict[str, Any]:
+    return {"expires_at": {"$not": {"$lte": now}}}
+
+
+def _query(user_id: str, which: Filter, now: datetime) -> dict[str, Any]:
+    query: dict[str, Any] = {"user_id": user_id, **_alive(now)}
+    if which.unread_only:
+        query["read"] = False
+    if which.archived is not None:
+        query["archived"] = which.archived
+    if which.types is not None:
+        query["type"] = {"$in": list(which.types)}
+    return query
+
+
+def _beyond(position: Position, towards: str) -> dict[str, Any]:
+    """On one side of a position: `$lt` for older, `$gt` for newer."""
+    return {
+        "sent_at": {f"{towards}e": position.sent_at},
+        "$or": [
+            {"sent_at": {towards: position.sent_at}},
+            {"_id": {towards: position.object_id}},
+        ],
+    }
+
+
+def _between(after: Cursor | None, before: Cursor | None) -> dict[str, Any]:
+    """Older than `after`, newer than `before`, in the list that has the newest first."""
+    conditions = [
+        _beyond(cursor.position, towards)
+        for cursor, towards in ((after, "$lt"), (before, "$gt"))
+        if cursor
+    ]
+    return {"$and": conditions} if conditions else {}
+
+
+def _cursors(
+    positions: Sequence[Position], recent: Sequence[Position], settled: datetime
+) -> list[Cursor]:
+    start = Position.of(settled, ObjectId(bytes(12)))
+    seen = sorted({place for place in (*recent, *positions) if place >= start})
+    return [
+        Cursor(place.at, place.id, place.at + 1)
+        if place < start
+        else Cursor(place.at, place.id, start.at, tuple(p.id for p in seen if p <= place))
+        for place in positions
+    ]

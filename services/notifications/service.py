@@ -1,0 +1,359 @@
+"""What is done with notifications: announce, create, recommend, mark read, archive."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from bson import ObjectId
+from pymongo import UpdateOne
+from pymongo.errors import DuplicateKeyError
+
+from services.notifications import recommend, templates
+from services.notifications.cursor import Cursor, Position, Progress
+from services.notifications.gather import Gatherer
+from services.notifications.models import Notification, Product
+from services.notifications.personalize import Decision, Reason, decide
+from services.notifications.recommend import Recommendation
+from services.notifications.templates import Text
+from services.shared.bus import Bus
+from services.shared.clock import Clock
+from services.shared.content import ContentRefused, check_content
+from services.shared.errors import BadInput, Conflict, NotFound
+from services.shared.events import (
+    Data,
+    Event,
+    NotificationChanged,
+    NotificationCreated,
+    ProductChanged,
+)
+from services.shared.outbox import Outbox
+from services.shared.settings import Settings
+from services.shared.store import Session, Store, insert_new, write_all
+from services.shared.vocabulary import ChangeKind, NotificationType, Outcome
+from services.users.models import User
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A notification that is wanted for a user, before it is decided. `event`: the event's key."""
+
+    user_id: str
+    event: str
+    type: NotificationType
+    text: Text
+    content: Any
+    expires_at: datetime | None = None
+    product_ids: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What became of a draft. No notification when it was suppressed."""
+
+    notification: Notification | None
+    decision: Decision
+
+
+class NotificationService:
+    def __init__(
+        self, store: Store, outbox: Outbox, bus: Bus, clock: Clock, settings: Settings
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._bus = bus
+        self._clock = clock
+        self._settings = settings
+        self._gatherer = Gatherer(settings)
+
+    async def announce(
+        self, drafts: Sequence[Draft], recipients: Mapping[str, User]
+    ) -> Sequence[Announcement]:
+        """Decide, store and tell, for many at once; in the drafts' order.
+
+        For event handlers: the event stays in hand until all is done, and comes again when not.
+        A draft that was announced before is not stored again, but told again, since the one who
+        stored it may not have come to that. `recipients` holds the drafts' users by id.
+        """
+        decisions = [self._decide(draft, recipients[draft.user_id]) for draft in drafts]
+        sent = [
+            draft
+            for draft, decision in zip(drafts, decisions, strict=True)
+            if decision.outcome is Outcome.SENT
+        ]
+        now = self._clock.now()
+        repeated = await insert_new(Notification, [_row(draft, now) for draft in sent])
+        keys = [(draft.user_id, draft.event) for draft in sent]
+        stored = await Notification.of_events(keys)
+        await self._bus.publish([self._event(_created(stored[key])) for key in keys])
+        again = {keys[index] for index in repeated}
+        return [
+            _announcement(draft, decision, stored, again)
+            for draft, decision in zip(drafts, decisions, strict=True)
+        ]
+
+    async def create(
+        self,
+        user_id: str,
+        type_: NotificationType,
+        content: Any,
+        *,
+        title: str | None = None,
+        dedup_key: str | None = None,
+        source: str,
+    ) -> Announcement:
+        """Notify one user now. `source` names the caller, whose dedup keys are its own.
+
+        Raises BadInput, NotFound for an unknown user, and Conflict for a dedup key that was used
+        with another notification.
+        """
+        self._check_content(content, title)
+        if dedup_key is not None and not 1 <= len(dedup_key) <= 200:
+            raise BadInput("A dedupKey has 1 to 200 characters.", "input.dedupKey")
+        user = await self._user(user_id)
+        event = (
+            f"{source} dedup:{dedup_key}" if dedup_key is not None else f"{source} {uuid4().hex}"
+        )
+        text = templates.content_text(type_, content, title)
+        return await self._announce_one(Draft(user_id, event, type_, text, content), user)
+
+    async def recommend(self, user_id: str, source: str) -> Announcement:
+        """Send one notification with up to five products. Raises NotFound."""
+        user = await self._user(user_id)
+        found = await self.recommendations(user_id, 5)
+        if len(found) < recommend.FEWEST_WORTH_SENDING:
+            return Announcement(None, Decision(Outcome.SUPPRESSED, Reason.TOO_FEW_CANDIDATES))
+        draft = recommendation_draft(user_id, f"{source} {uuid4().hex}", found)
+        return await self._announce_one(draft, user)
+
+    async def recommendations(self, user_id: str, limit: int) -> Sequence[Recommendation]:
+        """What would be recommended to this user now, the best first."""
+        now = self._clock.now()
+        crowd = await self._gatherer.crowd(now)
+        return await self._gatherer.recommendations(user_id, crowd, limit, now)
+
+    async def set_read(self, user_id: str, id: str, read: bool) -> Notification:
+        """Mark one as read or unread; marking again changes nothing. Raises NotFound."""
+        return await self._change(
+            user_id,
+            id,
+            ChangeKind.READ if read else ChangeKind.UNREAD,
+            was={"read": not read},
+            becomes={"read": read, "read_at": self._clock.now() if read else None},
+        )
+
+    async def set_archived(self, user_id: str, id: str, archived: bool) -> Notification:
+        """Archive one or take it back; doing so again changes nothing. Raises NotFound."""
+        return await self._change(
+            user_id,
+            id,
+            ChangeKind.ARCHIVED if archived else ChangeKind.UNARCHIVED,
+            was={"archived": not archived},
+            becomes={"archived": archived},
+        )
+
+    async def mark_all_read(self, user_id: str, up_to: Cursor | None) -> int:
+        """Mark all as read that were seen at this cursor, or all; how many were unread."""
+        seen = Progress(up_to) if up_to else None
+        size = self._settings.fan_out_size
+        start, marked = Position.start(), 0
+        while places := await Notification.unread_behind(user_id, start, size, self._clock.now()):
+            start = places[-1]
+            chosen = [place for place in places if seen is None or not seen.wants(place)]
+            marked += await self._mark_read(user_id, [place.object_id for place in chosen])
+        return marked
+
+    async def keep_products(self, changes: Sequence[tuple[ProductChanged, datetime]]) -> None:
+        """Keep what the catalogue says of products; an older word never replaces a newer one."""
+        writes = [
+            UpdateOne(
+                {"_id": product.product_id, "changed_at": {"$not": {"$gt": at}}},
+                {"$set": {"name": product.name, "category": product.category, "changed_at": at}},
+                upsert=True,
+            )
+            for product, at in changes
+        ]
+        await write_all(Product, writes)
+
+    def _decide(self, draft: Draft, user: User) -> Decision:
+        return decide(
+            draft.type, user.preferences, expires_at=draft.expires_at, now=self._clock.now()
+        )
+
+    def _check_content(self, content: Any, title: str | None) -> None:
+        if not isinstance(content, str | dict):
+            raise BadInput("A notification's content is a string or an object.", "input.content")
+        if title is not None and not 1 <= len(title) <= templates.LONGEST_TITLE:
+            raise BadInput(f"A title has 1 to {templates.LONGEST_TITLE} characters.", "input.title")
+        try:
+            check_content(content)
+            check_content(title, "title")
+        except ContentRefused as error:
+            raise BadInput(str(error), "input.content") from error
+        size = len(msgspec.json.encode(content))
+        if size > self._settings.max_content_bytes:
+            raise BadInput(
+                f"The content has {size} bytes; {self._settings.max_content_bytes} is the most "
+                "(MAX_CONTENT_BYTES). Store large things elsewhere and send a link.",
+                "input.content",
+            )
+
+    async def _user(self, user_id: str) -> User:
+        user = await User.by_id(user_id)
+        if user is None:
+            raise NotFound(f"There is no user {user_id}.")
+        return user
+
+    async def _announce_one(self, draft: Draft, user: User) -> Announcement:
+        """Store the notification and its event in one transaction."""
+        decision = self._decide(draft, user)
+        if decision.outcome is not Outcome.SENT:
+            return Announcement(None, decision)
+
+        async def write(session: Session) -> Notification:
+            row = {"_id": ObjectId(), **_row(draft, self._clock.now())}
+            notification: Notification = Notification.model_validate(row)
+            await notification.insert(session=session)
+            await self._outbox.put([self._event(_created(notification))], session)
+            return notification
+
+        try:
+            notification = await self._store.transact(write)
+        except DuplicateKeyError:
+            return await self._original(draft)
+        self._outbox.wake()
+        return Announcement(notification, decision)
+
+    async def _original(self, draft: Draft) -> Announcement:
+        key = (draft.user_id, draft.event)
+        original = (await Notification.of_events([key]))[key]
+        same = (original.type, original.title, original.content) == (
+            draft.type,
+            draft.text.title,
+            draft.content,
+        )
+        if not same:
+            raise Conflict("This dedupKey was used for another notification: choose a new one.")
+        return Announcement(original, Decision(Outcome.DUPLICATE, Reason.SAME_DEDUP_KEY))
+
+    async def _change(
+        self,
+        user_id: str,
+        id: str,
+        kind: ChangeKind,
+        *,
+        was: dict[str, Any],
+        becomes: dict[str, Any],
+    ) -> Notification:
+        if await Notification.one(user_id, id, self._clock.now()) is None:
+            raise NotFound("There is no such notification.")
+
+        async def write(session: Session) -> int:
+            return await self._set(session, user_id, [ObjectId(id)], kind, was, becomes)
+
+        await self._commit(write)
+        changed = await Notification.one(user_id, id, self._clock.now())
+        if changed is None:
+            raise NotFound("The notification has just expired.")
+        return changed
+
+    async def _mark_read(self, user_id: str, ids: list[ObjectId]) -> int:
+        async def write(session: Session) -> int:
+            becomes = {"read": True, "read_at": self._clock.now()}
+            return await self._set(session, user_id, ids, ChangeKind.READ, {"read": False}, becomes)
+
+        return await self._commit(write)
+
+    async def _set(
+        self,
+        session: Session,
+        user_id: str,
+        ids: list[ObjectId],
+        kind: ChangeKind,
+        was: dict[str, Any],
+        becomes: dict[str, Any],
+    ) -> int:
+        """Change those that are still as they were, and tell of them; how many that are."""
+        collection = Notification.get_pymongo_collection()
+        query = {"_id": {"$in": ids}, "user_id": user_id, **was}
+        changing = [row["_id"] async for row in collection.find(query, {"_id": 1}, session=session)]
+        if changing:
+            await collection.update_many(
+                {"_id": {"$in": changing}}, {"$set": becomes}, session=session
+            )
+            changed = NotificationChanged(
+                user_id=user_id, kind=kind, notification_ids=tuple(map(str, changing))
+            )
+            await self._outbox.put([self._event(changed)], session)
+        return len(changing)
+
+    async def _commit(self, write: Callable[[Session], Awaitable[int]]) -> int:
+        count = await self._store.transact(write)
+        self._outbox.wake()
+        return count
+
+    def _event(self, data: Data) -> Event:
+        return Event.of(data, time=self._clock.now())
+
+
+def recommendation_draft(user_id: str, event: str, found: Sequence[Recommendation]) -> Draft:
+    products = [
+        {"productId": one.product_id, "name": one.name, "score": one.score, "reason": one.reason}
+        for one in found
+    ]
+    return Draft(
+        user_id=user_id,
+        event=event,
+        type=NotificationType.RECOMMENDATION,
+        text=templates.recommendation_text(found),
+        content={"products": products},
+        product_ids=[one.product_id for one in found],
+    )
+
+
+def _row(draft: Draft, now: datetime) -> dict[str, Any]:
+    return {
+        "user_id": draft.user_id,
+        "event": draft.event,
+        "type": draft.type.value,
+        "title": draft.text.title,
+        "body": draft.text.body,
+        "content": draft.content,
+        "sent_at": now,
+        "expires_at": draft.expires_at,
+        "read": False,
+        "read_at": None,
+        "archived": False,
+        "product_ids": draft.product_ids,
+    }
+
+
+def _created(notification: Notification) -> NotificationCreated:
+    return NotificationCreated(
+        id=str(notification.id),
+        user_id=notification.user_id,
+        kind=notification.type,
+        title=notification.title,
+        body=notification.body,
+        content=notification.content,
+        sent_at=notification.sent_at,
+        expires_at=notification.expires_at,
+    )
+
+
+def _announcement(
+    draft: Draft,
+    decision: Decision,
+    stored: Mapping[tuple[str, str], Notification],
+    again: set[tuple[str, str]],
+) -> Announcement:
+    key = (draft.user_id, draft.event)
+    if decision.outcome is not Outcome.SENT:
+        return Announcement(None, decision)
+    if key in again:
+        return Announcement(stored[key], Decision(Outcome.DUPLICATE, Reason.SAME_EVENT))
+    return Announcement(stored[key], decision)

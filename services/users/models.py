@@ -1,0 +1,169 @@
+"""Who the customers are, their sessions, and what they did in the shop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Self
+
+from beanie import Document
+from bson import ObjectId
+from pydantic import Field
+from pymongo import IndexModel
+
+from services.shared.vocabulary import ActivityKind, Role
+from services.users.preferences import Choices, Preferences, resolve
+
+
+def object_id(text: str) -> ObjectId | None:
+    """The id in this text, or None where no id looks like that."""
+    return ObjectId(text) if ObjectId.is_valid(text) else None
+
+
+class User(Document):
+    """A person, or a shop's backend (role SERVICE). `email_key` is the address folded for search.
+
+    `locale` is a BCP 47 tag, `timezone` an IANA zone.
+    """
+
+    name: str
+    email: str
+    email_key: str
+    password_hash: bytes
+    role: Role = Role.USER
+    locale: str
+    timezone: str
+    created_at: datetime
+    choices: Choices = Field(default_factory=dict)
+    preferences_version: int = 0
+
+    class Settings:
+        name = "users"
+        indexes = (IndexModel([("email_key", 1)], unique=True),)
+
+    @property
+    def preferences(self) -> Preferences:
+        return resolve(self.choices, self.preferences_version)
+
+    @classmethod
+    async def by_id(cls, user_id: str) -> Self | None:
+        key = object_id(user_id)
+        return await cls.get(key) if key else None
+
+    @classmethod
+    async def by_ids(cls, user_ids: Iterable[str]) -> Mapping[str, Self]:
+        """The users that exist, by id, in one query."""
+        keys = [key for key in map(object_id, user_ids) if key]
+        return {str(user.id): user async for user in cls.find({"_id": {"$in": keys}})}
+
+    @classmethod
+    async def by_email_key(cls, email_key: str) -> Self | None:
+        return await cls.find_one({"email_key": email_key})
+
+    @classmethod
+    async def audience(cls, after: str | None, limit: int) -> Sequence[Self]:
+        """The next customers in the order of their ids: everyone but the shop's backends."""
+        query: dict[str, Any] = {"role": {"$ne": Role.SERVICE}}
+        if after:
+            query["_id"] = {"$gt": ObjectId(after)}
+        return await cls.find(query).sort("_id").limit(limit).to_list()
+
+    @classmethod
+    async def customers(cls, limit: int) -> Sequence[Self]:
+        """The first who registered, by their ids."""
+        return await cls.find({"role": Role.USER}).sort("_id").limit(limit).to_list()
+
+
+class Session(Document):
+    """A login. `token_hash` is of the one refresh token that counts now."""
+
+    user_id: str
+    token_hash: bytes
+    created_at: datetime
+    expires_at: datetime
+
+    class Settings:
+        name = "sessions"
+        indexes = (
+            IndexModel([("user_id", 1)]),
+            IndexModel([("expires_at", 1)], expireAfterSeconds=0),
+        )
+
+    @classmethod
+    async def is_open(cls, session_id: str, now: datetime) -> bool:
+        key = object_id(session_id)
+        if key is None:
+            return False
+        return await cls.find_one({"_id": key, "expires_at": {"$gt": now}}) is not None
+
+
+class Activity(Document):
+    """One thing that a user did with a product. `event` is the key of the event that told of it."""
+
+    event: str
+    user_id: str
+    product_id: str
+    kind: ActivityKind
+    at: datetime
+
+    class Settings:
+        name = "activities"
+        indexes = (
+            IndexModel([("user_id", 1), ("event", 1)], unique=True),
+            IndexModel([("user_id", 1), ("at", -1)]),
+            IndexModel([("product_id", 1), ("at", -1)]),
+            IndexModel([("at", -1), ("user_id", 1)]),
+        )
+
+    @classmethod
+    async def of_user(cls, user_id: str, since: datetime, limit: int) -> list[Self]:
+        """The newest first."""
+        return (
+            await cls.find({"user_id": user_id, "at": {"$gte": since}})
+            .sort("-at")
+            .limit(limit)
+            .to_list()
+        )
+
+    @classmethod
+    async def around(
+        cls, product_ids: Sequence[str], since: datetime, users: int, limit: int
+    ) -> list[Self]:
+        """What those did who lately touched these products: of `users` users, `limit` in all."""
+        touching = (
+            await cls.find({"product_id": {"$in": list(product_ids)}, "at": {"$gte": since}})
+            .sort("-at")
+            .limit(limit)
+            .to_list()
+        )
+        neighbours = list(dict.fromkeys(activity.user_id for activity in touching))[:users]
+        return (
+            await cls.find({"user_id": {"$in": neighbours}, "at": {"$gte": since}})
+            .sort("-at")
+            .limit(limit)
+            .to_list()
+        )
+
+    @classmethod
+    async def latest(cls, since: datetime, limit: int) -> list[Self]:
+        """What anybody did since then, the newest first."""
+        return await cls.find({"at": {"$gte": since}}).sort("-at").limit(limit).to_list()
+
+    @classmethod
+    async def active_users(cls, since: datetime, after: str | None, limit: int) -> list[str]:
+        """The next ids of users who did anything since then, in order."""
+        query: dict[str, Any] = {"at": {"$gte": since}}
+        if after:
+            query["user_id"] = {"$gt": after}
+        rows = await cls.get_pymongo_collection().aggregate(
+            [
+                {"$match": query},
+                {"$group": {"_id": "$user_id"}},
+                {"$sort": {"_id": 1}},
+                {"$limit": limit},
+            ]
+        )
+        return [row["_id"] async for row in rows]
+
+
+MODELS: list[type[Document]] = [User, Session, Activity]

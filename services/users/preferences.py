@@ -1,0 +1,126 @@
+"""What a user wants to hear: a sparse matrix of type × channel over defaults. Pure.
+
+A user's document holds only what they chose; the rest shows its default, so that a new type or
+channel needs no migration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import BaseModel, Field
+
+from services.shared.errors import BadInput
+from services.shared.vocabulary import Channel, NotificationType
+
+DEFAULT_CHANNELS: Final[Mapping[NotificationType, frozenset[Channel]]] = {
+    NotificationType.ORDER_UPDATE: frozenset({Channel.IN_APP}),
+    NotificationType.PROMOTION: frozenset({Channel.IN_APP}),
+    NotificationType.RECOMMENDATION: frozenset({Channel.IN_APP}),
+}
+LOCKED: Final = frozenset({(NotificationType.ORDER_UPDATE, Channel.IN_APP)})
+
+
+class TypeChoice(BaseModel):
+    """What a user chose for one type. What is not here has its default."""
+
+    enabled: bool | None = None
+    channels: dict[Channel, bool] = Field(default_factory=dict)
+
+
+Choices = dict[NotificationType, TypeChoice]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelPreference:
+    channel: Channel
+    enabled: bool
+    locked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TypePreference:
+    type: NotificationType
+    enabled: bool
+    channels: tuple[ChannelPreference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """The whole matrix: one entry per type, in the enum's order."""
+
+    types: tuple[TypePreference, ...]
+    version: int
+
+    def of(self, type_: NotificationType) -> TypePreference:
+        return next(entry for entry in self.types if entry.type is type_)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelChange:
+    channel: Channel
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TypeChange:
+    """A wish to change one type; None leaves it as it is."""
+
+    type: NotificationType
+    enabled: bool | None
+    channels: tuple[ChannelChange, ...]
+
+
+def resolve(choices: Choices, version: int) -> Preferences:
+    """The full matrix of what a user chose and what they left at its default."""
+    return Preferences(tuple(_resolve_type(choices, type_) for type_ in NotificationType), version)
+
+
+def merge(choices: Choices, changes: Sequence[TypeChange], field: str) -> Choices:
+    """The choices with the changes in them. Raises BadInput for what is locked.
+
+    `field` is the path of the list of changes in the caller's input.
+    """
+    merged = {type_: choice.model_copy(deep=True) for type_, choice in choices.items()}
+    for index, change in enumerate(changes):
+        place = f"{field}[{index}]"
+        choice = merged.setdefault(change.type, TypeChoice())
+        if change.enabled is not None:
+            _refuse_switching_off_a_locked_type(change, place)
+            choice.enabled = change.enabled
+        for number, channel in enumerate(change.channels):
+            if (change.type, channel.channel) in LOCKED and not channel.enabled:
+                raise BadInput(
+                    f"{channel.channel.name} of {change.type.name} is locked and stays on; "
+                    "leave it out.",
+                    f"{place}.channels[{number}].enabled",
+                )
+            choice.channels[channel.channel] = channel.enabled
+    return merged
+
+
+def _resolve_type(choices: Choices, type_: NotificationType) -> TypePreference:
+    choice = choices.get(type_, TypeChoice())
+    return TypePreference(
+        type=type_,
+        enabled=choice.enabled is not False,
+        channels=tuple(
+            ChannelPreference(
+                channel=channel,
+                enabled=choice.channels.get(channel, channel in DEFAULT_CHANNELS[type_]),
+                locked=(type_, channel) in LOCKED,
+            )
+            for channel in Channel
+        ),
+    )
+
+
+def _refuse_switching_off_a_locked_type(change: TypeChange, place: str) -> None:
+    if not change.enabled and any(type_ is change.type for type_, _ in LOCKED):
+        raise BadInput(
+            f"{change.type.name} can't be switched off as a whole: a channel of it is locked. "
+            "Switch single channels off instead.",
+            f"{place}.enabled",
+        )
