@@ -15,7 +15,7 @@ from bson import ObjectId
 from pydantic import Field
 from pymongo import IndexModel
 
-from services.notifications.cursor import Cursor, Position, Progress
+from services.notifications.cursor import Cursor, Position, Progress, to_milliseconds
 from services.notifications.recommend import Product as KnownProduct
 from services.shared.events import NotificationCreated
 from services.shared.vocabulary import NotificationType
@@ -149,12 +149,12 @@ class Notification(Document):
 
     @classmethod
     async def cursor_now(cls, user_id: str, now: datetime, window: timedelta) -> Cursor:
-        """The cursor of a reader who has seen all that there is, and waits for more."""
-        recent = await cls._positions_since(user_id, now - window)
-        progress = Progress(Cursor(0, bytes(12), 0))
-        progress.settle(now - window)
-        for position in recent:
-            progress.saw(position)
+        """The cursor of a reader who has seen all that was sent before now, and waits for more."""
+        floor = to_milliseconds(now - window)
+        progress = Progress(Cursor(floor, bytes(12), floor))
+        for place in await cls._positions_since(user_id, now - window):
+            if place.at < to_milliseconds(now):
+                progress.saw(place)
         return progress.cursor()
 
     @classmethod

@@ -127,19 +127,22 @@ def recommend(
 
 def popularity_of(acts: Iterable[Act], now: datetime) -> dict[str, float]:
     """The interest of all shoppers in each product, summed: 5 for a purchase made just now."""
-    weights: defaultdict[str, list[float]] = defaultdict(list)
-    for interests in _interests(acts, now).values():
-        for product, interest in interests.items():
-            weights[product].append(interest.weight)
-    return {product: math.fsum(weights[product]) for product in sorted(weights)}
+    return _summed(_interests(acts, now))
 
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """`pairs[c][p]`: one entry for each other shopper of both c and p, where p is in `known`."""
+    """What the parts of a score are taken from.
+
+    `known`: the user's interests, and `by_category` their products. `pairs[c][p]`: one entry for
+    each other shopper of both c and a known p.
+    """
 
     catalogue: Mapping[str, Product]
     known: Mapping[str, _Interest]
+    greatest_interest: float
+    total_interest: float
+    by_category: Mapping[str, Sequence[str]]
     pairs: Mapping[str, Mapping[str, Sequence[_Interest]]]
     crowd: Mapping[str, float]
     popular_from: float
@@ -155,7 +158,7 @@ class _Evidence:
         pairs = self.pairs.get(candidate)
         if not pairs:
             return _NOTHING
-        full = max(interest.weight for interest in self.known.values()) + WEIGHTS["view"]
+        full = self.greatest_interest + WEIGHTS["view"]
         links = {
             product: self.known[product].weight / full * self._similarity(product, candidate)
             for product in sorted(pairs)
@@ -171,15 +174,11 @@ class _Evidence:
 
     def _affinity(self, candidate: str) -> _Part:
         category = self.catalogue[candidate].category
-        alike = [
-            interest
-            for product, interest in self.known.items()
-            if product != candidate and self.catalogue[product].category == category
-        ]
+        alike = [self.known[other] for other in self.by_category[category] if other != candidate]
         if len(alike) < 2 and all(interest.deepest == WEIGHTS["view"] for interest in alike):
             return _NOTHING
-        total = math.fsum(interest.weight for interest in self.known.values())
-        affinity = math.fsum(interest.weight for interest in alike) / (total + _DOUBT)
+        liking = math.fsum(interest.weight for interest in alike)
+        affinity = liking / (self.total_interest + _DOUBT)
         return _Part(_AFFINITY * affinity, f"Because you like {category}")
 
     def _popularity(self, candidate: str) -> _Part:
@@ -195,22 +194,58 @@ def _evidence(
     strangers: _Interests,
     popularity: Mapping[str, float],
 ) -> _Evidence:
+    by_category: defaultdict[str, list[str]] = defaultdict(list)
+    for product in known:
+        by_category[catalogue[product].category].append(product)
     pairs: dict[str, dict[str, list[_Interest]]] = {}
-    sampled: defaultdict[str, list[float]] = defaultdict(list)
     for interests in strangers.values():
-        for candidate, interest in interests.items():
-            sampled[candidate].append(interest.weight)
-            for product in (known.keys() & interests.keys()) - {candidate}:
-                shared = _shared(interest, interests[product])
+        for product in known.keys() & interests.keys():
+            for candidate in interests.keys() - {product}:
+                shared = _shared(interests[product], interests[candidate])
                 pairs.setdefault(candidate, {}).setdefault(product, []).append(shared)
-    crowd = {}
-    for product in catalogue:
-        own = known[product].weight if product in known else 0.0
-        elsewhere = popularity.get(product, 0.0) - own
-        crowd[product] = round(max(elsewhere, math.fsum(sampled[product])), 9)
+    crowd = _crowd(catalogue, known, strangers, popularity)
     crowds = [weight for weight in crowd.values() if weight > 0] or [0.0]
-    popular_from = max(median(crowds), _POPULAR_FROM)
-    return _Evidence(catalogue, known, pairs, crowd, popular_from, max(crowds))
+    own = [interest.weight for interest in known.values()]
+    return _Evidence(
+        catalogue=catalogue,
+        known=known,
+        greatest_interest=max(own, default=0.0),
+        total_interest=math.fsum(own),
+        by_category=by_category,
+        pairs=pairs,
+        crowd=crowd,
+        popular_from=max(median(crowds), _POPULAR_FROM),
+        greatest_crowd=max(crowds),
+    )
+
+
+def _crowd(
+    products: Iterable[str],
+    known: Mapping[str, _Interest],
+    strangers: _Interests,
+    popularity: Mapping[str, float],
+) -> dict[str, float]:
+    """Everybody's interest but the user's; never less than the strangers', should it be stale."""
+    nobody = _Interest(0.0, 0)
+    read = _summed(strangers)
+    return {
+        product: round(
+            max(
+                popularity.get(product, 0.0) - known.get(product, nobody).weight,
+                read.get(product, 0.0),
+            ),
+            9,  # digits: taking one's own out must not tell equal crowds apart
+        )
+        for product in products
+    }
+
+
+def _summed(interests: _Interests) -> dict[str, float]:
+    weights: defaultdict[str, list[float]] = defaultdict(list)
+    for products in interests.values():
+        for product, interest in products.items():
+            weights[product].append(interest.weight)
+    return {product: math.fsum(weights[product]) for product in sorted(weights)}
 
 
 def _interests(acts: Iterable[Act], now: datetime) -> _Interests:

@@ -49,6 +49,9 @@ class BuriedMessage(Document):
         name = "embedded_dead_letters"
 
 
+MODELS: list[type[Document]] = [QueuedMessage, BuriedMessage]
+
+
 class EmbeddedBus:
     def __init__(self, store: Store, clock: Clock, settings: Settings) -> None:
         self._store = store

@@ -39,6 +39,9 @@ class OutboxRow(Document):
         indexes = (IndexModel([("claimed_until", 1), ("_id", 1)]),)
 
 
+MODELS: list[type[Document]] = [OutboxRow]
+
+
 class Outbox:
     """`put` in a transaction, `relay` in a task beside it."""
 

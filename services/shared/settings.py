@@ -69,6 +69,11 @@ class Settings(BaseSettings):
         description="Notifications that wait for one slow subscriber before it reads again "
         "from the database.",
     )
+    max_cursor_ids: Count = Field(
+        64,
+        description="Notifications of one user within WRITE_WINDOW_SECONDS before that user's "
+        "subscriptions pause, since their cursors name each.",
+    )
 
     # How events travel
     batch_size: Count = Field(500, description="Events a worker takes at once.")
@@ -115,6 +120,9 @@ class Settings(BaseSettings):
     )
 
     # Patience
+    startup_wait_seconds: Seconds = Field(
+        30, description="A starting process waits this long for a database that is not up, seconds."
+    )
     mongodb_timeout_seconds: Seconds = Field(
         2, description="An operation on the database gives up after this time, seconds."
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
+import pymongo
 from beanie import Document, init_beanie
 from bson.codec_options import CodecOptions
 from pymongo import AsyncMongoClient, InsertOne, UpdateOne
@@ -20,12 +23,17 @@ from pymongo.errors import (
 )
 
 from services.shared.errors import CannotStart
+from services.shared.log import get_logger
 
 T = TypeVar("T")
 Session = AsyncClientSession
 Row = dict[str, Any]
 
 DUPLICATE: Final = 11000
+_AGAIN_SECONDS: Final = 0.5
+_INDEXES_SECONDS: Final = 600
+
+log = get_logger()
 
 
 class Store:
@@ -47,11 +55,17 @@ class Store:
 
 @asynccontextmanager
 async def open_store(
-    url: str, database: str, models: Sequence[type[Document]], *, timeout: float
+    url: str,
+    database: str,
+    models: Sequence[type[Document]],
+    *,
+    timeout: float,
+    patience: float,
 ) -> AsyncIterator[Store]:
     """Connect to a replica set, bind the models and make their indexes.
 
-    `timeout`: seconds that any one operation may take. Raises CannotStart.
+    `timeout`: seconds that any one operation may take; `patience`: seconds to wait for a database
+    that is not up yet. Raises CannotStart.
     """
     try:
         client: AsyncMongoClient[Row] = AsyncMongoClient(
@@ -65,27 +79,33 @@ async def open_store(
         raise CannotStart(f"MONGODB_URL is not a MongoDB address: {error}") from error
     try:
         store = Store(client, database)
-        await _bind(client, store, models)
+        await _until_answering(client, patience)
+        with pymongo.timeout(_INDEXES_SECONDS):
+            await init_beanie(database=store.database, document_models=list(models))
         yield store
     finally:
         await client.close()
 
 
-async def _bind(
-    client: AsyncMongoClient[Row], store: Store, models: Sequence[type[Document]]
-) -> None:
-    try:
-        hello = await client.admin.command("hello")
-        if not hello.get("setName"):
-            raise CannotStart(
-                "MONGODB_URL names a single mongod, and transactions need a replica set: "
-                "start it with --replSet (one member is enough) and run rs.initiate()."
-            )
-        await init_beanie(database=store.database, document_models=list(models))
-    except PyMongoError as error:
+async def _until_answering(client: AsyncMongoClient[Row], patience: float) -> None:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            hello = await client.admin.command("hello")
+        except PyMongoError as error:
+            if not is_away(error) or time.monotonic() > deadline:
+                raise CannotStart(
+                    f"MongoDB does not answer: check MONGODB_URL and that it is up ({error})."
+                ) from error
+            log.info("waiting_for_mongodb", error=str(error))
+            await asyncio.sleep(_AGAIN_SECONDS)
+        else:
+            break
+    if not hello.get("setName"):
         raise CannotStart(
-            f"MongoDB does not answer: check MONGODB_URL and that it is up ({error})."
-        ) from error
+            "MONGODB_URL names a single mongod, and transactions need a replica set: "
+            "start it with --replSet (one member is enough) and run rs.initiate()."
+        )
 
 
 def is_away(error: BaseException) -> bool:

@@ -1,0 +1,42 @@
+"""Arguments of lists, checked: which part of a list is asked for."""
+
+from __future__ import annotations
+
+from services.notifications.cursor import Cursor, CursorRefused
+from services.notifications.models import Span
+from services.shared.errors import BadInput
+from services.shared.settings import Settings
+
+
+def span_of(
+    first: int | None, after: str | None, last: int | None, before: str | None, settings: Settings
+) -> Span:
+    """The part that a connection's arguments name. Raises BadInput with the argument's name."""
+    if first is not None and last is not None:
+        raise BadInput("Give first or last, not both.", "last")
+    size = last if last is not None else first
+    if size is None:
+        size = settings.page_size
+    if not 0 <= size <= settings.max_page_size:
+        raise BadInput(
+            f"Ask for 0 to {settings.max_page_size} at once, and page on with the cursor.",
+            "last" if last is not None else "first",
+        )
+    return Span(
+        size=size,
+        after=decode_cursor(after, "after"),
+        before=decode_cursor(before, "before"),
+        from_end=last is not None,
+    )
+
+
+def decode_cursor(text: str | None, field: str) -> Cursor | None:
+    """Raises BadInput for what is not a cursor."""
+    if text is None:
+        return None
+    try:
+        return Cursor.decode(text)
+    except CursorRefused as error:
+        raise BadInput(
+            "This is not a cursor: give one as a page or a subscription gave it.", field
+        ) from error

@@ -1,0 +1,113 @@
+"""What a resolver is handed: who is asking, the services, and loaders that batch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import strawberry
+from strawberry.dataloader import DataLoader
+from strawberry.extensions import FieldExtension
+from strawberry.permission import BasePermission, PermissionExtension
+
+from gateway.live import Live
+from services.notifications.intake import Intake
+from services.notifications.models import Notification
+from services.notifications.service import NotificationService
+from services.scheduler.service import SchedulerService
+from services.shared.clock import Clock
+from services.shared.errors import Forbidden, Unauthenticated
+from services.shared.settings import Settings
+from services.shared.vocabulary import Role
+from services.users.models import User
+from services.users.service import UserService
+from services.users.tokens import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What resolvers may use; one for the whole gateway."""
+
+    settings: Settings
+    clock: Clock
+    intake: Intake
+    users: UserService
+    notifications: NotificationService
+    schedules: SchedulerService
+    live: Live
+
+
+@dataclass
+class Context:
+    """One request, or one websocket. `token`: the bearer token that came with it."""
+
+    services: Services
+    token: str | None
+    connection_params: dict[str, Any] = field(default_factory=dict)
+    _identifying: asyncio.Task[Identity] | None = None
+
+    def __post_init__(self) -> None:
+        self.user_by_id: DataLoader[str, User | None] = DataLoader(_load_users, cache=False)
+        self.notification_by_key: DataLoader[tuple[str, str], Notification | None] = DataLoader(
+            self._load_notifications, cache=False
+        )
+
+    async def viewer(self) -> Identity:
+        """Who is asking. Raises Unauthenticated."""
+        if self.token is None:
+            raise Unauthenticated(
+                "Log in first: send the header Authorization: Bearer <accessToken>."
+            )
+        if self._identifying is None:
+            self._identifying = asyncio.ensure_future(self.services.users.identify(self.token))
+        return await asyncio.shield(self._identifying)
+
+    async def subject(self, user_id: str | None) -> str:
+        """Whom a verb is about: the viewer, or another user for a backend or an admin."""
+        viewer = await self.viewer()
+        if user_id is None or user_id == viewer.user_id:
+            return viewer.user_id
+        if viewer.role not in (Role.SERVICE, Role.ADMIN):
+            raise Forbidden("Only the roles SERVICE and ADMIN may act for another user.")
+        return user_id
+
+    async def source(self) -> str:
+        """The viewer as the source of events: their ids are the viewer's own."""
+        return f"urn:tidings:user:{(await self.viewer()).user_id}"
+
+    async def _load_notifications(
+        self, keys: list[tuple[str, str]]
+    ) -> Sequence[Notification | None]:
+        found: dict[tuple[str, str], Notification] = {}
+        for user_id in {user_id for user_id, _ in keys}:
+            ids = [id for owner, id in keys if owner == user_id]
+            rows = await Notification.some(user_id, ids, self.services.clock.now())
+            found |= {(user_id, str(row.id)): row for row in rows}
+        return [found.get(key) for key in keys]
+
+
+Info: TypeAlias = strawberry.Info[Context, None]
+
+
+class _Allow(BasePermission):
+    def __init__(self, *roles: Role) -> None:
+        self._roles = roles
+
+    async def has_permission(self, source: Any, info: Info, **kwargs: Any) -> bool:
+        viewer = await info.context.viewer()
+        if viewer.role not in self._roles:
+            names = " or ".join(role.name for role in self._roles)
+            raise Forbidden(f"This needs the role {names}; yours is {viewer.role.name}.")
+        return True
+
+
+def only(*roles: Role) -> list[FieldExtension]:
+    """Field extensions that let in these roles alone."""
+    return [PermissionExtension([_Allow(*roles)], use_directives=False)]
+
+
+async def _load_users(ids: list[str]) -> Sequence[User | None]:
+    found = await User.by_ids(ids)
+    return [found.get(id) for id in ids]

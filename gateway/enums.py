@@ -1,0 +1,21 @@
+"""The vocabulary as GraphQL enums. Import them from here, so that they are described before use."""
+
+import strawberry
+
+from services.shared.vocabulary import (
+    ActivityKind,
+    ChangeKind,
+    Channel,
+    NotificationType,
+    Outcome,
+    Role,
+)
+
+__all__ = ["ActivityKind", "ChangeKind", "Channel", "NotificationType", "Outcome", "Role"]
+
+strawberry.enum(Role, description="What somebody may do.")
+strawberry.enum(NotificationType, description="What a notification is about; users choose by it.")
+strawberry.enum(Channel, description="A way to a user. Delivery is in-app today.")
+strawberry.enum(ActivityKind, description="What a user did with a product.")
+strawberry.enum(ChangeKind, description="What happened to a notification.")
+strawberry.enum(Outcome, description="What was decided about a notification.")

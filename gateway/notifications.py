@@ -1,0 +1,352 @@
+"""Notifications, as GraphQL shows them: pages, verbs and live."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated
+
+import strawberry
+from strawberry import ID
+from strawberry.scalars import JSON
+
+from gateway.arguments import decode_cursor, span_of
+from gateway.context import Info, only
+from gateway.enums import ChangeKind, NotificationType, Outcome, Role
+from services.notifications import models, personalize
+from services.notifications import recommend as recommending
+from services.notifications import service as notifications
+from services.shared.errors import BadInput
+
+Types = Annotated[
+    list[NotificationType] | None,
+    strawberry.argument(description="Only these types; null for all."),
+]
+After = Annotated[
+    str | None,
+    strawberry.argument(description="A cursor: everything since it, then live. Null: live only."),
+]
+
+
+@strawberry.type(description="One notification of one user.")
+class Notification:
+    id: ID = strawberry.field(description="Its id.")
+    user_id: ID = strawberry.field(description="Whose it is.")
+    type: NotificationType = strawberry.field(description="What it is about.")
+    title: str = strawberry.field(description="One line, ready to show as plain text.")
+    body: str = strawberry.field(description="The words, ready to show as plain text.")
+    content: JSON = strawberry.field(description="A string or an object, just as it was given.")
+    sent_at: datetime = strawberry.field(description="When it was sent.")
+    read: bool = strawberry.field(description="Whether the user has read it.")
+    read_at: datetime | None = strawberry.field(description="When.")
+    archived: bool = strawberry.field(description="Whether the user has put it away.")
+
+    @classmethod
+    def of(cls, row: models.Notification) -> Notification:
+        return cls(
+            id=ID(str(row.id)),
+            user_id=ID(row.user_id),
+            type=row.type,
+            title=row.title,
+            body=row.body,
+            content=row.content,
+            sent_at=row.sent_at,
+            read=row.read,
+            read_at=row.read_at,
+            archived=row.archived,
+        )
+
+
+@strawberry.type(description="Where a page stands in the list (Relay Cursor Connections).")
+class PageInfo:
+    has_next_page: bool = strawberry.field(description="Whether older ones follow.")
+    has_previous_page: bool = strawberry.field(description="Whether newer ones come before.")
+    start_cursor: str | None = strawberry.field(description="The first edge's cursor.")
+    end_cursor: str | None = strawberry.field(description="The last edge's cursor.")
+
+
+@strawberry.type(description="A notification in a list.")
+class NotificationEdge:
+    cursor: str = strawberry.field(
+        description="Opaque; for paging, and for resuming notificationAdded."
+    )
+    node: Notification = strawberry.field(description="The notification.")
+
+
+@strawberry.type(description="A page of notifications, newest first (Relay Cursor Connections).")
+class NotificationConnection:
+    edges: list[NotificationEdge] = strawberry.field(description="The notifications.")
+    page_info: PageInfo = strawberry.field(description="Where this page stands.")
+
+    @classmethod
+    def of(cls, page: models.Page) -> NotificationConnection:
+        edges = [
+            NotificationEdge(cursor=cursor.encode(), node=Notification.of(row))
+            for cursor, row in zip(page.cursors, page.rows, strict=True)
+        ]
+        return cls(
+            edges=edges,
+            page_info=PageInfo(
+                has_next_page=page.has_next,
+                has_previous_page=page.has_previous,
+                start_cursor=edges[0].cursor if edges else None,
+                end_cursor=edges[-1].cursor if edges else None,
+            ),
+        )
+
+
+@strawberry.type(description="Something that happened to a notification, on whatever screen.")
+class NotificationChange:
+    kind: ChangeKind = strawberry.field(description="What happened.")
+    notification: Notification = strawberry.field(description="As it is now.")
+    unread_count: int = strawberry.field(description="How many are unread now.")
+
+
+@strawberry.type(description="What markAllNotificationsRead did.")
+class MarkAllPayload:
+    marked: int = strawberry.field(description="How many were unread and are read now.")
+    unread_count: int = strawberry.field(description="How many are unread now.")
+
+
+@strawberry.type(description="A product that a user may like.")
+class Recommendation:
+    product_id: ID = strawberry.field(description="The shop's own id.")
+    name: str = strawberry.field(description="The product's name.")
+    score: float = strawberry.field(description="How sure we are, above 0 and up to 1.")
+    reason: str = strawberry.field(description="Why, in words for the user.")
+
+    @classmethod
+    def of(cls, found: recommending.Recommendation) -> Recommendation:
+        return cls(
+            product_id=ID(found.product_id),
+            name=found.name,
+            score=found.score,
+            reason=found.reason,
+        )
+
+
+@strawberry.type(description="What was decided about one notification for one user, and why.")
+class Decision:
+    outcome: Outcome = strawberry.field(description="What was decided.")
+    reason: str = strawberry.field(description=f"A stable code: {', '.join(personalize.Reason)}.")
+    until: datetime | None = strawberry.field(description="When a HELD one is decided anew.")
+
+
+@strawberry.type(description="What became of a notification that was asked for.")
+class CreateNotificationPayload:
+    notification: Notification | None = strawberry.field(
+        description="Null when it was HELD or SUPPRESSED."
+    )
+    decision: Decision = strawberry.field(description="What was decided, and why.")
+
+    @classmethod
+    def of(cls, announcement: notifications.Announcement) -> CreateNotificationPayload:
+        row, decision = announcement.notification, announcement.decision
+        return cls(
+            notification=Notification.of(row) if row else None,
+            decision=Decision(
+                outcome=decision.outcome, reason=decision.reason, until=decision.until
+            ),
+        )
+
+
+@strawberry.input(description="A notification for one user.")
+class CreateNotificationInput:
+    user_id: ID = strawberry.field(description="Who gets it.")
+    type: NotificationType = strawberry.field(description="What it is about.")
+    content: JSON = strawberry.field(
+        description="A string (the body), or an object, whose title and body are shown."
+    )
+    title: str | None = strawberry.field(default=None, description="1 to 500 characters.")
+    dedup_key: str | None = strawberry.field(
+        default=None,
+        description="The caller's own key: the same one again answers with the first notification.",
+    )
+
+
+@strawberry.type
+class NotificationQuery:
+    @strawberry.field(
+        description="The viewer's notifications, newest first. Give first (and after) or last "
+        "(and before); without, the first page."
+    )
+    async def notifications(
+        self,
+        info: Info,
+        first: Annotated[
+            int | None, strawberry.argument(description="How many, from the newest.")
+        ] = None,
+        after: Annotated[
+            str | None, strawberry.argument(description="Only older than this cursor.")
+        ] = None,
+        last: Annotated[
+            int | None, strawberry.argument(description="How many, from the oldest.")
+        ] = None,
+        before: Annotated[
+            str | None, strawberry.argument(description="Only newer than this cursor.")
+        ] = None,
+        unread_only: Annotated[bool, strawberry.argument(description="Only unread ones.")] = False,
+        types: Types = None,
+        archived: Annotated[
+            bool, strawberry.argument(description="True: those put away, instead of the others.")
+        ] = False,
+    ) -> NotificationConnection:
+        viewer = await info.context.viewer()
+        services = info.context.services
+        page = await models.Notification.page(
+            viewer.user_id,
+            models.Filter(tuple(types) if types is not None else None, unread_only, archived),
+            span_of(first, after, last, before, services.settings),
+            services.clock.now(),
+            services.live.window,
+        )
+        return NotificationConnection.of(page)
+
+    @strawberry.field(description="One of the viewer's notifications; null when it is not theirs.")
+    async def notification(
+        self, info: Info, id: Annotated[ID, strawberry.argument(description="Its id.")]
+    ) -> Notification | None:
+        viewer = await info.context.viewer()
+        row = await info.context.notification_by_key.load((viewer.user_id, id))
+        return Notification.of(row) if row else None
+
+    @strawberry.field(description="How many of the viewer's notifications are unread.")
+    async def unread_count(self, info: Info, types: Types = None) -> int:
+        viewer = await info.context.viewer()
+        return await models.Notification.unread_count(
+            viewer.user_id,
+            tuple(types) if types is not None else None,
+            info.context.services.clock.now(),
+        )
+
+    @strawberry.field(description="What the viewer may like, the best first.")
+    async def recommendations(
+        self,
+        info: Info,
+        first: Annotated[int, strawberry.argument(description="How many, up to 20.")] = 5,
+    ) -> list[Recommendation]:
+        viewer = await info.context.viewer()
+        if not 0 <= first <= 20:
+            raise BadInput("Ask for 0 to 20 recommendations.", "first")
+        found = await info.context.services.notifications.recommendations(viewer.user_id, first)
+        return [Recommendation.of(one) for one in found]
+
+
+@strawberry.type
+class NotificationMutation:
+    @strawberry.mutation(description="Mark one of the viewer's notifications as read or unread.")
+    async def mark_notification_read(
+        self,
+        info: Info,
+        id: Annotated[ID, strawberry.argument(description="Its id.")],
+        read: Annotated[bool, strawberry.argument(description="False: unread again.")] = True,
+    ) -> Notification:
+        viewer = await info.context.viewer()
+        return Notification.of(
+            await info.context.services.notifications.set_read(viewer.user_id, id, read)
+        )
+
+    @strawberry.mutation(description="Mark all as read that the viewer has seen.")
+    async def mark_all_notifications_read(
+        self,
+        info: Info,
+        up_to: Annotated[
+            str | None,
+            strawberry.argument(
+                description="The newest cursor that was shown; later arrivals stay unread."
+            ),
+        ] = None,
+    ) -> MarkAllPayload:
+        viewer = await info.context.viewer()
+        services = info.context.services
+        marked = await services.notifications.mark_all_read(
+            viewer.user_id, decode_cursor(up_to, "upTo")
+        )
+        count = await models.Notification.unread_count(viewer.user_id, None, services.clock.now())
+        return MarkAllPayload(marked=marked, unread_count=count)
+
+    @strawberry.mutation(description="Put one of the viewer's notifications away, or take it back.")
+    async def archive_notification(
+        self,
+        info: Info,
+        id: Annotated[ID, strawberry.argument(description="Its id.")],
+        archived: Annotated[bool, strawberry.argument(description="False: take it back.")] = True,
+    ) -> Notification:
+        viewer = await info.context.viewer()
+        return Notification.of(
+            await info.context.services.notifications.set_archived(viewer.user_id, id, archived)
+        )
+
+    @strawberry.mutation(
+        description="Notify one user. For SERVICE and ADMIN.",
+        extensions=only(Role.SERVICE, Role.ADMIN),
+    )
+    async def create_notification(
+        self,
+        info: Info,
+        input: Annotated[
+            CreateNotificationInput, strawberry.argument(description="The notification.")
+        ],
+    ) -> CreateNotificationPayload:
+        announcement = await info.context.services.notifications.create(
+            input.user_id,
+            input.type,
+            input.content,
+            title=input.title,
+            dedup_key=input.dedup_key,
+            source=await info.context.source(),
+        )
+        return CreateNotificationPayload.of(announcement)
+
+    @strawberry.mutation(
+        description="Send one notification with up to five products that a user may like."
+    )
+    async def create_recommendations(
+        self,
+        info: Info,
+        user_id: Annotated[
+            ID | None,
+            strawberry.argument(description="For whom; others than the viewer: SERVICE, ADMIN."),
+        ] = None,
+    ) -> CreateNotificationPayload:
+        announcement = await info.context.services.notifications.recommend(
+            await info.context.subject(user_id), await info.context.source()
+        )
+        return CreateNotificationPayload.of(announcement)
+
+
+@strawberry.type
+class NotificationSubscription:
+    @strawberry.subscription(description="The viewer's new notifications, each once.")
+    async def notification_added(
+        self, info: Info, after: After = None, types: Types = None
+    ) -> AsyncIterator[NotificationEdge]:
+        viewer = await info.context.viewer()
+        added = info.context.services.live.added(
+            viewer.user_id,
+            decode_cursor(after, "after"),
+            tuple(types) if types is not None else None,
+        )
+        async for cursor, row in added:
+            yield NotificationEdge(cursor=cursor.encode(), node=Notification.of(row))
+
+    @strawberry.subscription(
+        description="What happens to the viewer's notifications, on whatever screen."
+    )
+    async def notification_changed(self, info: Info) -> AsyncIterator[NotificationChange]:
+        viewer = await info.context.viewer()
+        services = info.context.services
+        async for change, unread_count in services.live.changed(viewer.user_id):
+            rows = await models.Notification.some(
+                viewer.user_id, change.notification_ids, services.clock.now()
+            )
+            for row in rows:
+                yield NotificationChange(
+                    kind=change.kind, notification=Notification.of(row), unread_count=unread_count
+                )
+
+    @strawberry.subscription(description="The viewer's unread count now, and every change of it.")
+    async def unread_count(self, info: Info) -> AsyncIterator[int]:
+        viewer = await info.context.viewer()
+        async for count in info.context.services.live.unread_counts(viewer.user_id):
+            yield count

@@ -1,0 +1,262 @@
+"""Users, logins, preferences and activity, as GraphQL shows them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import strawberry
+from strawberry import ID
+
+from gateway.context import Info, only
+from gateway.enums import ActivityKind, Channel, NotificationType, Role
+from services.shared.errors import NotFound
+from services.users import models, preferences
+from services.users import service as users
+from services.users.preferences import ChannelChange, TypeChange
+
+
+@strawberry.type(description="How a channel stands for one type.")
+class ChannelPreference:
+    channel: Channel = strawberry.field(description="The channel.")
+    enabled: bool = strawberry.field(description="Whether it is used.")
+    locked: bool = strawberry.field(description="Whether the user can't switch it off.")
+
+
+@strawberry.type(description="What a user wants of one type.")
+class TypePreference:
+    type: NotificationType = strawberry.field(description="The type.")
+    enabled: bool = strawberry.field(description="False: none of this type, on no channel.")
+    channels: list[ChannelPreference] = strawberry.field(
+        description="One entry for every channel, in the enum's order."
+    )
+
+
+@strawberry.type(description="What a user wants to hear; what was never set shows its default.")
+class Preferences:
+    types: list[TypePreference] = strawberry.field(
+        description="One entry for every notification type, in the enum's order."
+    )
+    version: int = strawberry.field(description="Rises with every change.")
+
+    @classmethod
+    def of(cls, matrix: preferences.Preferences) -> Preferences:
+        return cls(
+            types=[
+                TypePreference(
+                    type=entry.type,
+                    enabled=entry.enabled,
+                    channels=[
+                        ChannelPreference(
+                            channel=channel.channel, enabled=channel.enabled, locked=channel.locked
+                        )
+                        for channel in entry.channels
+                    ],
+                )
+                for entry in matrix.types
+            ],
+            version=matrix.version,
+        )
+
+
+@strawberry.type(description="A customer, or a shop's backend (role SERVICE), or an operator.")
+class User:
+    id: ID = strawberry.field(description="The user's id: what events call `userId`.")
+    name: str = strawberry.field(description="As the user gave it.")
+    email: str = strawberry.field(description="The address, normalised.")
+    role: Role = strawberry.field(description="What the user may do.")
+    locale: str = strawberry.field(description="A BCP 47 tag.")
+    timezone: str = strawberry.field(description="An IANA time zone.")
+    created_at: datetime = strawberry.field(description="When the user registered.")
+    preferences: Preferences = strawberry.field(description="What the user wants to hear.")
+
+    @classmethod
+    def of(cls, user: models.User) -> User:
+        return cls(
+            id=ID(str(user.id)),
+            name=user.name,
+            email=user.email,
+            role=user.role,
+            locale=user.locale,
+            timezone=user.timezone,
+            created_at=user.created_at,
+            preferences=Preferences.of(user.preferences),
+        )
+
+
+@strawberry.type(description="A session that was just opened or renewed.")
+class AuthPayload:
+    access_token: str = strawberry.field(
+        description="Send it as `Authorization: Bearer …`, over HTTP or in connection_init."
+    )
+    refresh_token: str = strawberry.field(description="Buys new tokens, once: see refreshSession.")
+    expires_at: datetime = strawberry.field(description="The end of the access token.")
+    user: User = strawberry.field(description="Who is logged in.")
+
+    @classmethod
+    def of(cls, login: users.Login) -> AuthPayload:
+        return cls(
+            access_token=login.access_token,
+            refresh_token=login.refresh_token,
+            expires_at=login.expires_at,
+            user=User.of(login.user),
+        )
+
+
+@strawberry.input(description="A wish about one channel of a type.")
+class ChannelPreferenceInput:
+    channel: Channel = strawberry.field(description="The channel.")
+    enabled: bool = strawberry.field(description="Whether to use it.")
+
+
+@strawberry.input(description="A wish about one type; what is left out stays as it is.")
+class TypePreferenceInput:
+    type: NotificationType = strawberry.field(description="The type.")
+    enabled: bool | None = strawberry.field(
+        default=None, description="False: none of this type. ORDER_UPDATE can't be switched off."
+    )
+    channels: list[ChannelPreferenceInput] | None = strawberry.field(
+        default=None, description="Single channels."
+    )
+
+    def change(self) -> TypeChange:
+        channels = [ChannelChange(one.channel, one.enabled) for one in self.channels or []]
+        return TypeChange(self.type, self.enabled, tuple(channels))
+
+
+@strawberry.input(description="Changes that are merged into the preferences.")
+class PreferencesInput:
+    types: list[TypePreferenceInput] | None = strawberry.field(
+        default=None, description="The types to change."
+    )
+    version: int | None = strawberry.field(
+        default=None, description="The version that was read; another one is a CONFLICT."
+    )
+
+    def changes(self) -> tuple[TypeChange, ...]:
+        return tuple(one.change() for one in self.types or [])
+
+
+@strawberry.input(description="Who registers.")
+class RegisterInput:
+    name: str = strawberry.field(description="1 to 100 characters.")
+    email: str = strawberry.field(description="Unique; upper and lower case are the same.")
+    password: str = strawberry.field(description="8 to 256 characters.")
+    preferences: PreferencesInput | None = strawberry.field(
+        default=None, description="What differs from the defaults."
+    )
+    locale: str | None = strawberry.field(default=None, description="A BCP 47 tag; default en.")
+    timezone: str | None = strawberry.field(
+        default=None, description="An IANA time zone; default UTC."
+    )
+
+
+@strawberry.input(description="Who logs in.")
+class LoginInput:
+    email: str = strawberry.field(description="The address.")
+    password: str = strawberry.field(description="The password.")
+
+
+@strawberry.input(description="Something a user did.")
+class ActivityInput:
+    kind: ActivityKind = strawberry.field(description="What was done.")
+    product_id: ID = strawberry.field(description="With which product: the shop's own id.")
+    user_id: ID | None = strawberry.field(
+        default=None, description="Whose activity it is; only for SERVICE and ADMIN."
+    )
+
+
+@strawberry.type
+class UserQuery:
+    @strawberry.field(description="The viewer.")
+    async def me(self, info: Info) -> User:
+        viewer = await info.context.viewer()
+        return User.of(await _existing(info, viewer.user_id))
+
+    @strawberry.field(description="What the viewer wants to hear.")
+    async def preferences(self, info: Info) -> Preferences:
+        viewer = await info.context.viewer()
+        return Preferences.of((await _existing(info, viewer.user_id)).preferences)
+
+    @strawberry.field(
+        description="Any user. For SERVICE and ADMIN.", extensions=only(Role.SERVICE, Role.ADMIN)
+    )
+    async def user(
+        self, info: Info, id: Annotated[ID, strawberry.argument(description="The user's id.")]
+    ) -> User | None:
+        user = await info.context.user_by_id.load(id)
+        return User.of(user) if user else None
+
+
+@strawberry.type
+class UserMutation:
+    @strawberry.mutation(description="Become a customer, and be logged in.")
+    async def register(
+        self,
+        info: Info,
+        input: Annotated[RegisterInput, strawberry.argument(description="Who registers.")],
+    ) -> AuthPayload:
+        registration = users.Registration(
+            name=input.name,
+            email=input.email,
+            password=input.password,
+            locale=input.locale,
+            timezone=input.timezone,
+            preferences=input.preferences.changes() if input.preferences else (),
+        )
+        return AuthPayload.of(await info.context.services.users.register(registration))
+
+    @strawberry.mutation(description="Open a session.")
+    async def login(
+        self,
+        info: Info,
+        input: Annotated[LoginInput, strawberry.argument(description="Who logs in.")],
+    ) -> AuthPayload:
+        return AuthPayload.of(await info.context.services.users.log_in(input.email, input.password))
+
+    @strawberry.mutation(
+        description="Exchange a refresh token for new tokens. Each refresh token works once; "
+        "using one again ends the session."
+    )
+    async def refresh_session(
+        self,
+        info: Info,
+        refresh_token: Annotated[str, strawberry.argument(description="The newest one.")],
+    ) -> AuthPayload:
+        return AuthPayload.of(await info.context.services.users.refresh(refresh_token))
+
+    @strawberry.mutation(description="End the session; its tokens are refused from now on.")
+    async def logout(self, info: Info) -> bool:
+        viewer = await info.context.viewer()
+        await info.context.services.users.log_out(viewer.session_id)
+        return True
+
+    @strawberry.mutation(description="Change what the viewer wants to hear.")
+    async def update_preferences(
+        self,
+        info: Info,
+        input: Annotated[PreferencesInput, strawberry.argument(description="The changes.")],
+    ) -> Preferences:
+        viewer = await info.context.viewer()
+        return Preferences.of(
+            await info.context.services.users.update_preferences(
+                viewer.user_id, input.changes(), input.version
+            )
+        )
+
+    @strawberry.mutation(description="Tell what a user does in the shop; feeds recommendations.")
+    async def track_activity(
+        self,
+        info: Info,
+        input: Annotated[ActivityInput, strawberry.argument(description="What was done.")],
+    ) -> bool:
+        user_id = await info.context.subject(input.user_id)
+        await info.context.services.users.track(user_id, input.kind, input.product_id)
+        return True
+
+
+async def _existing(info: Info, user_id: str) -> models.User:
+    user = await info.context.user_by_id.load(user_id)
+    if user is None:
+        raise NotFound("The user does not exist any more.")
+    return user

@@ -1,0 +1,76 @@
+"""Where events come in that a caller publishes: checked, and durable before they are answered."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from uuid import uuid4
+
+import msgspec
+
+from services.shared.clock import Clock
+from services.shared.errors import BadInput, NotFound
+from services.shared.events import (
+    Event,
+    Malformed,
+    OrderStatusChanged,
+    ProductChanged,
+    PromotionAnnounced,
+    parse_data,
+)
+from services.shared.outbox import Outbox
+from services.shared.settings import Settings
+from services.shared.store import Session, Store
+from services.users.models import User
+
+_PLACE: Final = re.compile(r"`\$\.(\w+)")
+
+
+class Intake:
+    def __init__(self, store: Store, outbox: Outbox, clock: Clock, settings: Settings) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._clock = clock
+        self._settings = settings
+
+    async def accept(
+        self,
+        data: OrderStatusChanged | PromotionAnnounced | ProductChanged,
+        *,
+        source: str,
+        event_id: str | None,
+    ) -> str:
+        """Take an event for publishing; its id. `source` names the caller, whose ids are its own.
+
+        Raises BadInput, and NotFound for an order of nobody.
+        """
+        if event_id is not None and not 1 <= len(event_id) <= 200:
+            raise BadInput("An eventId has 1 to 200 characters.", "input.eventId")
+        self._check(data)
+        if isinstance(data, OrderStatusChanged) and await User.by_id(data.user_id) is None:
+            raise NotFound(f"There is no user {data.user_id}.")
+        event = Event.of(data, time=self._clock.now(), id=event_id or uuid4().hex, source=source)
+
+        async def write(session: Session) -> None:
+            await self._outbox.put([event], session)
+
+        await self._store.transact(write)
+        self._outbox.wake()
+        return event.id
+
+    def _check(self, data: OrderStatusChanged | PromotionAnnounced | ProductChanged) -> None:
+        try:
+            body = msgspec.json.encode(data)
+            parse_data(data.type, body)
+        except (Malformed, msgspec.MsgspecError, OverflowError) as error:
+            place = _PLACE.search(str(error))
+            raise BadInput(str(error), f"input.{place[1]}" if place else "input") from error
+        if len(body) > self._settings.max_content_bytes:
+            raise BadInput(
+                f"The event has {len(body)} bytes; {self._settings.max_content_bytes} is the most "
+                "(MAX_CONTENT_BYTES).",
+                "input",
+            )
+        expires_at = data.expires_at if isinstance(data, PromotionAnnounced) else None
+        if expires_at is not None and expires_at <= self._clock.now():
+            raise BadInput("expiresAt lies in the past.", "input.expiresAt")
