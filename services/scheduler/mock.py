@@ -26,11 +26,11 @@ _OFFERS: Final = (
 
 
 def mock_event(type_: str, fire: datetime, customers: Sequence[str]) -> Data | None:
-    """Each customer's orders go through all statuses, a step at a fire. None without customers."""
-    turn = int(fire.timestamp()) // 60
+    """Each customer's orders go through all statuses, a step a minute. None without customers."""
     if type_ == PROMOTION:
-        title, body = _OFFERS[turn % len(_OFFERS)]
+        title, body = _OFFERS[int(fire.timestamp()) // 5 % len(_OFFERS)]
         return PromotionAnnounced(title=title, body=body)
+    turn = int(fire.timestamp()) // 60
     if not customers:
         return None
     step, customer = divmod(turn, len(customers))

@@ -19,9 +19,7 @@ def set_up_logging(level: str) -> None:
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.EventRenamer("action"),
             structlog.processors.format_exc_info,
-            structlog.processors.KeyValueRenderer(
-                key_order=["timestamp", "level", "action"], drop_missing=True
-            ),
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "action"]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -38,6 +38,7 @@ START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 LOCK_SECONDS = 1.0
 POLL_SECONDS = 0.02
+EXIT_NEED_UPGRADE = 62
 URL_OPTIONS = "authSource=local&directConnection=true"
 ELSEWHERE = "set MONGODB_URL to a MongoDB replica set, or start everything with compose.yaml"
 
@@ -113,8 +114,7 @@ class Mongod:
             async with asyncio.timeout(START_SECONDS):
                 await self._until_primary(self.process, port)
         except (OSError, PyMongoError) as error:  # a TimeoutError is an OSError
-            words = self.last_words() if self.process else f"{error}."
-            raise CannotStart(f"The private mongod did not start: {words}") from error
+            raise CannotStart(f"The private mongod did not start: {self.last_words()}") from error
 
     async def stop(self) -> None:
         """Have it shut down cleanly; after STOP_SECONDS, kill it."""
@@ -142,6 +142,7 @@ class Mongod:
         setpriv = shutil.which("setpriv")
         command = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
         command += [str(self._binary), "--dbpath", str(database), "--port", str(port)]
+        command += ["--logpath", str(log), "--logappend"]
         command += ["--bind_ip", "127.0.0.1", "--nounixsocket", "--replSet", "tidings"]
         command += ["--keyFile", str(self._folder / "mongod.key"), "--oplogSize", "512"]
         command += ["--wiredTigerCacheSizeGB", "0.25", "--quiet", "--slowms", "1000"]
@@ -196,18 +197,15 @@ async def _configure(client: AsyncMongoClient[dict[str, Any]], host: str) -> Non
 def _advice(folder: Path, code: int | None, log: str) -> str:
     """A sentence for `code` (mongod's exit code, minus a signal's number) and what it logged."""
     reason = _reason(log.splitlines())
-    ending = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    match code:
-        case None:
-            return f"it is not ready after {START_SECONDS:.0f} seconds; see {folder}/mongod.log."
-        case _ if "No space left on device" in log:
-            return f"the disk of {folder} is full; free some space, or set DATA_DIR."
-        case 127 | 1 if "shared libraries" in reason or "version `" in reason:
-            return f"{reason}; install what is missing (apt-get install libcurl4), or {ELSEWHERE}."
-        case -4:  # SIGILL
-            return f"this processor lacks AVX, which mongod needs; {ELSEWHERE}."
-        case _ if code == 62 or "Wrong mongod version" in log or "UPGRADE PROBLEM" in log:
-            return f"{folder} is from another version of MongoDB; use that, or another DATA_DIR."
+    if "No space left on device" in log:
+        return f"the disk of {folder} is full; free some space, or set DATA_DIR."
+    if "shared libraries" in reason or "version `GLIBC" in reason:
+        return f"{reason}; install what is missing (apt-get install libcurl4), or {ELSEWHERE}."
+    if "Wrong mongod version" in log or "UPGRADE PROBLEM" in log or code == EXIT_NEED_UPGRADE:
+        return f"{folder} is from another version of MongoDB; use that, or set DATA_DIR anew."
+    if code == -signal.SIGILL:
+        return f"this processor lacks AVX, which mongod needs; {ELSEWHERE}."
+    ending = "not ready in time" if code is None else f"exit code {code}"
     return f"{reason or 'it gave no reason'} ({ending}); see {folder}/mongod.log."
 
 

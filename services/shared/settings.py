@@ -40,6 +40,11 @@ class Settings(BaseSettings):
         description="Signs access tokens, 32 bytes or more; empty: made and kept in DATA_DIR, "
         "which is refused when MONGODB_URL is set.",
     )
+    allowed_origins: tuple[str, ...] = Field(
+        (),
+        description="Origins whose pages may use the API from a browser, as a JSON list: "
+        '["https://shop.example"]. The gateway\'s own pages always may.',
+    )
     access_token_seconds: Seconds = Field(900, description="Life of an access token, seconds.")
     refresh_token_seconds: Seconds = Field(
         30 * 86400, description="Life of a refresh token, seconds from its last use."

@@ -1,0 +1,143 @@
+"""The gateway as an ASGI application, and as a server in a process."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+
+from gateway.context import Services
+from gateway.endpoint import Endpoint
+from gateway.explorer import DemoAccount
+from gateway.live import Live
+from gateway.schema import make_schema
+from services import demo
+from services.host import Runtime
+from services.shared.errors import CannotStart, Unavailable
+from services.shared.log import get_logger
+from services.shared.settings import Settings
+from services.shared.store import is_away
+
+log = get_logger()
+
+_STATIC: Final = Path(__file__).parent / "static"
+
+
+def create_app(runtime: Runtime, live: Live) -> Starlette:
+    """The application on an open runtime. `live` must be running for subscriptions to move."""
+    services = Services(
+        settings=runtime.settings,
+        clock=runtime.clock,
+        intake=runtime.intake,
+        users=runtime.users,
+        notifications=runtime.notifications,
+        schedules=runtime.schedules,
+        live=live,
+    )
+    accounts = [
+        DemoAccount(account.name, account.email, account.password)
+        for account in (demo.ACCOUNTS if runtime.settings.demo_data else ())
+    ]
+    endpoint = Endpoint(make_schema(runtime.settings), services, accounts)
+
+    async def ready(request: Request) -> Response:
+        try:
+            await runtime.ping()
+        except Exception as error:
+            if not (is_away(error) or isinstance(error, Unavailable)):
+                raise
+            return JSONResponse({"status": "not ready", "reason": str(error)}, status_code=503)
+        return JSONResponse({"status": "ready"})
+
+    return Starlette(
+        routes=[
+            Route("/", _to_graphiql),
+            Route("/graphql", endpoint),
+            WebSocketRoute("/graphql", endpoint),
+            Route("/healthz", _healthy),
+            Route("/readyz", ready),
+            Mount("/static", StaticFiles(directory=_STATIC)),
+        ],
+        middleware=[
+            Middleware(
+                CORSMiddleware,
+                allow_origins=runtime.settings.allowed_origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["authorization", "content-type"],
+            )
+        ],
+        max_body_size=runtime.settings.max_request_bytes,
+    )
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The gateway's listening socket. Raises CannotStart when the port is not to be had."""
+    family = socket.AF_INET6 if ":" in settings.gateway_host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.gateway_host, settings.gateway_port))
+        listening.listen(1024)
+    except OSError as error:
+        listening.close()
+        raise CannotStart(
+            f"The gateway can't listen on {settings.gateway_host}:{settings.gateway_port} "
+            f"({error.strerror}): stop what listens there, or set GATEWAY_PORT to another port."
+        ) from error
+    return listening
+
+
+async def serve(runtime: Runtime, listening: Sequence[socket.socket], stop: asyncio.Event) -> None:
+    """Serve until `stop` is set, then let requests finish within SHUTDOWN_SECONDS."""
+    settings = runtime.settings
+    live = Live(runtime.bus, runtime.clock, settings)
+    config = uvicorn.Config(
+        create_app(runtime, live),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        ws_max_size=settings.max_request_bytes,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=round(settings.shutdown_seconds),
+        server_header=False,
+    )
+    server = _Server(config)
+
+    async def stop_server() -> None:
+        await stop.wait()
+        server.should_exit = True
+
+    stopping = asyncio.create_task(stop_server())
+    try:
+        async with live.running():
+            await server.serve(sockets=list(listening))
+    finally:
+        stopping.cancel()
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the process: it is not alone in it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _healthy(request: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+async def _to_graphiql(request: Request) -> Response:
+    return RedirectResponse("/graphql")

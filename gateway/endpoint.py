@@ -1,0 +1,216 @@
+"""The GraphQL endpoint: HTTP and graphql-transport-ws at one address.
+
+Strawberry's own, with what it gets wrong put right: malformed requests and messages are answered
+as the protocols want, and a socket ends when its token does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+from json import JSONDecodeError
+from typing import Any, Final
+
+import msgspec
+from cross_web import HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.websockets import WebSocket
+from strawberry import Schema
+from strawberry.asgi import GraphQL
+from strawberry.exceptions import ConnectionRejectionError
+from strawberry.http import GraphQLHTTPResponse
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
+    BaseGraphQLTransportWSHandler,
+    Operation,
+)
+from strawberry.types import ExecutionResult
+from strawberry.types.execution import PreExecutionError
+
+from gateway.context import Context, Services
+from gateway.explorer import EXPLORER_CSP, DemoAccount, explorer_page
+from services.shared.errors import Unauthenticated
+from services.shared.store import is_away
+
+RESPONSE_JSON: Final = "application/graphql-response+json"
+FORBIDDEN, TRY_AGAIN_LATER = 4403, 1013
+
+# A message's fields and the JSON types that they may have.
+_SHAPES: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
+    "connection_init": {"payload": (dict, type(None))},
+    "ping": {"payload": (dict, type(None))},
+    "pong": {"payload": (dict, type(None))},
+    "subscribe": {"id": (str,), "payload": (dict,)},
+    "complete": {"id": (str,)},
+}
+_OPERATION: Final[Mapping[str, tuple[type, ...]]] = {
+    "query": (str,),
+    "variables": (dict, type(None)),
+    "operationName": (str, type(None)),
+    "extensions": (dict, type(None)),
+}
+
+
+class Endpoint(GraphQL[Context, None]):
+    """`demo_accounts`: whom the GraphiQL page signs in with a click."""
+
+    def __init__(
+        self, schema: Schema, services: Services, demo_accounts: list[DemoAccount]
+    ) -> None:
+        settings = services.settings
+        super().__init__(
+            schema,
+            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
+            connection_init_wait_timeout=timedelta(seconds=settings.connection_init_seconds),
+            max_subscriptions_per_connection=settings.max_operations_per_socket,
+            allowed_origins=settings.allowed_origins,
+        )
+        self.graphql_transport_ws_handler_class = _Socket
+        self._services = services
+        self._page = explorer_page(demo_accounts)
+
+    async def get_context(self, request: HTTPConnection, response: Response | WebSocket) -> Context:
+        return Context(self._services, bearer_token(request.headers))
+
+    async def run(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            response = await super().run(request, *args, **kwargs)
+        except HTTPException as error:
+            response = _refusal(error)
+        if isinstance(request, Request) and response.media_type == "application/json":
+            _negotiate(request, response)
+        return response
+
+    async def on_ws_connect(self, context: Context) -> None:
+        """Take the token of connection_init before the header's; refuse one that is not valid."""
+        context.token = bearer_token(context.connection_params) or context.token
+        if context.token is not None:
+            try:
+                await context.viewer()
+            except Unauthenticated as error:
+                raise ConnectionRejectionError from error
+
+    async def process_result(
+        self, request: Request, result: ExecutionResult
+    ) -> GraphQLHTTPResponse:
+        response = await super().process_result(request, result)
+        if isinstance(result, PreExecutionError):
+            response.pop("data", None)
+            request.state.refused = True
+        return response
+
+    async def render_graphql_ide(self, request: Request) -> Response:
+        return HTMLResponse(self._page, headers={"content-security-policy": EXPLORER_CSP})
+
+    def decode_json(self, data: str | bytes) -> object:
+        """Strictly: no lone surrogates, which Python's own decoder lets pass."""
+        try:
+            return msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise JSONDecodeError(str(error), "", 0) from error
+
+    def encode_json(self, data: object) -> str:
+        return msgspec.json.encode(data).decode()
+
+
+class _Socket(BaseGraphQLTransportWSHandler[Context, None]):
+    """One websocket: what the protocol's text wants, message by message."""
+
+    _expiry: asyncio.Task[None] | None = None
+
+    async def handle_message(self, message: Any) -> None:
+        if problem := _malformed(message):
+            await self.handle_invalid_message(problem)
+        else:
+            await super().handle_message(message)
+
+    async def handle_connection_init(self, message: Any) -> None:
+        try:
+            message["payload"] = message.get("payload") or {}
+            await super().handle_connection_init(message)
+        except Exception as error:
+            if not is_away(error):
+                raise
+            await self.websocket.close(TRY_AGAIN_LATER, "The database does not answer")
+            return
+        if self.connection_acknowledged and self.context.token is not None:
+            await self._end_with_the_token()
+
+    async def handle_ping(self, message: Any) -> None:
+        message["type"] = "pong"  # and the payload as it came
+        await self.send_message(message)
+
+    async def shutdown(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        await super().shutdown()
+
+    async def _send_result_stream(
+        self, operation: Operation[Context, None], result_source: AsyncIterator[Any]
+    ) -> None:
+        """A result without data ends the operation with an `error` message."""
+        async for result in result_source:
+            if result.data is None and result.errors:
+                await operation.send_initial_errors(result.errors)
+                return
+            await operation.send_next(result)
+
+    async def _end_with_the_token(self) -> None:
+        """Close when the access token expires; clients then come back with a new one."""
+        viewer = await self.context.viewer()
+        seconds = (viewer.expires_at - self.context.services.clock.now()).total_seconds()
+
+        async def close() -> None:
+            await asyncio.sleep(seconds)
+            await self.websocket.close(FORBIDDEN, "The access token has expired: refreshSession")
+
+        self._expiry = asyncio.create_task(close())
+
+
+def bearer_token(headers: Mapping[str, Any]) -> str | None:
+    """The token of an `Authorization: Bearer …`, whatever the name's case; None without one."""
+    for name, value in headers.items():
+        if name.lower() == "authorization" and isinstance(value, str):
+            scheme, _, token = value.partition(" ")
+            return token.strip() if scheme.lower() == "bearer" else value
+    return None
+
+
+def _malformed(message: Any) -> str | None:
+    """What is wrong with the form of a client's message, if anything."""
+    if not isinstance(message, dict) or message.get("type") not in tuple(_SHAPES):
+        return "A message is an object with a type of the protocol"
+    problem = _misshapen(message, _SHAPES[message["type"]])
+    if problem is None and message["type"] == "subscribe":
+        problem = _misshapen(message["payload"], _OPERATION)
+    return problem
+
+
+def _misshapen(fields: Mapping[str, Any], shape: Mapping[str, tuple[type, ...]]) -> str | None:
+    for name, types in shape.items():
+        if name not in fields:
+            if type(None) not in types:
+                return f"{name} is missing"
+        elif not isinstance(fields[name], types):
+            return f"{name} has a wrong type"
+    return None
+
+
+def _negotiate(request: Request, response: Response) -> None:
+    """GraphQL over HTTP: the media type that the client prefers, and the status that goes with it.
+
+    https://graphql.github.io/graphql-over-http/draft/#sec-Media-Types
+    """
+    if RESPONSE_JSON not in request.headers.get("accept", ""):
+        return
+    response.headers["content-type"] = f"{RESPONSE_JSON}; charset=utf-8"
+    if getattr(request.state, "refused", False):
+        response.status_code = 400
+
+
+def _refusal(error: HTTPException) -> Response:
+    """A request that is no GraphQL request, answered as GraphQL answers."""
+    problem = {"message": error.reason, "extensions": {"code": "BAD_USER_INPUT"}}
+    return JSONResponse({"errors": [problem]}, status_code=error.status_code)

@@ -1,0 +1,191 @@
+"""The command line: serve everything, or one service; and the few things an operator types."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+from urllib.request import urlopen
+
+from services import demo, host
+from services.asyncapi import asyncapi
+from services.shared.errors import CannotStart, DomainError
+from services.shared.log import get_logger, set_up_logging
+from services.shared.mongod import running_url
+from services.shared.settings import Settings, describe, load_settings
+from services.shared.vocabulary import Role
+from services.users.service import Registration
+from services.users.tokens import signing_secret
+
+log = get_logger()
+
+GATEWAY: Final = "gateway"
+SERVE: Final = "serve"
+EXPORTS: Final[dict[str, tuple[str, Callable[[], str]]]] = {
+    "schema": (
+        "schema.graphql",
+        lambda: _gateway("schema").make_schema(Settings()).as_str() + "\n",
+    ),
+    "asyncapi": ("asyncapi.yaml", asyncapi),
+    "settings": (".env.example", describe),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code. What can't start says why in one sentence on stderr."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        code: int = chosen.run(chosen)
+    except* (CannotStart, DomainError) as group:
+        print(f"tidings: {_first(group)}", file=sys.stderr)
+        code = 1
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser(SERVE, help="everything in one process").set_defaults(
+        run=lambda _: asyncio.run(_serve(host.WORKERS, gateway=True))
+    )
+    commands.add_parser(GATEWAY, help="the GraphQL gateway alone").set_defaults(
+        run=lambda _: asyncio.run(_serve((), gateway=True, alone=GATEWAY))
+    )
+    for worker in host.WORKERS:
+        commands.add_parser(worker, help=f"the {worker} service alone").set_defaults(
+            run=lambda _, worker=worker: asyncio.run(_serve((worker,), gateway=False, alone=worker))
+        )
+    create = commands.add_parser("create-user", help="make a user of any role")
+    create.add_argument("--name", required=True)
+    create.add_argument("--email", required=True)
+    create.add_argument("--role", choices=[role.value for role in Role], default=Role.USER.value)
+    create.add_argument("--password", help="asked for when it is not given")
+    create.set_defaults(run=lambda chosen: asyncio.run(_create_user(chosen)))
+    letters = commands.add_parser("dead-letters", help="list events that nobody could handle")
+    letters.add_argument("--limit", type=int, default=50)
+    letters.set_defaults(run=lambda chosen: asyncio.run(_list_dead_letters(chosen.limit)))
+    health = commands.add_parser("health", help="exit code 0 when this machine's process is well")
+    health.add_argument("service", choices=[GATEWAY, *host.WORKERS])
+    health.set_defaults(run=lambda chosen: _health(chosen.service))
+    for name, (path, export) in EXPORTS.items():
+        command = commands.add_parser(name, help=f"write {path}")
+        command.add_argument("--check", action="store_true", help="only compare")
+        command.set_defaults(
+            run=lambda chosen, path=path, export=export: _export(Path(path), export(), chosen.check)
+        )
+    return parser
+
+
+async def _serve(workers: Sequence[str], *, gateway: bool, alone: str | None = None) -> int:
+    settings = load_settings()
+    set_up_logging(settings.log_level)
+    if alone:
+        host.check_single(settings, alone)
+    app = _gateway("app") if gateway else None
+    listening = [app.listen(settings)] if app else []
+    stop = asyncio.Event()
+    for signal_ in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signal_, stop.set)
+    async with host.open_runtime(settings) as runtime:
+        if settings.demo_data and host.USERS in workers:
+            await demo.fill(runtime)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(host.run(runtime, workers))]
+            if settings.demo_data and host.SCHEDULER in workers:
+                tasks.append(group.create_task(demo.run_schedules_once(runtime)))
+            if app:
+                _tell_where(settings, listening[0].getsockname()[1])
+                await app.serve(runtime, listening, stop)
+            await stop.wait()
+            log.info("stopping")
+            for task in tasks:
+                task.cancel()
+    return 0
+
+
+def _tell_where(settings: Settings, port: int) -> None:
+    host_ = f"[{settings.gateway_host}]" if ":" in settings.gateway_host else settings.gateway_host
+    print(f"Tidings is up: open http://{host_}:{port}/graphql in a browser.", flush=True)
+    if settings.demo_data:
+        print("Log in as one of the demo's people, and watch notifications arrive:")
+        for account in demo.ACCOUNTS:
+            role = account.role.name.lower()
+            print(f"  {account.email:<20} {account.password:<20} ({account.name}, {role})")
+    print("Stop with Ctrl-C.", flush=True)
+
+
+async def _create_user(chosen: argparse.Namespace) -> int:
+    async with _beside_a_running_server() as runtime:
+        password = chosen.password or getpass.getpass("Password: ")
+        registration = Registration(chosen.name, chosen.email, password)
+        user = await runtime.users.create(registration, Role(chosen.role))
+    print(f"Made {user.role.value} {user.email} with id {user.id}.")
+    return 0
+
+
+async def _list_dead_letters(limit: int) -> int:
+    async with _beside_a_running_server() as runtime:
+        letters = await runtime.bus.dead_letters(limit)
+    for letter in letters:
+        body = letter.body.decode(errors="replace")
+        print(f"{letter.first_seen.isoformat()}  {letter.queue}  {letter.reason}\n  {body}")
+    print(f"{len(letters)} dead letters.")
+    return 0
+
+
+def _health(service: str) -> int:
+    settings = load_settings()
+    if service != GATEWAY:
+        return asyncio.run(_ping(settings))
+    with suppress(OSError):
+        url = f"http://127.0.0.1:{settings.gateway_port}/readyz"
+        return 0 if urlopen(url, timeout=3).status == 200 else 1
+    return 1
+
+
+async def _ping(settings: Settings) -> int:
+    async with host.open_runtime(settings) as runtime:
+        await runtime.ping()
+    return 0
+
+
+def _beside_a_running_server() -> Any:
+    """A runtime on the database that a running `serve` has opened, or on one of its own."""
+    settings = load_settings()
+    if not settings.mongodb_url and (url := running_url(settings.data_dir)):
+        secret = signing_secret(settings)
+        settings = settings.model_copy(update={"mongodb_url": url, "jwt_secret": secret})
+    return host.open_runtime(settings)
+
+
+def _export(path: Path, text: str, check: bool) -> int:
+    if not check:
+        path.write_text(text)
+    elif not path.exists() or path.read_text() != text:
+        command = next(name for name, (target, _) in EXPORTS.items() if target == str(path))
+        print(f"{path} is not what the code says: run python -m services {command}")
+        return 1
+    return 0
+
+
+def _gateway(module: str) -> Any:
+    """A module of the gateway, by name: the command line alone stands above it."""
+    return import_module(f"gateway.{module}")
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

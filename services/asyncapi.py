@@ -1,0 +1,83 @@
+"""The catalogue of events as an AsyncAPI 3 document: what `asyncapi.yaml` is exported from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import yaml
+
+from services.shared.events import CATALOGUE, Data
+from services.shared.rabbit import CONTENT_TYPE
+from services.shared.topology import EVENTS, LIVE
+
+
+def asyncapi() -> str:
+    """The document, as YAML."""
+    types = list(CATALOGUE.values())
+    _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    document: dict[str, Any] = {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Tidings",
+            "version": "1.0.0",
+            "license": {"name": "MIT"},
+            "description": (
+                "Events are CloudEvents 1.0 in structured JSON, sent persistent over AMQP 0-9-1. "
+                f"Publish to the topic exchange {EVENTS} with the event's type as routing key. An "
+                "event is known by its source and id: sent again it changes nothing. What can't "
+                "be handled ends in the queue tidings.dead-letters with the reason."
+            ),
+        },
+        "defaultContentType": CONTENT_TYPE,
+        "channels": {data.type: _channel(data) for data in types},
+        "operations": {
+            f"{'hear' if data.live else 'publish'}-{data.type.replace('.', '-')}": {
+                "action": "send" if data.live else "receive",
+                "channel": {"$ref": f"#/channels/{data.type}"},
+                "summary": _summary(data),
+            }
+            for data in types
+        },
+        "components": {
+            "messages": {data.__name__: _message(data) for data in types},
+            "schemas": schemas,
+        },
+    }
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+    return text
+
+
+def _channel(data: type[Data]) -> dict[str, Any]:
+    exchange = {"name": LIVE if data.live else EVENTS, "type": "topic", "durable": True}
+    return {
+        "address": "{userId}" if data.live else data.type,
+        **({"parameters": {"userId": {"description": "Whose it is."}}} if data.live else {}),
+        "messages": {data.__name__: {"$ref": f"#/components/messages/{data.__name__}"}},
+        "bindings": {"amqp": {"is": "routingKey", "exchange": exchange}},
+    }
+
+
+def _message(data: type[Data]) -> dict[str, Any]:
+    text = {"type": "string", "minLength": 1, "maxLength": 200}
+    return {
+        "name": data.type,
+        "summary": _summary(data),
+        "payload": {
+            "type": "object",
+            "required": ["specversion", "id", "source", "type", "data"],
+            "properties": {
+                "specversion": {"const": "1.0"},
+                "id": text,
+                "source": text,
+                "type": {"const": data.type},
+                "subject": {"type": "string"},
+                "time": {"type": "string", "format": "date-time"},
+                "data": {"$ref": f"#/components/schemas/{data.__name__}"},
+            },
+        },
+    }
+
+
+def _summary(data: type[Data]) -> str:
+    return (data.__doc__ or "").strip()

@@ -1,0 +1,133 @@
+"""A demo shop in an empty database: a catalogue, customers with a past, and schedules."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib import resources
+from typing import Any, Final
+
+from services.host import Runtime
+from services.scheduler import mock
+from services.scheduler.models import Schedule
+from services.scheduler.service import Plan
+from services.shared.errors import Conflict
+from services.shared.events import Event, ProductChanged, RecommendationsRequested, UserActivity
+from services.shared.log import get_logger
+from services.shared.vocabulary import ActivityKind, Role
+from services.users.models import User
+from services.users.service import Registration
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Somebody of the demo. The password is no secret: demo data is for trying out."""
+
+    key: str
+    name: str
+    email: str
+    password: str
+    role: Role
+
+
+# The admin comes last: who is there tells that all the rest is.
+ACCOUNTS: Final = (
+    Account("alice", "Alice Baker", "alice@shop.example", "alice likes running", Role.USER),
+    Account("ben", "Ben Carter", "ben@shop.example", "ben is new here", Role.USER),
+    Account("admin", "Ada Admin", "admin@shop.example", "ada runs this shop", Role.ADMIN),
+)
+
+_EVERY_MINUTE: Final = "* * * * *"
+SCHEDULES: Final = (
+    Plan("Demo: order updates", _EVERY_MINUTE, "UTC", {"type": mock.ORDER}),
+    Plan("Demo: promotions", _EVERY_MINUTE, "UTC", {"type": mock.PROMOTION}),
+    Plan(
+        "Demo: recommendations",
+        _EVERY_MINUTE,
+        "UTC",
+        {"type": RecommendationsRequested.type, "data": {}},
+    ),
+)
+_SECONDS_BETWEEN_FIRST_RUNS: Final = 5
+
+
+async def fill(runtime: Runtime) -> None:
+    """Fill a database that holds nobody but demo accounts. What is there already stays."""
+    emails = [account.email for account in ACCOUNTS]
+    if await User.find_one({"email_key": {"$nin": emails}}) is not None:
+        log.info("demo_data_skipped", reason="the database has users of its own")
+        return
+    if await User.by_email_key(emails[-1]) is not None:
+        return
+    await _keep_catalogue(runtime)
+    customers, admin = ACCOUNTS[:-1], ACCOUNTS[-1]
+    ids = await asyncio.gather(*(_account(runtime, account) for account in customers))
+    keys = [account.key for account in customers]
+    await _keep_history(runtime, dict(zip(keys, ids, strict=True)))
+    for plan in SCHEDULES:
+        with suppress(Conflict):
+            await runtime.schedules.create(plan)
+    await _account(runtime, admin)
+
+
+async def run_schedules_once(runtime: Runtime) -> None:
+    """Run the demo's schedules soon after the start: nobody likes to wait for the full minute."""
+    names = {plan.name for plan in SCHEDULES}
+    for schedule in await Schedule.all_by_name():
+        if schedule.name in names and not schedule.paused:
+            await asyncio.sleep(_SECONDS_BETWEEN_FIRST_RUNS)
+            await runtime.schedules.run(str(schedule.id))
+
+
+async def _account(runtime: Runtime, account: Account) -> str:
+    known = await User.by_email_key(account.email)
+    user = known or await runtime.users.create(
+        Registration(account.name, account.email, account.password, timezone="Europe/Vienna"),
+        account.role,
+    )
+    return str(user.id)
+
+
+async def _keep_catalogue(runtime: Runtime) -> None:
+    now = runtime.clock.now()
+    await runtime.notifications.keep_products(
+        [
+            (
+                ProductChanged(
+                    product_id=row["productId"], name=row["name"], category=row["category"]
+                ),
+                now,
+            )
+            for row in _read("catalogue.json")
+        ]
+    )
+
+
+async def _keep_history(runtime: Runtime, ids: Mapping[str, str]) -> None:
+    """Shoppers in the background have no account: they only bought things."""
+    now = runtime.clock.now()
+    await runtime.users.keep_activities(
+        [
+            Event.of(
+                UserActivity(
+                    user_id=ids.get(row["user"], f"demo-{row['user']}"),
+                    kind=ActivityKind(row["kind"]),
+                    product_id=row["productId"],
+                ),
+                time=now - timedelta(days=row["daysAgo"]),
+                id=f"demo/{number}",
+            )
+            for number, row in enumerate(_read("history.json"))
+        ]
+    )
+
+
+def _read(name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(resources.files(__name__).joinpath(name).read_text())
+    return rows
