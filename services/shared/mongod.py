@@ -197,7 +197,7 @@ async def _configure(client: AsyncMongoClient[dict[str, Any]], host: str) -> Non
 def _advice(folder: Path, code: int | None, log: str) -> str:
     """A sentence for `code` (mongod's exit code, minus a signal's number) and what it logged."""
     reason = _reason(log.splitlines())
-    if "No space left on device" in log:
+    if "No space left on device" in log or shutil.disk_usage(folder).free < 2**20:
         return f"the disk of {folder} is full; free some space, or set DATA_DIR."
     if "shared libraries" in reason or "version `GLIBC" in reason:
         return f"{reason}; install what is missing (apt-get install libcurl4), or {ELSEWHERE}."
@@ -216,7 +216,7 @@ def _reason(lines: list[str]) -> str:
         try:
             entry = json.loads(line)
         except ValueError:
-            found["plain"].append(line)
+            found["plain"] += [line] if line[0] != "{" else []
             continue
         attributes = entry.get("attr", {})
         detail = attributes.get("error") or attributes.get("reason") or ""

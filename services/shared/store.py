@@ -48,6 +48,10 @@ class Store:
         async with self._client.start_session() as session:
             return await session.with_transaction(work)
 
+    async def drop(self) -> None:
+        """Delete the database with all that is in it."""
+        await self._client.drop_database(self.database.name)
+
     async def ping(self) -> None:
         """Raises PyMongoError when the database does not answer in time."""
         await self._client.admin.command("ping")

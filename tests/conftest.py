@@ -1,0 +1,43 @@
+"""Servers that all tests share: one private mongod, and one RabbitMQ node when a test wants it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.kit import House, open_house, quick_settings
+from tests.servers import (
+    PrivateMongod,
+    PrivateRabbitMQ,
+    need_rabbitmq,
+    private_mongod_server,
+    private_rabbitmq,
+)
+
+
+@pytest.fixture(scope="session")
+async def mongod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PrivateMongod]:
+    async with private_mongod_server(tmp_path_factory.mktemp("mongod")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PrivateRabbitMQ]:
+    need_rabbitmq()
+    async with private_rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+async def house(mongod: PrivateMongod) -> AsyncIterator[House]:
+    """A house on the embedded bus, shared by a module: a test makes users of its own."""
+    async with open_house(quick_settings(mongod.url)) as open_:
+        yield open_
+
+
+@pytest.fixture(autouse=True)
+def _no_stray_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("MONGODB_URL", "RABBITMQ_URL", "JWT_SECRET", "DEMO_DATA", "GATEWAY_PORT"):
+        monkeypatch.delenv(name, raising=False)

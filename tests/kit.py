@@ -1,0 +1,205 @@
+"""What tests use instead of insides: a whole house on a port, and clients that speak GraphQL."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+from gateway import app
+from services import host
+from services.host import Runtime
+from services.shared.clock import Clock, SystemClock, whole_milliseconds
+from services.shared.settings import Settings
+from services.shared.vocabulary import Role
+from services.users.service import Registration
+
+PASSWORD = "a password for tests"
+PATIENCE = 20.0
+
+
+class GraphQLFailed(AssertionError):
+    """The answer had errors; the first one's code, message and extensions."""
+
+    def __init__(self, errors: list[dict[str, Any]]) -> None:
+        super().__init__(json.dumps(errors, indent=1))
+        self.message: str = errors[0]["message"]
+        self.extensions: dict[str, Any] = errors[0].get("extensions", {})
+        self.code: str | None = self.extensions.get("code")
+        self.field: str | None = self.extensions.get("field")
+
+
+class ShiftedClock:
+    """The system's clock, moved by as much as a test likes."""
+
+    def __init__(self) -> None:
+        self.shift = timedelta()
+
+    def now(self) -> datetime:
+        return whole_milliseconds(SystemClock().now() + self.shift)
+
+
+@dataclass(frozen=True)
+class Somebody:
+    """A user of the house, logged in."""
+
+    id: str
+    email: str
+    api: Api
+    tokens: Mapping[str, Any]
+
+
+class Api:
+    """GraphQL over HTTP and websocket at one gateway, with or without a token."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self.url = url
+        self.token = token
+
+    def as_(self, token: str | None) -> Api:
+        return Api(self.url, token)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.token}"} if self.token else {}
+
+    async def post(self, **kwargs: Any) -> httpx.Response:
+        """A raw request to the endpoint."""
+        headers = self.headers | kwargs.pop("headers", {})
+        async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+            return await client.post(self.url, headers=headers, **kwargs)
+
+    async def ask(self, document: str, **variables: Any) -> Any:
+        """The answer's data. Raises GraphQLFailed."""
+        response = await self.post(json={"query": document, "variables": variables})
+        answer = response.json()
+        if answer.get("errors"):
+            raise GraphQLFailed(answer["errors"])
+        return answer["data"]
+
+    @asynccontextmanager
+    async def socket(self, init: object = ...) -> AsyncIterator[Socket]:
+        """A websocket after connection_init was acknowledged."""
+        payload = self.headers if init is ... else init
+        async with raw_socket(self.url) as connection:
+            socket = Socket(connection)
+            await socket.send({"type": "connection_init", "payload": payload})
+            assert (await socket.receive())["type"] == "connection_ack"
+            yield socket
+
+    @asynccontextmanager
+    async def follow(self, document: str, **variables: Any) -> AsyncIterator[Stream]:
+        """A running subscription on a socket of its own."""
+        async with self.socket() as socket:
+            yield await socket.subscribe(document, **variables)
+
+
+@asynccontextmanager
+async def raw_socket(url: str, **kwargs: Any) -> AsyncIterator[ClientConnection]:
+    address = url.replace("http", "ws", 1)
+    subprotocols = [Subprotocol("graphql-transport-ws")]
+    async with connect(address, subprotocols=subprotocols, proxy=None, **kwargs) as connection:
+        yield connection
+
+
+class Socket:
+    """graphql-transport-ws, one message at a time."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    async def send(self, message: object) -> None:
+        await self.connection.send(json.dumps(message))
+
+    async def receive(self, timeout: float = PATIENCE) -> Any:
+        async with asyncio.timeout(timeout):
+            return json.loads(await self.connection.recv())
+
+    async def subscribe(self, document: str, **variables: Any) -> Stream:
+        id = uuid4().hex
+        payload = {"query": document, "variables": variables}
+        await self.send({"id": id, "type": "subscribe", "payload": payload})
+        return Stream(self, id)
+
+
+class Stream:
+    """The results of one operation."""
+
+    def __init__(self, socket: Socket, id: str) -> None:
+        self.socket = socket
+        self.id = id
+
+    async def next(self, timeout: float = PATIENCE) -> Any:
+        """The next result's data. Raises GraphQLFailed for an error message."""
+        message = await self.socket.receive(timeout)
+        assert message["id"] == self.id, message
+        if message["type"] == "error":
+            raise GraphQLFailed(message["payload"])
+        assert message["type"] == "next", message
+        if message["payload"].get("errors"):
+            raise GraphQLFailed(message["payload"]["errors"])
+        return message["payload"]["data"]
+
+
+@dataclass(frozen=True)
+class House:
+    """Everything in this process, its gateway on a free port."""
+
+    runtime: Runtime
+    api: Api
+
+    async def somebody(self, role: Role = Role.USER, **registration: Any) -> Somebody:
+        """A new user, logged in."""
+        email = registration.pop("email", f"{uuid4().hex}@shop.example")
+        login = await self.runtime.users.register(
+            Registration("Some Body", email, PASSWORD, **registration), role
+        )
+        tokens = {"accessToken": login.access_token, "refreshToken": login.refresh_token}
+        return Somebody(str(login.user.id), email, self.api.as_(login.access_token), tokens)
+
+
+def quick_settings(mongodb_url: str, **changes: Any) -> Settings:
+    """Settings for tests: everything on, nothing slow, a database of its own."""
+    values: dict[str, Any] = {
+        "mongodb_url": mongodb_url,
+        "mongodb_database": f"test_{uuid4().hex[:12]}",
+        "jwt_secret": "a secret for tests, and only for tests",
+        "gateway_port": 0,
+        "bcrypt_cost": 4,
+        "retry_waits": (0.1, 0.2),
+        "outbox_poll_seconds": 0.05,
+        "scheduler_tick_seconds": 0.05,
+        "write_window_seconds": 2.5,
+        "shutdown_seconds": 1,
+    }
+    return Settings(_env_file=None, **(values | changes))
+
+
+@asynccontextmanager
+async def open_house(
+    settings: Settings, clock: Clock | None = None, workers: tuple[str, ...] = host.WORKERS
+) -> AsyncIterator[House]:
+    """Run everything in this process until the end of the block."""
+    stop = asyncio.Event()
+    listening = app.listen(settings)
+    port = listening.getsockname()[1]
+    async with host.open_runtime(settings, clock) as runtime, asyncio.TaskGroup() as group:
+        working = group.create_task(host.run(runtime, workers))
+        serving = group.create_task(app.serve(runtime, [listening], stop))
+        api = Api(f"http://127.0.0.1:{port}/graphql")
+        try:
+            yield House(runtime, api)
+        finally:
+            stop.set()
+            await serving
+            working.cancel()
+            await runtime.store.drop()
