@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import aio_pika
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
@@ -18,6 +19,7 @@ from websockets.typing import Subprotocol
 from gateway import app
 from services import host
 from services.host import Runtime
+from services.shared import events, topology
 from services.shared.clock import Clock, SystemClock, whole_milliseconds
 from services.shared.settings import Settings
 from services.shared.vocabulary import Role
@@ -203,3 +205,15 @@ async def open_house(
             await serving
             working.cancel()
             await runtime.store.drop()
+
+
+async def forget_queues(rabbitmq_url: str, settings: Settings) -> None:
+    """Delete the queues of earlier tests from a broker that tests share."""
+    names = [topology.DEAD_LETTERS]
+    for queue in events.QUEUES:
+        names.append(topology.queue_name(queue))
+        names += [topology.retry_queue_name(queue, wait) for wait in settings.retry_waits]
+    async with await aio_pika.connect(rabbitmq_url) as connection:
+        channel = await connection.channel()
+        for name in names:
+            await channel.queue_delete(name)

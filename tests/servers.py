@@ -147,6 +147,11 @@ class PrivateRabbitMQ:
         """
         if self._process is not None and self._process.returncode is None:
             await until(self._queues_are_named)
+            await self.end()
+
+    async def end(self) -> None:
+        """kill -9 at once, when nobody will start it again."""
+        if self._process is not None:
             await _kill(self._process, "beam")
 
     def _queues_are_named(self) -> bool:
@@ -162,7 +167,7 @@ class PrivateRabbitMQ:
             try:
                 await asyncio.wait_for(self._process.wait(), STOP_SECONDS)
             except TimeoutError:
-                await self.kill()
+                await self.end()
 
     @asynccontextmanager
     async def epmd(self) -> AsyncIterator[None]:
@@ -239,7 +244,7 @@ async def private_rabbitmq(folder: Path) -> AsyncIterator[PrivateRabbitMQ]:
     server = PrivateRabbitMQ(folder)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(server.epmd())
-        stack.push_async_callback(server.kill)
+        stack.push_async_callback(server.end)
         await server.start()
         yield server
 

