@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -92,15 +93,21 @@ def listen(settings: Settings) -> socket.socket:
         listening.listen(1024)
     except OSError as error:
         listening.close()
+        no_such_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        advice = (
+            "set GATEWAY_HOST to an address of this machine"
+            if no_such_host
+            else "stop what listens there, or set GATEWAY_PORT to another port"
+        )
         raise CannotStart(
             f"The gateway can't listen on {settings.gateway_host}:{settings.gateway_port} "
-            f"({error.strerror}): stop what listens there, or set GATEWAY_PORT to another port."
+            f"({error.strerror}): {advice}."
         ) from error
     return listening
 
 
 async def serve(runtime: Runtime, listening: Sequence[socket.socket], stop: asyncio.Event) -> None:
-    """Serve until `stop` is set, then let requests finish within SHUTDOWN_SECONDS."""
+    """Serve until `stop` is set or the task cancelled; requests finish within SHUTDOWN_SECONDS."""
     settings = runtime.settings
     live = Live(runtime.bus, runtime.clock, settings)
     config = uvicorn.Config(
@@ -115,16 +122,15 @@ async def serve(runtime: Runtime, listening: Sequence[socket.socket], stop: asyn
     )
     server = _Server(config)
 
-    async def stop_server() -> None:
-        await stop.wait()
-        server.should_exit = True
-
-    stopping = asyncio.create_task(stop_server())
-    try:
-        async with live.running():
-            await server.serve(sockets=list(listening))
-    finally:
-        stopping.cancel()
+    async with live.running():
+        serving = asyncio.create_task(server.serve(sockets=list(listening)))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            server.should_exit = True
+            await serving
 
 
 class _Server(uvicorn.Server):

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.request import urlopen
 
+if __name__ == "__main__":  # until somebody can answer it, a Ctrl-C ends us without a word
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from services import demo, host
 from services.asyncapi import asyncapi
 from services.shared.errors import CannotStart, DomainError
@@ -41,10 +44,15 @@ EXPORTS: Final[dict[str, tuple[str, Callable[[], str]]]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit code. What can't start says why in one sentence on stderr."""
     chosen = _parser().parse_args(arguments)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code: int = chosen.run(chosen)
-    except* (CannotStart, DomainError) as group:
-        print(f"tidings: {_first(group)}", file=sys.stderr)
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    except Exception as error:
+        if (known := _known(error)) is None:
+            raise
+        print(f"tidings: {known}", file=sys.stderr)
         code = 1
     return code
 
@@ -67,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--email", required=True)
     create.add_argument("--role", choices=[role.value for role in Role], default=Role.USER.value)
     create.add_argument("--password", help="asked for when it is not given")
-    create.set_defaults(run=lambda chosen: asyncio.run(_create_user(chosen)))
+    create.set_defaults(run=lambda chosen: asyncio.run(_create_user(chosen, _password(chosen))))
     letters = commands.add_parser("dead-letters", help="list events that nobody could handle")
     letters.add_argument("--limit", type=int, default=50)
     letters.set_defaults(run=lambda chosen: asyncio.run(_list_dead_letters(chosen.limit)))
@@ -91,23 +99,43 @@ async def _serve(workers: Sequence[str], *, gateway: bool, alone: str | None = N
     app = _gateway("app") if gateway else None
     listening = [app.listen(settings)] if app else []
     stop = asyncio.Event()
-    for signal_ in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signal_, stop.set)
-    async with host.open_runtime(settings) as runtime:
-        if settings.demo_data and host.USERS in workers:
-            await demo.fill(runtime)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(host.run(runtime, workers))]
-            if settings.demo_data and host.SCHEDULER in workers:
-                tasks.append(group.create_task(demo.run_schedules_once(runtime)))
-            if app:
-                _tell_where(settings, listening[0].getsockname()[1])
-                await app.serve(runtime, listening, stop)
-            await stop.wait()
-            log.info("stopping")
-            for task in tasks:
-                task.cancel()
+    _on_signal(_canceller(stop))
+    try:
+        async with host.open_runtime(settings) as runtime:
+            if settings.demo_data and host.USERS in workers:
+                await demo.fill(runtime)
+            _on_signal(stop.set)
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(host.run(runtime, workers))]
+                if settings.demo_data and host.SCHEDULER in workers:
+                    tasks.append(group.create_task(demo.run_schedules_once(runtime)))
+                if app:
+                    _tell_where(settings, listening[0].getsockname()[1])
+                    await app.serve(runtime, listening, stop)
+                await stop.wait()
+                log.info("stopping")
+                for task in tasks:
+                    task.cancel()
+    except asyncio.CancelledError:
+        log.info("stopped_while_starting")
     return 0
+
+
+def _on_signal(action: Callable[[], object]) -> None:
+    for signal_ in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signal_, action)
+
+
+def _canceller(stop: asyncio.Event) -> Callable[[], None]:
+    """Cancels the running task, once: a second Ctrl-C must not disturb the cleaning up."""
+    starting = asyncio.current_task()
+
+    def cancel() -> None:
+        if starting and not stop.is_set():
+            stop.set()
+            starting.cancel()
+
+    return cancel
 
 
 def _tell_where(settings: Settings, port: int) -> None:
@@ -121,13 +149,22 @@ def _tell_where(settings: Settings, port: int) -> None:
     print("Stop with Ctrl-C.", flush=True)
 
 
-async def _create_user(chosen: argparse.Namespace) -> int:
+async def _create_user(chosen: argparse.Namespace, password: str) -> int:
     async with _beside_a_running_server() as runtime:
-        password = chosen.password or getpass.getpass("Password: ")
         registration = Registration(chosen.name, chosen.email, password)
         user = await runtime.users.create(registration, Role(chosen.role))
     print(f"Made {user.role.value} {user.email} with id {user.id}.")
     return 0
+
+
+def _password(chosen: argparse.Namespace) -> str:
+    """Asked for before anything is opened: a Ctrl-C at the prompt leaves nothing to clean up."""
+    if chosen.password is not None:
+        return str(chosen.password)
+    try:
+        return getpass.getpass("Password: ")
+    except EOFError as error:
+        raise CannotStart("There is nobody to ask for a password: give --password.") from error
 
 
 async def _list_dead_letters(limit: int) -> int:
@@ -180,11 +217,11 @@ def _gateway(module: str) -> Any:
     return import_module(f"gateway.{module}")
 
 
-def _first(group: BaseExceptionGroup[Any]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def _known(error: BaseException) -> BaseException | None:
+    """The first error in it that is meant to be read."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(_known, error.exceptions)), None)
+    return error if isinstance(error, CannotStart | DomainError) else None
 
 
 if __name__ == "__main__":

@@ -190,7 +190,10 @@ def quick_settings(mongodb_url: str, **changes: Any) -> Settings:
 async def open_house(
     settings: Settings, clock: Clock | None = None, workers: tuple[str, ...] = host.WORKERS
 ) -> AsyncIterator[House]:
-    """Run everything in this process until the end of the block."""
+    """Run everything in this process until the end of the block.
+
+    One at a time: Beanie binds its models to one database in a process.
+    """
     stop = asyncio.Event()
     listening = app.listen(settings)
     port = listening.getsockname()[1]

@@ -78,7 +78,7 @@ class Cursor(Struct, frozen=True, array_like=True):
             padded = text.encode("ascii") + b"=" * (-len(text) % 4)
             raw = base64.b64decode(padded, altchars=b"-_", validate=True)
             return msgspec.msgpack.decode(raw, type=cls)
-        except (UnicodeError, binascii.Error, msgspec.MsgspecError) as error:
+        except (UnicodeError, binascii.Error, msgspec.MsgspecError, RecursionError) as error:
             raise CursorRefused("not a cursor of Tidings") from error
 
 

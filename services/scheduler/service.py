@@ -129,13 +129,21 @@ class SchedulerService:
     async def tick(self, now: datetime) -> int:
         """Fire what is due; how many fired here."""
         due = await Schedule.due(now, self._settings.fan_out_size)
-        return sum([await self._fire(schedule, now) for schedule in due])
+        return sum([await self._fire_or_pause(schedule, now) for schedule in due])
 
     async def keep_ticking(self) -> None:
         """Tick until cancelled; waits while the database is away."""
         while True:
             await when_back(lambda: self.tick(self._clock.now()), "the scheduler's tick")
             await asyncio.sleep(self._settings.scheduler_tick_seconds)
+
+    async def _fire_or_pause(self, schedule: Schedule, now: datetime) -> bool:
+        try:
+            return await self._fire(schedule, now)
+        except (BadInput, Malformed) as error:
+            log.error("schedule_paused", schedule=schedule.name, reason=str(error))
+            await self._set(str(schedule.id), {"paused": True})
+            return False
 
     async def _fire(self, schedule: Schedule, now: datetime) -> bool:
         cron = _cron(schedule)
@@ -167,10 +175,12 @@ class SchedulerService:
         return won and bool(publish)
 
     async def _event(self, schedule: Schedule, fire: datetime, id: str) -> Event | None:
-        type_ = schedule.event["type"]
+        type_ = schedule.event.get("type")
         data: Data | None
         if type_ in mock.TYPES:
             data = mock.mock_event(type_, fire, await _customers())
+        elif type_ not in _PUBLISHABLE:
+            raise Malformed(f"{type_!r} can't be scheduled")
         else:
             data = parse_data(type_, msgspec.json.encode(schedule.event.get("data", {})))
         return Event.of(data, time=self._clock.now(), id=id) if data else None

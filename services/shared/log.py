@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Final
 
 import structlog
 
+from services.shared.errors import CannotStart
+
+LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+
 
 def set_up_logging(level: str) -> None:
-    """Send structlog and the standard library's loggers to stderr, from `level` upwards."""
+    """Send all logs to stderr, from `level` upwards. Raises CannotStart for an unknown level."""
+    level = level.upper()
+    if level not in LEVELS:
+        raise CannotStart(f"Setting LOG_LEVEL is wrong: {level} is none of {', '.join(LEVELS)}.")
     logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s %(message)s")
     for noisy in ("aio_pika", "aiormq", "pymongo", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
