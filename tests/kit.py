@@ -202,6 +202,7 @@ async def open_house(
         serving = group.create_task(app.serve(runtime, [listening], stop))
         api = Api(f"http://127.0.0.1:{port}/graphql")
         try:
+            await runtime.ping()
             yield House(runtime, api)
         finally:
             stop.set()
