@@ -7,35 +7,42 @@ as the protocols want, and a socket ends when its token does.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from json import JSONDecodeError
 from typing import Any, Final
 
 import msgspec
-from cross_web import HTTPException
+from cross_web import AsyncHTTPRequestAdapter, HTTPException
+from graphql import GraphQLError
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.websockets import WebSocket
 from strawberry import Schema
 from strawberry.asgi import GraphQL
-from strawberry.exceptions import ConnectionRejectionError
-from strawberry.http import GraphQLHTTPResponse
+from strawberry.exceptions import ConnectionRejectionError, MissingQueryError
+from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
     BaseGraphQLTransportWSHandler,
     Operation,
 )
 from strawberry.types import ExecutionResult
-from strawberry.types.execution import PreExecutionError
+from strawberry.types.graphql import OperationType
+from strawberry.types.unset import UnsetType
 
 from gateway.context import Context, Services
 from gateway.explorer import EXPLORER_CSP, DemoAccount, explorer_page
-from services.shared.errors import Unauthenticated
+from services.shared.errors import BadInput, TooComplex, Unauthenticated
 from services.shared.store import is_away
 
 RESPONSE_JSON: Final = "application/graphql-response+json"
 FORBIDDEN, TRY_AGAIN_LATER = 4403, 1013
+SUBSCRIPTION: Final = OperationType.SUBSCRIPTION
+
+_PLACE: Final = re.compile(r"`(\w+)`")  # the part of a request that a refusal is about
 
 # A message's fields and the JSON types that they may have.
 _SHAPES: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
@@ -83,7 +90,7 @@ class Endpoint(GraphQL[Context, None]):
             _negotiate(request, response)
         return response
 
-    async def on_ws_connect(self, context: Context) -> None:
+    async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
         """Take the token of connection_init before the header's; refuse one that is not valid."""
         context.token = bearer_token(context.connection_params) or context.token
         if context.token is not None:
@@ -91,18 +98,59 @@ class Endpoint(GraphQL[Context, None]):
                 await context.viewer()
             except Unauthenticated as error:
                 raise ConnectionRejectionError from error
+        return await super().on_ws_connect(context)
+
+    async def execute_single(
+        self,
+        request: Request,
+        request_adapter: AsyncHTTPRequestAdapter,
+        sub_response: Response,
+        context: Context,
+        root_value: None,
+        request_data: GraphQLRequestData,
+    ) -> ExecutionResult:
+        """A query, or by POST a mutation. Strawberry's own would run a subscription as a query."""
+        method = request_adapter.method
+        try:
+            return await self.schema.execute(
+                request_data.query,
+                variable_values=request_data.variables,
+                context_value=context,
+                operation_name=request_data.operation_name,
+                allowed_operation_types=OperationType.from_http(method) - {SUBSCRIPTION},
+            )
+        except MissingQueryError as error:
+            raise HTTPException(400, "Send a GraphQL document as `query`.") from error
+        except CannotGetOperationTypeError as error:
+            reason = "`operationName` must name one of the document's operations."
+            raise HTTPException(400, reason) from error
+        except InvalidOperationTypeError as error:
+            wanted = error.operation_type
+            way = "over a websocket" if wanted is SUBSCRIPTION else "by POST"
+            reason = f"The `query` holds a {wanted.value}: send it {way}."
+            raise HTTPException(400, reason) from error
 
     async def process_result(
         self, request: Request, result: ExecutionResult
     ) -> GraphQLHTTPResponse:
         response = await super().process_result(request, result)
-        if isinstance(result, PreExecutionError):
-            response.pop("data", None)
+        if result.data is None and all(error.path is None for error in result.errors or ()):
+            response.pop("data", None)  # nothing was executed
             request.state.refused = True
         return response
 
     async def render_graphql_ide(self, request: Request) -> Response:
         return HTMLResponse(self._page, headers={"content-security-policy": EXPLORER_CSP})
+
+    def parse_json(self, data: str | bytes) -> dict[str, Any]:
+        """The body, or a parameter of the URL: an object, or null for an empty one."""
+        try:
+            value = self.decode_json(data)
+        except JSONDecodeError as error:
+            raise HTTPException(400, f"Send valid JSON: {error.msg}.") from error
+        if not isinstance(value, dict | None):
+            raise HTTPException(400, 'Send a JSON object: {"query": …, "variables": …}.')
+        return value or {}
 
     def decode_json(self, data: str | bytes) -> object:
         """Strictly: no lone surrogates, which Python's own decoder lets pass."""
@@ -135,8 +183,22 @@ class _Socket(BaseGraphQLTransportWSHandler[Context, None]):
                 raise
             await self.websocket.close(TRY_AGAIN_LATER, "The database does not answer")
             return
-        if self.connection_acknowledged and self.context.token is not None:
+        first = self._expiry is None
+        if first and self.connection_acknowledged and self.context.token is not None:
             await self._end_with_the_token()
+
+    async def handle_subscribe(self, message: Any) -> None:
+        """One operation more than allowed is refused; the socket lives."""
+        limit = self.max_subscriptions_per_connection
+        running = len(self.operations) - (message["id"] in self.operations)
+        if not self.connection_acknowledged or limit is None or running < limit:
+            await super().handle_subscribe(message)
+            return
+        error = TooComplex(f"{limit} operations run on this socket, the most: complete one first.")
+        problem = GraphQLError(error.message, extensions=error.extensions)
+        await self.send_message(
+            {"id": message["id"], "type": "error", "payload": [problem.formatted]}
+        )
 
     async def handle_ping(self, message: Any) -> None:
         message["type"] = "pong"  # and the payload as it came
@@ -172,9 +234,9 @@ class _Socket(BaseGraphQLTransportWSHandler[Context, None]):
 def bearer_token(headers: Mapping[str, Any]) -> str | None:
     """The token of an `Authorization: Bearer …`, whatever the name's case; None without one."""
     for name, value in headers.items():
-        if name.lower() == "authorization" and isinstance(value, str):
-            scheme, _, token = value.partition(" ")
-            return token.strip() if scheme.lower() == "bearer" else value
+        if name.lower() == "authorization" and value is not None:
+            scheme, _, token = str(value).partition(" ")
+            return token.strip() if scheme.lower() == "bearer" else str(value)
     return None
 
 
@@ -212,5 +274,7 @@ def _negotiate(request: Request, response: Response) -> None:
 
 def _refusal(error: HTTPException) -> Response:
     """A request that is no GraphQL request, answered as GraphQL answers."""
-    problem = {"message": error.reason, "extensions": {"code": "BAD_USER_INPUT"}}
-    return JSONResponse({"errors": [problem]}, status_code=error.status_code)
+    place = _PLACE.search(error.reason)
+    problem = BadInput(error.reason, place[1] if place else "request")
+    body = {"errors": [{"message": problem.message, "extensions": problem.extensions}]}
+    return JSONResponse(body, status_code=error.status_code)

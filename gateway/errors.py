@@ -57,8 +57,8 @@ def mapped(error: GraphQLError, *, valid: bool) -> GraphQLError:
         away = Unavailable("The database does not answer: try again in a moment.")
         return _with(error, away.message, away.extensions)
     if isinstance(error, GraphQLSyntaxError):
-        too_long = "more than" in error.message and "tokens" in error.message
-        return _with(error, error.message, {"code": TooComplex.code if too_long else PARSE_FAILED})
+        too_much = error.message.endswith("Parsing aborted.")  # too many tokens, or too deep
+        return _with(error, error.message, {"code": TooComplex.code if too_much else PARSE_FAILED})
     if not valid:
         return _with(error, error.message, {"code": VALIDATION_FAILED})
     if error.path is None and _is_coercion(error):

@@ -28,15 +28,15 @@ def limits_rule(settings: Settings) -> type[ValidationRule]:
         def enter_document(self, node: DocumentNode, *_: Any) -> None:
             measure = _Measure(node)
             if measure.depth > settings.max_query_depth:
-                self._refuse(f"{measure.depth} levels deep", settings.max_query_depth)
+                self._refuse(f"is {measure.depth} levels deep", settings.max_query_depth)
             if measure.aliases > settings.max_query_aliases:
-                self._refuse(f"{measure.aliases} aliases", settings.max_query_aliases)
+                self._refuse(f"has {measure.aliases} aliases", settings.max_query_aliases)
 
         def _refuse(self, found: str, limit: int) -> None:
             context: ValidationContext = self.context
             context.report_error(
                 GraphQLError(
-                    f"The document has {found}; {limit} is the most. Ask for less at once.",
+                    f"The document {found}; {limit} is the most. Ask for less at once.",
                     extensions={"code": TooComplex.code},
                 )
             )

@@ -21,6 +21,7 @@ from services.shared.clock import Clock
 from services.shared.events import Event, NotificationChanged, NotificationCreated
 from services.shared.log import get_logger
 from services.shared.settings import Settings
+from services.shared.tasks import end_if_cancelled
 from services.shared.vocabulary import NotificationType
 from services.shared.worker import when_back
 
@@ -52,6 +53,7 @@ class Inbox:
 
     async def get(self) -> Hint | None:
         """The next hint, or None when the reader has to read again."""
+        end_if_cancelled()
         return await self._hints.get()
 
 

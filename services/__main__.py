@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # until somebody can answer it, a Ctrl-C ends us without a word
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import asyncio
 import getpass
-import signal
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 from urllib.request import urlopen
-
-if __name__ == "__main__":  # until somebody can answer it, a Ctrl-C ends us without a word
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from services import demo, host
 from services.asyncapi import asyncapi
@@ -23,6 +25,7 @@ from services.shared.errors import CannotStart, DomainError
 from services.shared.log import get_logger, set_up_logging
 from services.shared.mongod import running_url
 from services.shared.settings import Settings, describe, load_settings
+from services.shared.store import is_away
 from services.shared.vocabulary import Role
 from services.users.service import Registration
 from services.users.tokens import signing_secret
@@ -31,6 +34,7 @@ log = get_logger()
 
 GATEWAY: Final = "gateway"
 SERVE: Final = "serve"
+_MOST_LISTED: Final = 10_000
 EXPORTS: Final[dict[str, tuple[str, Callable[[], str]]]] = {
     "schema": (
         "schema.graphql",
@@ -50,9 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
     except Exception as error:
-        if (known := _known(error)) is None:
+        if (sentence := _sentence(error)) is None:
             raise
-        print(f"tidings: {known}", file=sys.stderr)
+        print(f"tidings: {sentence}", file=sys.stderr)
         code = 1
     return code
 
@@ -77,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--password", help="asked for when it is not given")
     create.set_defaults(run=lambda chosen: asyncio.run(_create_user(chosen, _password(chosen))))
     letters = commands.add_parser("dead-letters", help="list events that nobody could handle")
-    letters.add_argument("--limit", type=int, default=50)
+    letters.add_argument("--limit", type=_count, default=50)
     letters.set_defaults(run=lambda chosen: asyncio.run(_list_dead_letters(chosen.limit)))
     health = commands.add_parser("health", help="exit code 0 when this machine's process is well")
     health.add_argument("service", choices=[GATEWAY, *host.WORKERS])
@@ -140,31 +144,46 @@ def _canceller(stop: asyncio.Event) -> Callable[[], None]:
 
 def _tell_where(settings: Settings, port: int) -> None:
     host_ = f"[{settings.gateway_host}]" if ":" in settings.gateway_host else settings.gateway_host
-    print(f"Tidings is up: open http://{host_}:{port}/graphql in a browser.", flush=True)
+    lines = [f"Tidings is up: open http://{host_}:{port}/graphql in a browser."]
     if settings.demo_data:
-        print("Log in as one of the demo's people, and watch notifications arrive:")
+        lines.append("Log in as one of the demo's people, and watch notifications arrive:")
         for account in demo.ACCOUNTS:
             role = account.role.name.lower()
-            print(f"  {account.email:<20} {account.password:<20} ({account.name}, {role})")
-    print("Stop with Ctrl-C.", flush=True)
+            lines.append(f"  {account.email:<20} {account.password:<20} ({account.name}, {role})")
+    _say(*lines, "Stop with Ctrl-C.")
+
+
+def _say(*lines: str) -> None:
+    """Print at once, to whom it may concern: a closed pipe or a full disk must not end a server."""
+    try:
+        print(*lines, sep="\n", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def _create_user(chosen: argparse.Namespace, password: str) -> int:
     async with _beside_a_running_server() as runtime:
         registration = Registration(chosen.name, chosen.email, password)
         user = await runtime.users.create(registration, Role(chosen.role))
-    print(f"Made {user.role.value} {user.email} with id {user.id}.")
+    _say(f"Made {user.role.value} {user.email} with id {user.id}.")
     return 0
+
+
+def _count(text: str) -> int:
+    if text.isdecimal() and 1 <= int(text) <= _MOST_LISTED:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to {_MOST_LISTED}")
 
 
 def _password(chosen: argparse.Namespace) -> str:
     """Asked for before anything is opened: a Ctrl-C at the prompt leaves nothing to clean up."""
     if chosen.password is not None:
         return str(chosen.password)
-    try:
+    if sys.stdin and sys.stdin.isatty():
         return getpass.getpass("Password: ")
-    except EOFError as error:
-        raise CannotStart("There is nobody to ask for a password: give --password.") from error
+    if password := sys.stdin.readline().rstrip("\n") if sys.stdin else "":
+        return password
+    raise CannotStart("There is nobody to ask for a password: give --password.")
 
 
 async def _list_dead_letters(limit: int) -> int:
@@ -172,8 +191,8 @@ async def _list_dead_letters(limit: int) -> int:
         letters = await runtime.bus.dead_letters(limit)
     for letter in letters:
         body = letter.body.decode(errors="replace")
-        print(f"{letter.first_seen.isoformat()}  {letter.queue}  {letter.reason}\n  {body}")
-    print(f"{len(letters)} dead letters.")
+        _say(f"{letter.first_seen.isoformat()}  {letter.queue}  {letter.reason}", f"  {body}")
+    _say(f"{len(letters)} dead letters.")
     return 0
 
 
@@ -204,10 +223,13 @@ def _beside_a_running_server() -> Any:
 
 def _export(path: Path, text: str, check: bool) -> int:
     if not check:
-        path.write_text(text)
-    elif not path.exists() or path.read_text() != text:
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise CannotStart(f"{path} can't be written: {error.strerror}.") from error
+    elif not path.exists() or path.read_bytes() != text.encode():
         command = next(name for name, (target, _) in EXPORTS.items() if target == str(path))
-        print(f"{path} is not what the code says: run python -m services {command}")
+        _say(f"{path} is not what the code says: run python -m services {command}")
         return 1
     return 0
 
@@ -217,12 +239,26 @@ def _gateway(module: str) -> Any:
     return import_module(f"gateway.{module}")
 
 
-def _known(error: BaseException) -> BaseException | None:
-    """The first error in it that is meant to be read."""
+def _sentence(error: Exception) -> str | None:
+    """What an operator should read of it; None for what nobody foresaw."""
+    errors = list(_single(error))
+    for single in errors:
+        if isinstance(single, CannotStart | DomainError):
+            return str(single)
+    if any(map(is_away, errors)):
+        return "The database does not answer: see that it is up, and try again."
+    return None
+
+
+def _single(error: BaseException) -> Iterator[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        return next(filter(None, map(_known, error.exceptions)), None)
-    return error if isinstance(error, CannotStart | DomainError) else None
+        for inner in error.exceptions:
+            yield from _single(inner)
+    else:
+        yield error
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is cleaned up
+    sys.exit(exit_code)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
+from urllib.parse import urlsplit
 
 from services.notifications import models as notification_models
 from services.notifications.handlers import NotificationHandlers
@@ -136,6 +137,11 @@ async def run(runtime: Runtime, workers: Sequence[str]) -> None:
 
 def check(settings: Settings) -> None:
     """Raises CannotStart for settings that contradict one another."""
+    if settings.rabbitmq_url and not _is_amqp(settings.rabbitmq_url):
+        raise CannotStart(
+            "RABBITMQ_URL is not a RabbitMQ address: one looks like "
+            "amqp://user:password@host:5672/ or amqps://host/."
+        )
     if settings.rabbitmq_url and not settings.mongodb_url:
         raise CannotStart(
             "RABBITMQ_URL is set and MONGODB_URL is not: processes that share a broker must share "
@@ -154,6 +160,13 @@ def check_single(settings: Settings, name: str) -> None:
             f"`{name}` as a process of its own needs RABBITMQ_URL and MONGODB_URL, to share events "
             "and data with the others. On one machine use `serve`, which runs everything."
         )
+
+
+def _is_amqp(url: str) -> bool:
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        return parts.scheme in ("amqp", "amqps") and bool(parts.hostname) and parts.port != 0
+    return False
 
 
 async def _end_on_fault(fault: asyncio.Future[str]) -> None:

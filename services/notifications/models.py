@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
 from beanie import Document, PydanticObjectId
-from bson import ObjectId
-from pydantic import Field
+from bson import Int64, ObjectId
+from pydantic import BeforeValidator, Field
 from pymongo import IndexModel
 
 from services.notifications.cursor import Cursor, Position, Progress, to_milliseconds
@@ -22,6 +22,7 @@ from services.shared.vocabulary import NotificationType
 
 _DOWN: Final = [("sent_at", -1), ("_id", -1)]
 _UP: Final = [("sent_at", 1), ("_id", 1)]
+_OPPOSITE: Final = {"$lt": "$gte", "$lte": "$gt", "$gt": "$lte", "$gte": "$lt"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,18 @@ class Page:
     has_previous: bool
 
 
+def _plain(value: Any) -> Any:
+    """JSON as it was given: MongoDB answers long integers in a class that no encoder takes."""
+    match value:
+        case dict():
+            return {key: _plain(inner) for key, inner in value.items()}
+        case list():
+            return [_plain(inner) for inner in value]
+        case Int64():
+            return int(value)
+    return value
+
+
 class Notification(Document):
     """One notification for one user. `event` is the key of the event it came from.
 
@@ -67,7 +80,7 @@ class Notification(Document):
     type: NotificationType
     title: str
     body: str
-    content: Any
+    content: Annotated[Any, BeforeValidator(_plain)]
     sent_at: datetime
     expires_at: datetime | None = None
     read: bool = False
@@ -80,7 +93,7 @@ class Notification(Document):
         indexes = (
             IndexModel([("user_id", 1), ("event", 1)], unique=True),
             IndexModel([("user_id", 1), *_DOWN]),
-            IndexModel([("user_id", 1), ("read", 1), ("archived", 1), ("type", 1)]),
+            IndexModel([("user_id", 1), ("archived", 1), ("read", 1), ("type", 1), *_DOWN]),
         )
 
     @property
@@ -205,10 +218,8 @@ class Notification(Document):
         edge = span.before if span.from_end else span.after
         if edge is None:
             return False
-        beyond = _between(edge, None) if span.from_end else _between(None, edge)
-        at_edge = {"_id": edge.position.object_id}
-        query = {"$and": [_query(user_id, which, now), {"$or": [beyond, at_edge]}]}
-        return await cls.find_one(query) is not None
+        there = _beyond(edge.position, "$lte" if span.from_end else "$gte")
+        return await cls.find_one(_query(user_id, which, now) | there) is not None
 
     @classmethod
     async def _positions_since(cls, user_id: str, moment: datetime) -> list[Position]:
@@ -243,32 +254,33 @@ def _alive(now: datetime) -> dict[str, Any]:
 
 
 def _query(user_id: str, which: Filter, now: datetime) -> dict[str, Any]:
-    query: dict[str, Any] = {"user_id": user_id, **_alive(now)}
-    if which.unread_only:
-        query["read"] = False
-    if which.archived is not None:
-        query["archived"] = which.archived
-    if which.types is not None:
-        query["type"] = {"$in": list(which.types)}
-    return query
+    """A condition on every field of the index, so that it gives each filter's rows in order.
 
-
-def _beyond(position: Position, towards: str) -> dict[str, Any]:
-    """On one side of a position: `$lt` for older, `$gt` for newer."""
+    MongoDB then reads one run of the index for each combination of values and merges the runs.
+    """
     return {
-        "sent_at": {f"{towards}e": position.sent_at},
-        "$or": [
-            {"sent_at": {towards: position.sent_at}},
-            {"_id": {towards: position.object_id}},
-        ],
+        "user_id": user_id,
+        "archived": {"$in": [False, True] if which.archived is None else [which.archived]},
+        "read": {"$in": [False] if which.unread_only else [False, True]},
+        "type": {"$in": list(NotificationType if which.types is None else which.types)},
+        **_alive(now),
     }
+
+
+def _beyond(position: Position, compared: str) -> dict[str, Any]:
+    """On one side of a position: `$lt` for older, `$gt` for newer; `$lte`, `$gte` with itself.
+
+    Without an $or, which MongoDB might split in two, and sort what they find.
+    """
+    same_stamp = {"sent_at": position.sent_at, "_id": {_OPPOSITE[compared]: position.object_id}}
+    return {"sent_at": {f"{compared[:3]}e": position.sent_at}, "$nor": [same_stamp]}
 
 
 def _between(after: Cursor | None, before: Cursor | None) -> dict[str, Any]:
     """Older than `after`, newer than `before`, in the list that has the newest first."""
     conditions = [
-        _beyond(cursor.position, towards)
-        for cursor, towards in ((after, "$lt"), (before, "$gt"))
+        _beyond(cursor.position, compared)
+        for cursor, compared in ((after, "$lt"), (before, "$gt"))
         if cursor
     ]
     return {"$and": conditions} if conditions else {}

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
+import pymongo
 from bson import ObjectId
 from pymongo import UpdateOne
 from pymongo.errors import DuplicateKeyError
@@ -189,11 +190,11 @@ class NotificationService:
             raise BadInput("A notification's content is a string or an object.", "input.content")
         if title is not None and not 1 <= len(title) <= templates.LONGEST_TITLE:
             raise BadInput(f"A title has 1 to {templates.LONGEST_TITLE} characters.", "input.title")
-        try:
-            check_content(content)
-            check_content(title, "title")
-        except ContentRefused as error:
-            raise BadInput(str(error), "input.content") from error
+        for value, name in ((content, "content"), (title, "title")):
+            try:
+                check_content(value, name)
+            except ContentRefused as error:
+                raise BadInput(str(error), f"input.{name}") from error
         size = len(msgspec.json.encode(content))
         if size > self._settings.max_content_bytes:
             raise BadInput(
@@ -212,7 +213,7 @@ class NotificationService:
         """Store the notification and its event in one transaction."""
         decision = self._decide(draft, user)
         if decision.outcome is not Outcome.SENT:
-            return Announcement(None, decision)
+            return await self._original(draft) or Announcement(None, decision)
 
         async def write(session: Session) -> Notification:
             row = {"_id": ObjectId(), **_row(draft, self._clock.now())}
@@ -222,21 +223,24 @@ class NotificationService:
             return notification
 
         try:
-            notification = await self._store.transact(write)
+            with pymongo.timeout(self._settings.mongodb_timeout_seconds):  # else it tries on
+                notification = await self._store.transact(write)
         except DuplicateKeyError:
-            return await self._original(draft)
+            original = await self._original(draft)
+            assert original is not None, "notifications are never deleted"
+            return original
         self._outbox.wake()
         return Announcement(notification, decision)
 
-    async def _original(self, draft: Draft) -> Announcement:
+    async def _original(self, draft: Draft) -> Announcement | None:
+        """What was stored before under the draft's key. Raises Conflict if it is not the same."""
         key = (draft.user_id, draft.event)
-        original = (await Notification.of_events([key]))[key]
-        same = (original.type, original.title, original.content) == (
-            draft.type,
-            draft.text.title,
-            draft.content,
-        )
-        if not same:
+        original = (await Notification.of_events([key])).get(key)
+        if original is None:
+            return None
+        if _gist(original.type, original.title, original.content) != _gist(
+            draft.type, draft.text.title, draft.content
+        ):
             raise Conflict("This dedupKey was used for another notification: choose a new one.")
         return Announcement(original, Decision(Outcome.DUPLICATE, Reason.SAME_DEDUP_KEY))
 
@@ -313,6 +317,11 @@ def recommendation_draft(user_id: str, event: str, found: Sequence[Recommendatio
         content={"products": products},
         product_ids=[one.product_id for one in found],
     )
+
+
+def _gist(*parts: object) -> bytes:
+    """Equal for what is the same as JSON: 1 is not true, and the order of keys says nothing."""
+    return msgspec.json.encode(parts, order="sorted")
 
 
 def _row(draft: Draft, now: datetime) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from services.shared.log import get_logger
 from services.shared.outbox import Outbox
 from services.shared.settings import Settings
 from services.shared.store import Session, Store
+from services.shared.tasks import end_if_cancelled
 from services.shared.worker import when_back
 from services.users.models import User
 
@@ -135,6 +136,7 @@ class SchedulerService:
         """Tick until cancelled; waits while the database is away."""
         while True:
             await when_back(lambda: self.tick(self._clock.now()), "the scheduler's tick")
+            end_if_cancelled()
             await asyncio.sleep(self._settings.scheduler_tick_seconds)
 
     async def _fire_or_pause(self, schedule: Schedule, now: datetime) -> bool:

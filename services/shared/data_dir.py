@@ -23,7 +23,7 @@ def prepared(data_dir: Path, free_bytes: int) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise unusable(folder, error.strerror) from error
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
         raise unusable(folder, "it is not writable")
     if (free := shutil.disk_usage(folder).free) < free_bytes:
         need = f"{free_bytes // 10**6} MB are needed; free some space, or"

@@ -21,6 +21,7 @@ from services.shared.clock import Clock
 from services.shared.events import QUEUES, Event, encode
 from services.shared.settings import Settings
 from services.shared.store import Store
+from services.shared.tasks import end_if_cancelled
 
 
 class QueuedMessage(Document):
@@ -139,6 +140,7 @@ class _EmbeddedSubscription:
 
     async def batches(self) -> AsyncIterator[Sequence[Delivery]]:
         while True:
+            end_if_cancelled()
             self._arrival.clear()
             messages = (
                 await QueuedMessage.find(

@@ -40,6 +40,11 @@ STOP_SECONDS = 20.0
 POLL_SECONDS = 0.02
 EXIT_NEED_UPGRADE = 62
 NOT_YET_INITIALIZED = 94
+PARAMETERS = (
+    "enableLocalhostAuthBypass=0",
+    "diagnosticDataCollectionEnabled=0",
+    "shutdownTimeoutMillisForSignaledShutdown=100",  # 15 s, if stopped before it is primary
+)
 URL_OPTIONS = "authSource=local&directConnection=true"
 ELSEWHERE = "set MONGODB_URL to a MongoDB replica set, or start everything with compose.yaml"
 
@@ -146,7 +151,7 @@ class Mongod:
         command += ["--keyFile", str(self._folder / "mongod.key"), "--oplogSize", "512"]
         command += ["--wiredTigerCacheSizeGB", "0.25", "--quiet", "--slowms", "1000"]
         command += ["--logpath", str(log), "--logappend"]
-        for parameter in ("enableLocalhostAuthBypass=0", "diagnosticDataCollectionEnabled=0"):
+        for parameter in PARAMETERS:
             command += ["--setParameter", parameter]
         with log.open("ab") as output:  # what the system's loader says goes there, too
             return await asyncio.create_subprocess_exec(

@@ -22,6 +22,7 @@ from services.shared.events import Event, decode, encode
 from services.shared.log import get_logger
 from services.shared.settings import Settings
 from services.shared.store import Session, is_away
+from services.shared.tasks import end_if_cancelled
 
 log = get_logger()
 _UNCLAIMED: Final = datetime.fromtimestamp(0, UTC)
@@ -64,10 +65,11 @@ class Outbox:
         """Hand rows on until cancelled; waits, with growing patience, while something is away."""
         wait = self._settings.outbox_poll_seconds
         while True:
+            end_if_cancelled()
             self._written.clear()
             try:
                 while await self._hand_on():
-                    pass
+                    end_if_cancelled()
             except Exception as error:
                 if not (is_away(error) or isinstance(error, Unavailable)):
                     raise

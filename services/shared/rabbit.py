@@ -11,25 +11,25 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, Final
-from uuid import uuid4
 
 import aio_pika
 from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, HeadersType
-from aio_pika.exceptions import AMQPError
 
+from services.shared.amqp import FAULTS, close, connect
 from services.shared.bus import Ack, Dead, DeadLetter, Delivery, LiveFeed, Retry, Verdict
 from services.shared.clock import Clock
 from services.shared.errors import Unavailable
-from services.shared.events import Event, Malformed, decode, encode
+from services.shared.events import Event, encode
+from services.shared.live_connection import LiveConnection
 from services.shared.log import get_logger
 from services.shared.settings import Settings
+from services.shared.tasks import end_if_cancelled
 from services.shared.topology import (
     DEAD,
     DEAD_LETTERS,
     EVENTS,
     LIVE,
-    declare_topology,
     queue_name,
     retry_queue_name,
 )
@@ -37,8 +37,6 @@ from services.shared.topology import (
 log = get_logger()
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
-
-_FAULTS = (AMQPError, OSError, TimeoutError, RuntimeError, asyncio.InvalidStateError)
 _RECONNECT_SECONDS: Final = 0.5
 
 
@@ -47,11 +45,12 @@ class RabbitBus:
         self._url = url
         self._clock = clock
         self._settings = settings
+        self._connection: AbstractConnection | None = None
         self._publisher: AbstractChannel | None = None
         self._opening = asyncio.Lock()
 
     async def publish(self, events: Sequence[Event]) -> None:
-        await self._publish(
+        await self.send(
             [
                 (
                     LIVE if event.data.live else EVENTS,
@@ -74,7 +73,7 @@ class RabbitBus:
     async def live(
         self, on_event: Callable[[Event], None], on_gap: Callable[[], None]
     ) -> AsyncIterator[LiveFeed]:
-        feed = _RabbitFeed(self, on_event, on_gap, self._clock, self._settings)
+        feed = LiveConnection(self.connect, on_event, on_gap, self._clock, self._settings)
         async with asyncio.TaskGroup() as group:
             following = group.create_task(feed.follow())
             try:
@@ -94,7 +93,7 @@ class RabbitBus:
                     if message is None:
                         break
                     letters.append(_dead_letter(message, self._clock.now()))
-        except _FAULTS as error:
+        except FAULTS as error:
             raise Unavailable(f"RabbitMQ is away: {error!r}") from error
         return letters
 
@@ -102,27 +101,16 @@ class RabbitBus:
         await self._open_publisher()
 
     async def close(self) -> None:
-        if self._publisher is not None:
-            await _close(self._publisher)
+        connection, self._connection, self._publisher = self._connection, None, None
+        if connection is not None:
+            await close(connection)
 
     async def connect(self) -> AbstractConnection:
-        """A new connection with the topology declared. Raises what _FAULTS lists."""
-        seconds = self._settings.rabbitmq_timeout_seconds
-        async with asyncio.timeout(seconds):
-            connection = await aio_pika.connect(self._url, timeout=seconds)
-        try:
-            async with asyncio.timeout(seconds), connection.channel() as channel:
-                await declare_topology(channel, self._settings)
-        except BaseException:
-            await _close(connection)
-            raise
-        return connection
+        """A new connection with the topology declared. Raises what FAULTS lists."""
+        return await connect(self._url, self._settings)
 
-    async def send_elsewhere(self, destined: Sequence[tuple[str, str, aio_pika.Message]]) -> None:
+    async def send(self, destined: Sequence[tuple[str, str, aio_pika.Message]]) -> None:
         """Publish (exchange, routing key, message) with confirms. Raises Unavailable."""
-        await self._publish(destined)
-
-    async def _publish(self, destined: Sequence[tuple[str, str, aio_pika.Message]]) -> None:
         channel = await self._open_publisher()
         seconds = self._settings.rabbitmq_timeout_seconds
         exchanges = {"": channel.default_exchange}
@@ -135,25 +123,22 @@ class RabbitBus:
                     for name, key, message in destined
                 )
             )
-        except _FAULTS as error:
-            await self._drop_publisher(channel)
+        except FAULTS as error:
+            if self._publisher is channel:
+                await self.close()
             raise Unavailable(f"RabbitMQ did not confirm: {error!r}") from error
 
     async def _open_publisher(self) -> AbstractChannel:
         async with self._opening:
             if self._publisher is not None and not self._publisher.is_closed:
                 return self._publisher
+            await self.close()
             try:
-                connection = await self.connect()
-                self._publisher = await connection.channel(publisher_confirms=True)
-            except _FAULTS as error:
+                self._connection = await self.connect()
+                self._publisher = await self._connection.channel(publisher_confirms=True)
+            except FAULTS as error:
                 raise Unavailable(f"RabbitMQ is away: {error!r}") from error
             return self._publisher
-
-    async def _drop_publisher(self, channel: AbstractChannel) -> None:
-        if self._publisher is channel:
-            self._publisher = None
-        await _close(channel)
 
 
 class _RabbitSubscription:
@@ -168,11 +153,12 @@ class _RabbitSubscription:
         while True:
             try:
                 arrived = await self._consume()
-            except _FAULTS as error:
+            except FAULTS as error:
                 log.warning("consumer_waits", queue=self._queue, error=repr(error))
                 await asyncio.sleep(_RECONNECT_SECONDS)
                 continue
             while True:
+                end_if_cancelled()
                 messages = await _take(arrived, self._settings.batch_size)
                 if messages is None:
                     break
@@ -188,17 +174,17 @@ class _RabbitSubscription:
         ]
         try:
             if moved:
-                await self._bus.send_elsewhere(moved)
+                await self._bus.send(moved)
             last = settled[-1][0].receipt
             assert isinstance(last, AbstractIncomingMessage)
             await last.ack(multiple=True)
-        except (Unavailable, *_FAULTS) as error:
+        except (Unavailable, *FAULTS) as error:
             log.warning("settling_failed", queue=self._queue, error=repr(error))
             await self.close()
 
     async def close(self) -> None:
         if self._connection is not None:
-            await _close(self._connection)
+            await close(self._connection)
 
     async def _consume(self) -> asyncio.Queue[AbstractIncomingMessage | None]:
         arrived: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
@@ -233,80 +219,6 @@ class _RabbitSubscription:
         if isinstance(verdict, Retry):
             return "", retry_queue_name(self._queue, verdict.wait), message
         return DEAD, self._queue, message
-
-
-class _RabbitFeed:
-    """Live events of the watched users: an exclusive queue, bound user by user."""
-
-    def __init__(
-        self,
-        bus: RabbitBus,
-        on_event: Callable[[Event], None],
-        on_gap: Callable[[], None],
-        clock: Clock,
-        settings: Settings,
-    ) -> None:
-        self._bus = bus
-        self._on_event = on_event
-        self._on_gap = on_gap
-        self._clock = clock
-        self._settings = settings
-        self._watched: set[str] = set()
-        self._queue: aio_pika.abc.AbstractQueue | None = None
-
-    async def watch(self, user_id: str) -> None:
-        self._watched.add(user_id)
-        if self._queue is not None:
-            with suppress(*_FAULTS):
-                await self._queue.bind(LIVE, user_id)
-
-    async def unwatch(self, user_id: str) -> None:
-        self._watched.discard(user_id)
-        if self._queue is not None:
-            with suppress(*_FAULTS):
-                await self._queue.unbind(LIVE, user_id)
-
-    async def follow(self) -> None:
-        """Listen until cancelled; after every break, bind anew and tell of the gap."""
-        while True:
-            try:
-                connection = await self._bus.connect()
-            except _FAULTS as error:
-                log.warning("live_feed_waits", error=repr(error))
-                await asyncio.sleep(_RECONNECT_SECONDS)
-                continue
-            try:
-                await self._listen(connection)
-            except _FAULTS as error:
-                log.warning("live_feed_broke", error=repr(error))
-            finally:
-                self._queue = None
-                await _close(connection)
-
-    async def _listen(self, connection: AbstractConnection) -> None:
-        broken = asyncio.Event()
-        channel = await connection.channel(publisher_confirms=False)
-        channel.close_callbacks.add(lambda *_: broken.set())
-        queue = await channel.declare_queue(
-            f"tidings.gateway.{uuid4().hex}",
-            exclusive=True,
-            auto_delete=True,
-            arguments={"x-max-length": self._settings.live_queue_length},
-        )
-        self._queue = queue
-        for user_id in tuple(self._watched):
-            await queue.bind(LIVE, user_id)
-        await queue.consume(self._hear, no_ack=True)
-        self._on_gap()
-        await broken.wait()
-
-    async def _hear(self, message: AbstractIncomingMessage) -> None:
-        try:
-            event = decode(message.body, received=self._clock.now())
-        except Malformed as error:
-            log.warning("live_event_refused", error=str(error))
-        else:
-            self._on_event(event)
 
 
 def _message(
@@ -348,10 +260,3 @@ def _instant(headers: HeadersType, default: datetime) -> datetime:
     with suppress(ValueError):
         return datetime.fromisoformat(str(headers.get("x-tidings-first-seen")))
     return default
-
-
-async def _close(closable: AbstractConnection | AbstractChannel) -> None:
-    connection = closable if isinstance(closable, AbstractConnection) else None
-    with suppress(*_FAULTS, asyncio.CancelledError):
-        async with asyncio.timeout(1):
-            await (connection or closable).close()

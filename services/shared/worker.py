@@ -18,6 +18,7 @@ from services.shared.events import Event, Malformed, decode
 from services.shared.log import get_logger
 from services.shared.settings import Settings
 from services.shared.store import is_away
+from services.shared.tasks import end_if_cancelled
 
 log = get_logger()
 T = TypeVar("T")
@@ -64,6 +65,7 @@ async def when_back(action: Callable[[], Awaitable[T]], what: str) -> T:
     """The result of `action`, tried again with growing waits while database or broker is away."""
     wait = _FIRST_WAIT
     while True:
+        end_if_cancelled()
         try:
             return await action()
         except Exception as error:

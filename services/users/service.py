@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -92,7 +93,7 @@ class UserService:
 
     async def log_in(self, email: str, password: str) -> Login:
         """Raises Unauthenticated, alike for an unknown email and a wrong password."""
-        user = await User.by_email_key(email.strip().casefold())
+        user = await User.by_email_key(_email_key(email))
         known = user.password_hash if user else None
         if not await self._passwords.matches(password, known) or user is None:
             raise Unauthenticated("Email or password is wrong.")
@@ -223,7 +224,7 @@ def _new_user(registration: Registration, role: Role, now: datetime) -> User:
     return User(
         name=name,
         email=email,
-        email_key=email.casefold(),
+        email_key=_email_key(email),
         password_hash=b"",
         role=role,
         locale=_checked_locale(registration.locale),
@@ -240,6 +241,14 @@ def _normalised_email(email: str) -> str:
         raise BadInput(f"This is not an email address: {error}", "input.email") from error
 
 
+def _email_key(email: str) -> str:
+    """The address folded for search: the same for all of its spellings."""
+    try:
+        return _normalised_email(email).casefold()
+    except BadInput:
+        return email.strip().casefold()
+
+
 def _checked_locale(locale: str | None) -> str:
     if locale is None:
         return DEFAULT_LOCALE
@@ -251,9 +260,14 @@ def _checked_locale(locale: str | None) -> str:
 def _checked_timezone(timezone: str | None) -> str:
     if timezone is None:
         return DEFAULT_TIMEZONE
-    if timezone not in available_timezones():
+    if timezone not in _timezones():
         raise BadInput("A timezone is an IANA name such as Europe/Vienna.", "input.timezone")
     return ZoneInfo(timezone).key
+
+
+@cache
+def _timezones() -> set[str]:
+    return available_timezones()  # reads hundreds of files
 
 
 def _check_text(text: str, field: str) -> None:
