@@ -147,6 +147,8 @@ def check(settings: Settings) -> None:
             "RABBITMQ_URL is set and MONGODB_URL is not: processes that share a broker must share "
             "a database. Set both, or neither for the embedded defaults."
         )
+    if settings.jwt_secret or settings.mongodb_url:
+        signing_secret(settings)
     if settings.write_window_seconds <= settings.mongodb_timeout_seconds:
         raise CannotStart(
             "WRITE_WINDOW_SECONDS must be more than MONGODB_TIMEOUT_SECONDS: it bounds a write."

@@ -103,6 +103,9 @@ class Recorder:
     def handlers(self, *types: str) -> Handlers:
         return dict.fromkeys(types or (OrderStatusChanged.type,), self._handle)
 
+    async def first_seen(self, every: float) -> None:
+        await until(lambda: self.seen, every=every)
+
     async def _handle(self, events: Sequence[Event]) -> None:
         for event in events:
             if failures := self.failures.get(event.id):
@@ -277,6 +280,22 @@ async def test_what_a_consumer_held_when_it_died_is_handled_by_the_next(
     recorder = Recorder()
     async with working(transport, recorder.handlers()):
         await until(lambda: len(recorder.seen) == 5)
+
+
+async def test_a_worker_ends_when_it_is_cancelled_at_whatever_moment(
+    transport: Transport,
+) -> None:
+    for turn in range(40):
+        recorder = Recorder()
+        async with transport.open() as bus:
+            working = asyncio.create_task(
+                work(bus, NOTIFICATIONS, recorder.handlers(), SystemClock(), transport.settings)
+            )
+            await bus.publish(orders(20))
+            await recorder.first_seen(every=0.0005 * (turn % 5))
+            working.cancel()
+            done, _ = await asyncio.wait([working], timeout=10)
+        assert done, "it goes on as if nobody had cancelled it"
 
 
 async def test_live_events_reach_those_who_watch_the_user(transport: Transport) -> None:

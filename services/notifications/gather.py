@@ -31,8 +31,11 @@ class Gatherer:
         self, user_id: str, crowd: Mapping[str, float], limit: int, now: datetime
     ) -> Sequence[Recommendation]:
         own = await Activity.of_user(user_id, now - _OWN_MEMORY, self._acts)
+        own += await Activity.purchases(user_id, now - recommend.BOUGHT_LATELY, self._acts)
         touched = {activity.product_id for activity in own}
-        others = await Activity.around(list(touched), now - _MEMORY, self._neighbours, self._acts)
+        others = await Activity.around(
+            list(touched), user_id, now - _MEMORY, self._neighbours, self._acts
+        )
         products = touched | set(crowd) | {activity.product_id for activity in others}
         lately = now - recommend.RECOMMENDED_LATELY
         return recommend.recommend(

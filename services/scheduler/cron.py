@@ -20,14 +20,13 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from importlib import resources
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from croniter import CroniterBadDateError, croniter
 from croniter.croniter import DOW_ALPHAS, M_ALPHAS
 
+from services.shared.clock import zone_names
 from services.shared.errors import BadInput
 
 LONGEST_EXPRESSION = 100
@@ -77,7 +76,7 @@ class Cron:
         is `5-59/20`. Raises BadInput, of field `cron` or `timezone`, for anything else, and for a
         date that never comes (`0 0 30 2 *`).
         """
-        if timezone not in _zones():
+        if timezone not in zone_names():
             raise BadInput("Name an IANA time zone, spelled like Europe/Berlin.", "timezone")
         if len(expression) > LONGEST_EXPRESSION:
             raise _bad(f"Shorten the expression to at most {LONGEST_EXPRESSION} characters.")
@@ -195,9 +194,3 @@ def _number(field: _Field, text: str) -> int:
 
 def _bad(message: str) -> BadInput:
     return BadInput(message, field="cron")
-
-
-@cache
-def _zones() -> frozenset[str]:
-    """IANA's names from the locked tzdata; a machine's own list may add its `localtime`."""
-    return frozenset(resources.files("tzdata").joinpath("zones").read_text("utf-8").split())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
 from typing import Protocol
 
 
@@ -18,3 +20,9 @@ class SystemClock:
 
 def whole_milliseconds(moment: datetime) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+@cache
+def zone_names() -> frozenset[str]:
+    """IANA's names from the locked tzdata; a machine's own list may add its `localtime`."""
+    return frozenset(resources.files("tzdata").joinpath("zones").read_text("utf-8").split())

@@ -126,12 +126,27 @@ class Activity(Document):
         )
 
     @classmethod
+    async def purchases(cls, user_id: str, since: datetime, limit: int) -> list[Self]:
+        """What the user bought, the newest first."""
+        bought = {"user_id": user_id, "kind": ActivityKind.PURCHASE, "at": {"$gte": since}}
+        return await cls.find(bought).sort("-at").limit(limit).to_list()
+
+    @classmethod
     async def around(
-        cls, product_ids: Sequence[str], since: datetime, users: int, limit: int
+        cls, product_ids: Sequence[str], but: str, since: datetime, users: int, limit: int
     ) -> list[Self]:
-        """What those did who lately touched these products: of `users` users, `limit` in all."""
+        """What others than `but` did who lately touched these products.
+
+        `users`: how many others, at most; `limit`: how many activities, at most.
+        """
         touching = (
-            await cls.find({"product_id": {"$in": list(product_ids)}, "at": {"$gte": since}})
+            await cls.find(
+                {
+                    "product_id": {"$in": list(product_ids)},
+                    "user_id": {"$ne": but},
+                    "at": {"$gte": since},
+                }
+            )
             .sort("-at")
             .limit(limit)
             .to_list()

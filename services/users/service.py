@@ -6,9 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any, Final
-from zoneinfo import ZoneInfo, available_timezones
 
 from beanie import PydanticObjectId
 from email_validator import EmailNotValidError, validate_email
@@ -260,14 +258,9 @@ def _checked_locale(locale: str | None) -> str:
 def _checked_timezone(timezone: str | None) -> str:
     if timezone is None:
         return DEFAULT_TIMEZONE
-    if timezone not in _timezones():
+    if timezone not in zone_names():
         raise BadInput("A timezone is an IANA name such as Europe/Vienna.", "input.timezone")
-    return ZoneInfo(timezone).key
-
-
-@cache
-def _timezones() -> set[str]:
-    return available_timezones()  # reads hundreds of files
+    return timezone
 
 
 def _check_text(text: str, field: str) -> None:
