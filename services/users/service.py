@@ -12,7 +12,7 @@ from beanie import PydanticObjectId
 from email_validator import EmailNotValidError, validate_email
 from pymongo.errors import DuplicateKeyError
 
-from services.shared.clock import Clock
+from services.shared.clock import Clock, zone_names
 from services.shared.content import ContentRefused, check_content
 from services.shared.errors import BadInput, Conflict, NotFound, Unauthenticated
 from services.shared.events import Event, PreferencesChanged, UserActivity, UserRegistered
