@@ -207,7 +207,8 @@ def _health(service: str) -> int:
 
 
 async def _ping(settings: Settings) -> int:
-    async with host.open_runtime(settings) as runtime:
+    impatient = settings.model_copy(update={"startup_wait_seconds": 1.0})
+    async with host.open_runtime(impatient) as runtime:
         await runtime.ping()
     return 0
 

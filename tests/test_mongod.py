@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import stat
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,12 @@ import pytest
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure
 
+from services.shared.data_dir import is_held, prepared
 from services.shared.errors import CannotStart
 from services.shared.mongod import find_mongod, private_mongod, running_url
 from tests.servers import until
 
+NOBODY = 65534
 ROOT = Path(__file__).parents[1]
 PARENT = """
 import asyncio, sys
@@ -44,15 +45,21 @@ def ignore(sentence: str) -> None:
     """For runs in which mongod is not expected to end."""
 
 
+def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A stranger on our port. (One that says nothing makes mongod wait for 30 s.)"""
+    writer.close()
+
+
 @asynccontextmanager
 async def orders(url: str) -> AsyncIterator[Any]:
     async with AsyncMongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=5000) as client:
         yield client.shop.orders
 
 
-def mongod_of(parent: int | None = None) -> psutil.Process:
-    """The one mongod that is a child of this process (or of `parent`)."""
-    (child,) = (c for c in psutil.Process(parent).children() if c.name() == "mongod")
+def mongod_on(folder: Path, parent: int | None = None) -> psutil.Process:
+    """The mongod on `folder`, a child of this process (or of `parent`)."""
+    children = psutil.Process(parent).children()
+    (child,) = (child for child in children if str(folder / "database") in child.cmdline())
     return child
 
 
@@ -106,16 +113,20 @@ async def test_a_second_start_is_fast_and_keeps_data_and_url(tmp_path: Path) -> 
 async def test_a_start_on_another_port_keeps_the_data(tmp_path: Path) -> None:
     async with private_mongod(tmp_path, ignore) as first_url, orders(first_url) as collection:
         await collection.insert_one({"_id": 1})
-    with socket.create_server(("127.0.0.1", int((tmp_path / "mongod.port").read_text()))):
-        async with private_mongod(tmp_path, ignore) as url, orders(url) as collection:
-            assert url != first_url
-            await collection.insert_one({"_id": 2})
-            assert await collection.count_documents({}) == 2
+    port = int((tmp_path / "mongod.port").read_text())
+    async with (
+        await asyncio.start_server(hang_up, "127.0.0.1", port),
+        private_mongod(tmp_path, ignore) as url,
+        orders(url) as collection,
+    ):
+        assert url != first_url
+        await collection.insert_one({"_id": 2})
+        assert await collection.count_documents({}) == 2
 
 
 async def test_it_stops_cleanly_and_leaves_no_process(tmp_path: Path) -> None:
     async with private_mongod(tmp_path, ignore):
-        process = mongod_of()
+        process = mongod_on(tmp_path)
         assert os.getsid(process.pid) != os.getsid(0), "Ctrl-C in a terminal would hit mongod"
     assert not process.is_running()
     assert (tmp_path / "database" / "mongod.lock").read_bytes() == b""  # a clean shutdown's mark
@@ -129,7 +140,7 @@ async def test_after_kill_9_of_its_parent_a_new_start_finds_all_data(
     async with another_process(tmp_path, PATH=path) as (parent, url):
         async with orders(url) as collection:
             await collection.insert_many([{"_id": n} for n in range(100)])
-        orphan = mongod_of(parent.pid)
+        orphan = mongod_on(tmp_path, parent.pid)
         parent.kill()
         await parent.wait()
     async with private_mongod(tmp_path, ignore) as url, orders(url) as collection:
@@ -139,7 +150,7 @@ async def test_after_kill_9_of_its_parent_a_new_start_finds_all_data(
 
 async def test_it_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     async with another_process(tmp_path) as (parent, _):
-        orphan = mongod_of(parent.pid)
+        orphan = mongod_on(tmp_path, parent.pid)
         parent.kill()
         await until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE)
 
@@ -190,7 +201,7 @@ async def test_other_users_of_the_machine_cannot_read_the_data(tmp_path: Path) -
 async def test_the_death_of_a_running_mongod_is_told_once(tmp_path: Path) -> None:
     told: list[str] = []
     async with private_mongod(tmp_path, told.append):
-        mongod_of().send_signal(signal.SIGKILL)
+        mongod_on(tmp_path).send_signal(signal.SIGKILL)
         await until(lambda: told)
     (sentence,) = told
     assert sentence.startswith("The private mongod has ended: ")
@@ -227,12 +238,15 @@ async def test_a_path_that_is_no_folder_is_refused(
             pass
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-async def test_a_folder_that_is_not_writable_is_refused(tmp_path: Path) -> None:
-    os.chmod(tmp_path, 0o500)
-    with pytest.raises(CannotStart, match="not writable"):
-        async with private_mongod(tmp_path, ignore):
-            pass
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    user = os.geteuid()
+    os.seteuid(user or NOBODY)  # root may write everywhere
+    try:
+        with pytest.raises(CannotStart, match=r"can't be used: (it is not writ|Permission denied)"):
+            prepared(tmp_path, free_bytes=0)
+    finally:
+        os.seteuid(user)
 
 
 async def test_damaged_data_are_named_as_the_reason(tmp_path: Path) -> None:
@@ -264,5 +278,4 @@ async def test_a_mongod_that_cannot_start_says_why(
     with pytest.raises(CannotStart, match=f"^The private mongod did not start: .*{sentence}"):
         async with private_mongod(tmp_path / "data", ignore, find=lambda: stub):
             pass
-    async with AsyncExitStack() as again:  # the folder is free again
-        await again.enter_async_context(private_mongod(tmp_path / "data", ignore))
+    assert not is_held(tmp_path / "data")
