@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -94,21 +95,32 @@ async def test_what_is_committed_is_handed_on_in_order_and_forgotten(
     assert await handed_on() == [f"event-{number}" for number in range(1200)]
 
 
+class StaggeredOutbox(Outbox):
+    """An outbox whose relay starts at a moment of its own."""
+
+    async def relay(self) -> None:
+        await asyncio.sleep(random.random() / 50)
+        await super().relay()
+
+
 async def test_several_relays_share_the_rows_and_none_is_told_twice(
     store: Store, clock: ShiftedClock
 ) -> None:
-    settings = SETTINGS.model_copy(update={"outbox_batch_size": 10})
-    outboxes = [Outbox(EmbeddedBus(store, clock, settings), clock, settings) for _ in range(4)]
-    await put(store, outboxes[0], 400)
+    settings = SETTINGS.model_copy(update={"outbox_batch_size": 3, "outbox_poll_seconds": 0.001})
+    outboxes = [
+        StaggeredOutbox(EmbeddedBus(store, clock, settings), clock, settings) for _ in range(8)
+    ]
+    await put(store, outboxes[0], 600)
     async with relaying(*outboxes):
-        await until(lambda: _is_empty(outboxes[0]))
-    assert sorted(await handed_on()) == sorted(f"event-{number}" for number in range(400))
+        await until(lambda: _is_empty(outboxes[0]), timeout=30)
+    assert sorted(await handed_on()) == sorted(f"event-{number}" for number in range(600))
 
 
 async def test_while_the_bus_is_away_rows_wait_for_it(store: Store, clock: ShiftedClock) -> None:
-    bus = UnsteadyBus(store, clock, SETTINGS)
+    patient = SETTINGS.model_copy(update={"outbox_lease_seconds": 3600})
+    bus = UnsteadyBus(store, clock, patient)
     bus.away = True
-    outbox = Outbox(bus, clock, SETTINGS)
+    outbox = Outbox(bus, clock, patient)
     await put(store, outbox, 5)
     async with relaying(outbox):
         await until(_has_been_tried)

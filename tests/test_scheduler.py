@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from services.host import Runtime, open_runtime
 from services.scheduler import mock
 from services.scheduler.models import Schedule
-from services.scheduler.service import Plan
+from services.scheduler.service import Plan, SchedulerService
 from services.shared.errors import BadInput
 from services.shared.events import OrderStatusChanged
 from services.shared.outbox import OutboxRow
+from services.shared.store import Session, Store
 from tests.kit import ShiftedClock, quick_settings
 from tests.servers import PrivateMongod
 
+T = TypeVar("T")
 PROMOTION = {"type": "promotion.announced", "data": {"title": "Sale", "body": "All of it"}}
 
 
@@ -63,6 +65,37 @@ async def test_eight_schedulers_that_find_the_same_fire_publish_it_once(resting:
     fired = await asyncio.gather(*(resting.schedules.tick(last) for _ in range(8)))
     assert sum(fired) == 10
     assert len(await published()) == 10
+
+
+class OvertakenStore(Store):
+    """A store on which somebody else is always faster."""
+
+    def __init__(self, store: Store, faster: Callable[[], Awaitable[None]]) -> None:
+        self._store = store
+        self._faster = faster
+
+    async def transact(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        await self._faster()
+        return await self._store.transact(work)
+
+
+async def test_a_scheduler_that_was_overtaken_fires_nothing_and_turns_nothing_back(
+    resting: Runtime, clock: ShiftedClock
+) -> None:
+    schedule = await resting.schedules.create(plan())
+    first, minute = schedule.next_fire_at, timedelta(minutes=1)
+
+    async def faster() -> None:
+        await resting.schedules.tick(first)
+        await resting.schedules.tick(first + minute)
+
+    store = OvertakenStore(resting.store, faster)
+    slow = SchedulerService(store, resting.outbox, clock, resting.settings)
+    assert await slow.tick(first) == 0
+    assert len(await published()) == 2
+    after = await Schedule.by_id(str(schedule.id))
+    assert after is not None
+    assert after.next_fire_at == first + 2 * minute
 
 
 async def test_runs_missed_within_the_grace_are_made_up_for_once(
