@@ -92,7 +92,8 @@ class Endpoint(GraphQL[Context, None]):
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
         """Take the token of connection_init before the header's; refuse one that is not valid."""
-        context.token = bearer_token(context.connection_params) or context.token
+        token = bearer_token(context.connection_params)
+        context.token = context.token if token is None else token
         if context.token is not None:
             try:
                 await context.viewer()
@@ -192,6 +193,8 @@ class _Socket(BaseGraphQLTransportWSHandler[Context, None]):
         limit = self.max_subscriptions_per_connection
         running = len(self.operations) - (message["id"] in self.operations)
         if not self.connection_acknowledged or limit is None or running < limit:
+            former = self.context  # each operation asks anew whether the session is still open
+            self.context = Context(former.services, former.token, former.connection_params)
             await super().handle_subscribe(message)
             return
         error = TooComplex(f"{limit} operations run on this socket, the most: complete one first.")

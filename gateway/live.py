@@ -90,7 +90,7 @@ class Live:
                         progress.saw(notification.position)
                         if types is None or notification.type in types:
                             yield progress.cursor(), notification
-                if progress.unsettled < self._settings.max_cursor_ids:
+                if not self._is_full(progress):
                     hint = await inbox.get()
                 elif hint is not None:
                     hint = None  # reading settles what is older than the window
@@ -117,26 +117,34 @@ class Live:
                 await inbox.get()
 
     async def _missed(self, user_id: str, progress: Progress) -> AsyncIterator[Notification]:
-        """What the database holds and the reader has not seen, the oldest first."""
-        start = progress.start
+        """What the database holds and the reader has not seen, the oldest first.
+
+        Ends early when the cursor would have to name too many that are not settled yet. What a
+        slow reader takes its time over is settled as of the beginning: what was committed late,
+        behind rows that were read by then, was not seen.
+        """
+        start, settled = progress.start, self._clock.now() - self.window
         while True:
-            began = self._clock.now()
             rows = await when_back(
-                lambda start=start, began=began: Notification.behind(  # type: ignore[misc]
-                    user_id, start, _READ_AT_ONCE, began
+                lambda start=start: Notification.behind(  # type: ignore[misc]
+                    user_id, start, _READ_AT_ONCE, self._clock.now()
                 ),
                 "a subscription's read",
             )
             for row in rows:
-                if progress.wants(row.position):
-                    progress.saw(row.position)
-                    yield row
-            settled = began - self.window
+                if not progress.wants(row.position):
+                    continue
+                if row.sent_at >= settled and self._is_full(progress):
+                    return
+                progress.saw_in_order(row.position, settled)
+                yield row
             if len(rows) < _READ_AT_ONCE:
                 progress.settle(settled)
                 return
             start = rows[-1].position
-            progress.settle(min(settled, rows[-1].sent_at))
+
+    def _is_full(self, progress: Progress) -> bool:
+        return progress.unsettled >= self._settings.max_cursor_ids
 
     @asynccontextmanager
     async def _registered(self, user_id: str) -> AsyncIterator[Inbox]:

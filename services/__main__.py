@@ -26,6 +26,7 @@ from services.shared.log import get_logger, set_up_logging
 from services.shared.mongod import running_url
 from services.shared.settings import Settings, describe, load_settings
 from services.shared.store import is_away
+from services.shared.tasks import end_if_cancelled
 from services.shared.vocabulary import Role
 from services.users.service import Registration
 from services.users.tokens import signing_secret
@@ -108,6 +109,7 @@ async def _serve(workers: Sequence[str], *, gateway: bool, alone: str | None = N
         async with host.open_runtime(settings) as runtime:
             if settings.demo_data and host.USERS in workers:
                 await demo.fill(runtime)
+            end_if_cancelled()
             _on_signal(stop.set)
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(host.run(runtime, workers))]
@@ -192,7 +194,7 @@ async def _list_dead_letters(limit: int) -> int:
     for letter in letters:
         body = letter.body.decode(errors="replace")
         _say(f"{letter.first_seen.isoformat()}  {letter.queue}  {letter.reason}", f"  {body}")
-    _say(f"{len(letters)} dead letters.")
+    _say(f"{len(letters)} dead letter{'' if len(letters) == 1 else 's'}.")
     return 0
 
 

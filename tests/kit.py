@@ -77,7 +77,7 @@ class Api:
     async def post(self, **kwargs: Any) -> httpx.Response:
         """A raw request to the endpoint."""
         headers = self.headers | kwargs.pop("headers", {})
-        async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False, verify=False) as client:
             return await client.post(self.url, headers=headers, **kwargs)
 
     async def ask(self, document: str, **variables: Any) -> Any:

@@ -12,13 +12,15 @@ from bson import ObjectId
 
 from services.notifications.models import Notification
 from services.shared.clock import SystemClock
+from services.shared.events import Event, NotificationCreated
 from services.shared.vocabulary import NotificationType
 from services.users.preferences import TypeChange
-from tests.kit import GraphQLFailed, House, Somebody, Socket
+from tests.kit import Api, GraphQLFailed, House, Socket, Somebody
 
 NODE = "id userId type title body content sentAt read readAt archived"
-CREATE = f"""mutation Create($input: CreateNotificationInput!) {{ createNotification(input: $input) {{
-    notification {{ {NODE} }} decision {{ outcome reason until }} }} }}"""
+CREATE = f"""mutation Create($input: CreateNotificationInput!) {{
+    createNotification(input: $input) {{
+      notification {{ {NODE} }} decision {{ outcome reason until }} }} }}"""
 PAGE = f"""query Page($first: Int, $after: String, $last: Int, $before: String,
     $unreadOnly: Boolean! = false, $types: [NotificationType!], $archived: Boolean! = false) {{
     notifications(first: $first, after: $after, last: $last, before: $before,
@@ -35,23 +37,43 @@ UNREAD = "query($types: [NotificationType!]) { unreadCount(types: $types) }"
 
 
 class Wire:
-    """GraphQL over one websocket: what `Api.ask` is, for tests that ask hundreds of times."""
+    """Somebody whose questions all go over one websocket: quick enough for hundreds of them."""
 
-    def __init__(self, socket: Socket) -> None:
+    def __init__(self, somebody: Somebody, socket: Socket) -> None:
+        self.somebody = somebody
+        self.id = somebody.id
         self._socket = socket
 
     async def ask(self, document: str, **variables: Any) -> Any:
         """The answer's data. Raises GraphQLFailed."""
-        stream = await self._socket.subscribe(document, **variables)
-        data = await stream.next()
-        assert await self._socket.receive() == {"id": stream.id, "type": "complete"}
-        return data
+        [answer] = await self.ask_all(document, [variables])
+        return answer
+
+    async def ask_all(self, document: str, many: Iterable[dict[str, Any]]) -> list[Any]:
+        """The same with each of these variables, all at once: 50 at most."""
+        streams = [await self._socket.subscribe(document, **variables) for variables in many]
+        answers: dict[str, Any] = {}
+        running = {stream.id for stream in streams}
+        while running:
+            message = await self._socket.receive()
+            if message["type"] == "complete":
+                running.remove(message["id"])
+            elif message["type"] == "error":
+                raise GraphQLFailed(message["payload"])
+            elif errors := message["payload"].get("errors"):
+                raise GraphQLFailed(errors)
+            else:
+                answers[message["id"]] = message["payload"]["data"]
+        return [answers[stream.id] for stream in streams]
+
+
+Asker = Wire | Api
 
 
 @asynccontextmanager
-async def wire(somebody: Somebody) -> AsyncIterator[Wire]:
+async def wired(somebody: Somebody) -> AsyncIterator[Wire]:
     async with somebody.api.socket() as socket:
-        yield Wire(socket)
+        yield Wire(somebody, socket)
 
 
 async def customer(house: House) -> Somebody:
@@ -59,28 +81,23 @@ async def customer(house: House) -> Somebody:
     return await house.somebody(preferences=(TypeChange(NotificationType.PROMOTION, False, ()),))
 
 
-async def create(
-    backend: Somebody | Wire, user_id: str, content: Any = "Hello", **fields: Any
-) -> Any:
+async def create(backend: Asker, user_id: str, content: Any = "Hello", **fields: Any) -> Any:
     """What createNotification answers; an ORDER_UPDATE if no other type is given."""
-    asker = backend if isinstance(backend, Wire) else backend.api
     fields = {"userId": user_id, "type": "ORDER_UPDATE", "content": content} | fields
-    return (await asker.ask(CREATE, input=fields))["createNotification"]
+    return (await backend.ask(CREATE, input=fields))["createNotification"]
 
 
-async def page(reader: Somebody | Wire, **arguments: Any) -> Any:
-    asker = reader if isinstance(reader, Wire) else reader.api
-    return (await asker.ask(PAGE, **arguments))["notifications"]
+async def page(reader: Asker, **arguments: Any) -> Any:
+    return (await reader.ask(PAGE, **arguments))["notifications"]
 
 
-async def nodes(reader: Somebody | Wire, **arguments: Any) -> list[Any]:
+async def nodes(reader: Asker, **arguments: Any) -> list[Any]:
     """The newest notifications."""
     return [edge["node"] for edge in (await page(reader, **arguments))["edges"]]
 
 
-async def unread_count(reader: Somebody | Wire, **arguments: Any) -> int:
-    asker = reader if isinstance(reader, Wire) else reader.api
-    count: int = (await asker.ask(UNREAD, **arguments))["unreadCount"]
+async def unread_count(reader: Asker, **arguments: Any) -> int:
+    count: int = (await reader.ask(UNREAD, **arguments))["unreadCount"]
     return count
 
 
@@ -121,3 +138,18 @@ async def store(rows: Iterable[dict[str, Any]]) -> list[str]:
 
 def ago(seconds: float) -> datetime:
     return SystemClock().now() - timedelta(seconds=seconds)
+
+
+def told(one: dict[str, Any]) -> Event:
+    """The live event that tells of a row, as the one who stored it publishes it."""
+    data = NotificationCreated(
+        id=str(one["_id"]),
+        user_id=one["user_id"],
+        kind=NotificationType(one["type"]),
+        title=one["title"],
+        body=one["body"],
+        content=one["content"],
+        sent_at=one["sent_at"],
+        expires_at=one["expires_at"],
+    )
+    return Event.of(data, time=one["sent_at"])

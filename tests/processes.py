@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -20,6 +21,7 @@ from tests.servers import free_port, until
 ROOT = Path(__file__).parents[1]
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
+SECRET = "a secret for tests, and only for tests"
 
 
 class Run:
@@ -118,6 +120,16 @@ async def tidings(
         yield run
     finally:
         await _end(run)
+
+
+def nowhere() -> str:
+    """The address of a MongoDB that is not there."""
+    return f"mongodb://127.0.0.1:{free_port()}/"
+
+
+def elsewhere(url: str) -> dict[str, Any]:
+    """Settings for a MongoDB that others have started."""
+    return {"MONGODB_URL": url, "JWT_SECRET": SECRET}
 
 
 def mongods_on(data_dir: Path) -> Sequence[int]:

@@ -192,16 +192,16 @@ def test_writers_that_stamp_early_and_commit_late_lose_nothing(
     progress = Progress(Cursor(0, bytes(12), 0))
     seen: list[Position] = []
     for now, pausing, most in [*sorted(reads), (100, True, 99)]:
-        if pausing:
-            progress = Progress(Cursor.decode(progress.cursor().encode()))
         stored = sorted(place for place, committed in rows if committed <= now)
         wanted = [place for place in stored if progress.wants(place)]
+        settled = from_milliseconds(max(now - WINDOW, 0))
         for place in wanted[:most]:
-            progress.saw(place)
+            progress.saw_in_order(place, settled)
             seen.append(place)
-        whole = len(wanted) <= most
-        settled = now - WINDOW if whole else min(now - WINDOW, wanted[most - 1].at)
-        progress.settle(from_milliseconds(max(settled, 0)))
+            if pausing:
+                progress = Progress(Cursor.decode(progress.cursor().encode()))
+        if len(wanted) <= most:
+            progress.settle(settled)
     assert sorted(seen) == [place for place, _ in rows]
 
 

@@ -110,10 +110,22 @@ class Progress:
         if position.at >= self._floor:
             self._seen[position.id] = position.at
 
+    def saw_in_order(self, position: Position, settled: datetime) -> None:
+        """Like `saw`, by who saw all that is wanted before it, and is written before `settled`."""
+        self.settle(min(settled, position.sent_at))
+        newest = position > self._position
+        self.saw(position)
+        if newest and position.sent_at < settled:
+            self._settle(position.at + 1)  # what shares its stamp and is behind it is wanted yet
+
     def settle(self, before: datetime) -> None:
         """All that is stamped before then has been read: it needs no remembering."""
-        self._floor = max(self._floor, to_milliseconds(before))
-        self._seen = {id: at for id, at in self._seen.items() if at >= self._floor}
+        self._settle(to_milliseconds(before))
+
+    def _settle(self, before: int) -> None:
+        if before > self._floor:
+            self._floor = before
+            self._seen = {id: at for id, at in self._seen.items() if at >= before}
 
     def cursor(self) -> Cursor:
         return Cursor(*self._position, self._floor, tuple(self._seen))

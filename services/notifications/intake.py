@@ -9,6 +9,7 @@ from uuid import uuid4
 import msgspec
 
 from services.shared.clock import Clock
+from services.shared.content import ContentRefused, check_content
 from services.shared.errors import BadInput, NotFound
 from services.shared.events import (
     Event,
@@ -59,6 +60,11 @@ class Intake:
         return event.id
 
     def _check(self, data: OrderStatusChanged | PromotionAnnounced | ProductChanged) -> None:
+        if isinstance(data, OrderStatusChanged):
+            try:
+                check_content(data.details, "details")
+            except ContentRefused as error:
+                raise BadInput(str(error), "input.details") from error
         try:
             body = msgspec.json.encode(data)
             parse_data(data.type, body)

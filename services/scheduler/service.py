@@ -190,11 +190,11 @@ class SchedulerService:
     def _check(self, plan: Plan) -> Cron:
         if not 1 <= len(plan.name) <= LONGEST_NAME:
             raise BadInput(f"A name has 1 to {LONGEST_NAME} characters.", "input.name")
-        try:
-            check_content(plan.name, "name")
-            check_content(plan.event, "event")
-        except ContentRefused as error:
-            raise BadInput(str(error), "input") from error
+        for name, value in (("name", plan.name), ("event", plan.event)):
+            try:
+                check_content(value, name)
+            except ContentRefused as error:
+                raise BadInput(str(error), f"input.{name}") from error
         self._check_event(plan.event)
         try:
             return Cron.parse(plan.cron, plan.timezone)
@@ -206,6 +206,13 @@ class SchedulerService:
         if not isinstance(event, dict) or event.get("type") not in allowed:
             raise BadInput(
                 f'An event is {{"type": …, "data": {{…}}}} of a type of: {", ".join(allowed)}.',
+                "input.event",
+            )
+        size = len(msgspec.json.encode(event))
+        if size > self._settings.max_content_bytes:
+            raise BadInput(
+                f"The event has {size} bytes; {self._settings.max_content_bytes} is the most "
+                "(MAX_CONTENT_BYTES).",
                 "input.event",
             )
         if event["type"] in mock.TYPES:

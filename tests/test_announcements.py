@@ -1,0 +1,346 @@
+"""From what happens in a shop to notifications: orders, promotions, recommendations."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from services.notifications.recommend import RECOMMENDED_LATELY
+from services.shared.events import Event, RecommendationsRequested
+from services.shared.vocabulary import Role
+from tests import notices
+from tests.kit import House, ShiftedClock, open_house, quick_settings
+from tests.notices import Wire, customer, nodes, refused, unread_count, wired
+from tests.servers import PrivateMongod, until
+
+ORDER = "mutation($input: OrderStatusInput!) { publishOrderStatus(input: $input) { eventId } }"
+PROMOTE = "mutation($input: PromotionInput!) { publishPromotion(input: $input) { eventId } }"
+PRODUCT = "mutation($input: ProductInput!) { publishProduct(input: $input) { eventId } }"
+PREFER = "mutation($input: PreferencesInput!) { updatePreferences(input: $input) { version } }"
+TRACK = "mutation($input: ActivityInput!) { trackActivity(input: $input) }"
+PICKS = "query($first: Int! = 5) { recommendations(first: $first) { productId name score reason } }"
+SEND_PICKS = f"""mutation($userId: ID) {{ createRecommendations(userId: $userId) {{
+    notification {{ {notices.NODE} }} decision {{ outcome reason until }} }} }}"""
+A_DAY = timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+async def clock() -> ShiftedClock:
+    """It only ever moves forward: what waits for a time must not wait longer."""
+    return ShiftedClock()
+
+
+@pytest.fixture(scope="module")
+async def house(mongod: PrivateMongod, clock: ShiftedClock) -> AsyncIterator[House]:
+    """A house in which weeks pass, and whose sessions outlive them."""
+    years = 10 * 365 * 86_400
+    settings = quick_settings(mongod.url, access_token_seconds=years, refresh_token_seconds=years)
+    async with open_house(settings, clock) as house:
+        yield house
+
+
+@pytest.fixture(scope="module")
+async def backend(house: House) -> AsyncIterator[Wire]:
+    async with wired(await house.somebody(Role.SERVICE)) as backend:
+        yield backend
+
+
+@pytest.fixture
+async def ann(house: House) -> AsyncIterator[Wire]:
+    async with wired(await customer(house)) as ann:
+        yield ann
+
+
+@pytest.fixture
+async def fan(house: House) -> AsyncIterator[Wire]:
+    """Somebody who accepts promotions, and was welcomed."""
+    async with wired(await house.somebody()) as fan:
+        await arrived(fan, 1)
+        yield fan
+
+
+async def arrived(somebody: Wire, count: int) -> list[Any]:
+    """The notifications when there are so many, the newest first."""
+
+    async def enough() -> list[Any]:
+        found = await nodes(somebody)
+        return found if len(found) >= count else []
+
+    found: list[Any] = await until(enough)
+    assert len(found) == count
+    return found
+
+
+async def all_is_handled(house: House, backend: Wire) -> None:
+    """When an order update that was published now has arrived, so has all before it."""
+    async with wired(await customer(house)) as last:
+        await ship(backend, last)
+        await arrived(last, 1)
+
+
+async def ship(backend: Wire, somebody: Wire, **fields: Any) -> str:
+    order = {"orderId": "A-1", "userId": somebody.id, "status": "shipped"} | fields
+    event_id: str = (await backend.ask(ORDER, input=order))["publishOrderStatus"]["eventId"]
+    return event_id
+
+
+async def promote(backend: Wire, **fields: Any) -> None:
+    await backend.ask(PROMOTE, input={"title": "Sale", "body": "Half of all"} | fields)
+
+
+async def titles(somebody: Wire) -> list[str]:
+    return [node["title"] for node in await nodes(somebody)]
+
+
+async def test_every_status_of_an_order_is_told_in_its_words(backend: Wire, ann: Wire) -> None:
+    told = {
+        "placed": "Order A-1 received",
+        "paid": "Order A-1 is paid",
+        "packed": "Order A-1 is packed",
+        "shipped": "Order A-1 is on its way",
+        "delivered": "Order A-1 was delivered",
+        "cancelled": "Order A-1 was cancelled",
+        "refunded": "Order A-1 was refunded",
+        "payment_failed": "Payment of order A-1 failed",
+        "waits at customs": "News of order A-1",
+    }
+    for status in told:
+        await ship(backend, ann, status=status)
+    found = await arrived(ann, len(told))
+    assert {node["content"]["status"]: node["title"] for node in found} == told
+    own_words = next(node for node in found if node["title"] == "News of order A-1")
+    assert own_words["body"] == "Its status is now: waits at customs."
+    assert {node["type"] for node in found} == {"ORDER_UPDATE"}
+
+
+async def test_what_else_is_known_of_an_order_is_passed_on(backend: Wire, ann: Wire) -> None:
+    details = {"carrier": "Post", "parcels": [{"grams": 2**40, "fragile": True}]}
+    await ship(backend, ann, version=3, details=details)
+    [update] = await arrived(ann, 1)
+    assert update["content"] == {
+        "orderId": "A-1",
+        "status": "shipped",
+        "version": 3,
+        "details": details,
+    }
+
+
+async def test_the_same_event_twice_makes_one_notification(
+    house: House, backend: Wire, ann: Wire
+) -> None:
+    event_id = await ship(backend, ann)
+    assert await ship(backend, ann, eventId=event_id) == event_id
+    mine = uuid4().hex
+    assert {await ship(backend, ann, eventId=mine) for _ in range(3)} == {mine}
+    await all_is_handled(house, backend)
+    assert len(await nodes(ann)) == 1 + 1
+
+
+async def test_an_event_id_is_its_callers_own(house: House, backend: Wire, ann: Wire) -> None:
+    async with wired(await house.somebody(Role.SERVICE)) as other_shop:
+        for shop in (backend, other_shop):
+            await ship(shop, ann, eventId="event 1")
+    await arrived(ann, 2)
+
+
+async def test_an_order_of_nobody_is_refused(backend: Wire) -> None:
+    order = {"orderId": "A-1", "userId": "6" * 24, "status": "paid"}
+    assert (await refused(backend.ask(ORDER, input=order))).code == "NOT_FOUND"
+
+
+async def test_only_a_shops_backend_publishes(ann: Wire) -> None:
+    assert (await refused(ship(ann, ann))).code == "FORBIDDEN"
+    assert (await refused(promote(ann))).code == "FORBIDDEN"
+
+
+async def test_a_newcomer_is_welcomed_once(fan: Wire) -> None:
+    assert await titles(fan) == ["Welcome, Some Body!"]
+
+
+async def test_a_promotion_goes_to_those_whom_it_names(
+    house: House, backend: Wire, fan: Wire
+) -> None:
+    async with wired(await house.somebody()) as other:
+        await arrived(other, 1)
+        await promote(backend, title="For you", userIds=[fan.id, "6" * 24, fan.id])
+        assert (await arrived(fan, 2))[0]["title"] == "For you"
+        await all_is_handled(house, backend)
+        assert len(await nodes(fan)) == 2
+        assert "For you" not in await titles(other)
+
+
+async def test_a_promotion_for_everyone_goes_to_all_who_accept_promotions(
+    house: House, backend: Wire, ann: Wire, fan: Wire
+) -> None:
+    async with wired(await house.somebody(Role.ADMIN)) as admin:
+        await arrived(admin, 1)
+        await promote(backend, title="For all")
+        await all_is_handled(house, backend)
+        for accepting in (fan, admin):
+            assert (await titles(accepting)).count("For all") == 1
+        for not_accepting in (ann, backend):
+            assert "For all" not in await titles(not_accepting)
+
+
+async def test_who_refuses_promotions_from_now_on_gets_none(
+    house: House, backend: Wire, fan: Wire
+) -> None:
+    await fan.ask(PREFER, input={"types": [{"type": "PROMOTION", "enabled": False}]})
+    await promote(backend, title="Too late", userIds=[fan.id])
+    await all_is_handled(house, backend)
+    assert "Too late" not in await titles(fan)
+    await fan.ask(PREFER, input={"types": [{"type": "PROMOTION", "enabled": True}]})
+    await promote(backend, title="Wanted again", userIds=[fan.id])
+    assert (await arrived(fan, 2))[0]["title"] == "Wanted again"
+
+
+async def test_a_promotion_disappears_when_it_is_over(
+    clock: ShiftedClock, backend: Wire, fan: Wire
+) -> None:
+    over_at = clock.now() + A_DAY
+    await promote(backend, userIds=[fan.id], expiresAt=over_at.isoformat())
+    sale, _ = await arrived(fan, 2)
+    assert await unread_count(fan) == 2
+    clock.shift += A_DAY
+    assert await titles(fan) == ["Welcome, Some Body!"]
+    assert await unread_count(fan) == 1
+    for document in (notices.READ, notices.ARCHIVE):
+        assert (await refused(fan.ask(document, id=sale["id"]))).code == "NOT_FOUND"
+    marked = (await fan.ask(notices.READ_ALL))["markAllNotificationsRead"]
+    assert marked == {"marked": 1, "unreadCount": 0}
+
+
+async def test_a_promotion_that_is_over_already_is_refused(
+    clock: ShiftedClock, backend: Wire, fan: Wire
+) -> None:
+    past = (clock.now() - timedelta(seconds=1)).isoformat()
+    error = await refused(promote(backend, userIds=[fan.id], expiresAt=past))
+    assert (error.code, error.field) == ("BAD_USER_INPUT", "input.expiresAt")
+
+
+async def keep(backend: Wire, **names: str) -> None:
+    """Tell the catalogue of products by their ids; the category is the name's first word."""
+    products = [
+        {"productId": id, "name": name, "category": name.split()[0]} for id, name in names.items()
+    ]
+    await backend.ask_all(PRODUCT, [{"input": product} for product in products])
+
+
+async def bought(backend: Wire, somebody: Wire, products: Sequence[str]) -> None:
+    acts = [{"kind": "PURCHASE", "productId": id, "userId": somebody.id} for id in products]
+    await backend.ask_all(TRACK, [{"input": act} for act in acts])
+
+
+@pytest.fixture
+async def range_(house: House, backend: Wire, ann: Wire) -> list[str]:
+    """Twelve products that two others bought together with the first, which Ann has."""
+    tag = uuid4().hex[:6]
+    kinds = ("Tent", "Boot", "Rope", "Lamp", "Stove", "Map")
+    names = {f"{kind}{n}_{tag}": f"{kind} {n}" for kind in kinds for n in (1, 2)}
+    await keep(backend, **names)
+    for _ in range(2):
+        async with wired(await customer(house)) as other:
+            await bought(backend, other, list(names))
+    await bought(backend, ann, [f"Tent1_{tag}"])
+    await all_is_handled(house, backend)
+    return list(names)
+
+
+async def test_what_others_bought_together_is_recommended_with_the_reason(
+    ann: Wire, range_: list[str]
+) -> None:
+    found = (await ann.ask(PICKS, first=4))["recommendations"]
+    assert len(found) == 4
+    assert {one["productId"] for one in found} < set(range_)
+    assert all(0 < one["score"] <= 1 for one in found)
+    assert {one["reason"] for one in found} == {"Bought together with Tent 1"}
+    assert (await ann.ask(PICKS, first=0))["recommendations"] == []
+
+
+@pytest.mark.parametrize("first", [-1, 21])
+async def test_no_more_than_twenty_recommendations_are_asked_for(ann: Wire, first: int) -> None:
+    error = await refused(ann.ask(PICKS, first=first))
+    assert (error.code, error.field) == ("BAD_USER_INPUT", "first")
+
+
+async def test_recommendations_are_sent_as_one_notification(ann: Wire, range_: list[str]) -> None:
+    expected = (await ann.ask(PICKS))["recommendations"]
+    answer = (await ann.ask(SEND_PICKS))["createRecommendations"]
+    assert answer["decision"] == {"outcome": "SENT", "reason": "ACCEPTED", "until": None}
+    sent = answer["notification"]
+    assert sent["type"] == "RECOMMENDATION"
+    assert sent["content"]["products"] == expected
+    assert 3 <= len(expected) <= 5
+    assert expected[0]["name"] in sent["body"]
+    assert await nodes(ann) == [sent]
+
+
+async def test_nothing_is_recommended_twice_within_two_weeks(
+    clock: ShiftedClock, ann: Wire, range_: list[str]
+) -> None:
+    first = await sent_products(ann)
+    second = await sent_products(ann)
+    assert not first & second
+    clock.shift += RECOMMENDED_LATELY - A_DAY
+    assert not first & await sent_products(ann)
+    clock.shift += 2 * A_DAY
+    assert first & await sent_products(ann)
+
+
+async def sent_products(somebody: Wire) -> set[str]:
+    answer = (await somebody.ask(SEND_PICKS))["createRecommendations"]
+    if answer["notification"] is None:
+        assert answer["decision"]["reason"] == "TOO_FEW_CANDIDATES"
+        return set()
+    return {one["productId"] for one in answer["notification"]["content"]["products"]}
+
+
+async def test_who_wants_no_recommendations_gets_none(ann: Wire, range_: list[str]) -> None:
+    await ann.ask(PREFER, input={"types": [{"type": "RECOMMENDATION", "enabled": False}]})
+    answer = (await ann.ask(SEND_PICKS))["createRecommendations"]
+    assert answer["notification"] is None
+    assert answer["decision"]["reason"] == "TYPE_OFF"
+
+
+async def test_recommendations_for_another_are_for_the_backend_to_send(
+    house: House, backend: Wire, ann: Wire, range_: list[str]
+) -> None:
+    answer = (await backend.ask(SEND_PICKS, userId=ann.id))["createRecommendations"]
+    assert answer["notification"]["userId"] == ann.id
+    async with wired(await customer(house)) as eve:
+        assert (await refused(eve.ask(SEND_PICKS, userId=ann.id))).code == "FORBIDDEN"
+
+
+async def test_a_request_for_recommendations_is_answered_once_to_whom_it_names(
+    clock: ShiftedClock, house: House, backend: Wire, ann: Wire, range_: list[str]
+) -> None:
+    expected = (await ann.ask(PICKS))["recommendations"]
+    request = Event.of(RecommendationsRequested(user_ids=(ann.id, "6" * 24)), time=clock.now())
+    for _ in range(2):
+        await house.runtime.bus.publish([request])
+        await all_is_handled(house, backend)
+    [sent] = await nodes(ann)
+    assert sent["content"]["products"] == expected
+
+
+async def test_a_product_is_recommended_under_its_latest_name(
+    house: House, backend: Wire, ann: Wire, range_: list[str]
+) -> None:
+    await keep(backend, **{range_[0]: "Tent Deluxe", range_[2]: "Boot Deluxe"})
+    await all_is_handled(house, backend)
+    found = (await ann.ask(PICKS, first=20))["recommendations"]
+    assert "Bought together with Tent Deluxe" in {one["reason"] for one in found}
+    assert {one["name"] for one in found if one["productId"] == range_[2]} == {"Boot Deluxe"}
+
+
+async def test_what_the_catalogue_lacks_is_never_recommended(
+    house: House, backend: Wire, ann: Wire, range_: list[str]
+) -> None:
+    async with wired(await customer(house)) as other:
+        await bought(backend, other, [range_[0], *(f"unknown-{n}" for n in range(5))])
+    found = (await ann.ask(PICKS, first=20))["recommendations"]
+    assert not [one for one in found if one["productId"].startswith("unknown")]
