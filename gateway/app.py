@@ -79,7 +79,6 @@ def create_app(runtime: Runtime, live: Live) -> Starlette:
                 allow_headers=["authorization", "content-type"],
             )
         ],
-        max_body_size=runtime.settings.max_request_bytes,
     )
 
 

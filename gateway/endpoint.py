@@ -14,7 +14,7 @@ from json import JSONDecodeError
 from typing import Any, Final
 
 import msgspec
-from cross_web import AsyncHTTPRequestAdapter, HTTPException
+from cross_web import AsyncHTTPRequestAdapter, HTTPException, StarletteRequestAdapter
 from graphql import GraphQLError
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -74,6 +74,7 @@ class Endpoint(GraphQL[Context, None]):
             max_subscriptions_per_connection=settings.max_operations_per_socket,
             allowed_origins=settings.allowed_origins,
         )
+        self.request_adapter_class = _BoundedRequest
         self.graphql_transport_ws_handler_class = _Socket
         self._services = services
         self._page = explorer_page(demo_accounts)
@@ -82,6 +83,7 @@ class Endpoint(GraphQL[Context, None]):
         return Context(self._services, bearer_token(request.headers))
 
     async def run(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        request.state.max_bytes = self._services.settings.max_request_bytes
         try:
             response = await super().run(request, *args, **kwargs)
         except HTTPException as error:
@@ -162,6 +164,20 @@ class Endpoint(GraphQL[Context, None]):
 
     def encode_json(self, data: object) -> str:
         return msgspec.json.encode(data).decode()
+
+
+class _BoundedRequest(StarletteRequestAdapter):
+    """A request whose body is read no further than its `state.max_bytes`."""
+
+    async def get_body(self) -> bytes:
+        limit: int = self._request.state.max_bytes
+        body = bytearray()
+        async for chunk in self._request.stream():
+            body += chunk
+            if len(body) > limit:
+                reason = f"The body has more than {limit} bytes (MAX_REQUEST_BYTES)."
+                raise HTTPException(413, f"{reason} Send less at once.")
+        return bytes(body)
 
 
 class _Socket(BaseGraphQLTransportWSHandler[Context, None]):
