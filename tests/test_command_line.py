@@ -182,7 +182,7 @@ async def test_dead_letters_are_listed_beside_a_running_shop(shop: Run, tmp_path
     output = await until(listed)
     assert output is not None
     assert NOTIFICATIONS in output
-    assert "not JSON" in output
+    assert "Not JSON" in output
     assert "no event" in output
 
 
