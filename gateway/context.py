@@ -62,6 +62,7 @@ class Context:
             )
         if self._identifying is None:
             self._identifying = asyncio.ensure_future(self.services.users.identify(self.token))
+            self._identifying.add_done_callback(_heard)
         return await asyncio.shield(self._identifying)
 
     async def subject(self, user_id: str | None) -> str:
@@ -86,6 +87,12 @@ class Context:
             rows = await Notification.some(user_id, ids, self.services.clock.now())
             found |= {(user_id, str(row.id)): row for row in rows}
         return [found.get(key) for key in keys]
+
+
+def _heard(task: asyncio.Task[Identity]) -> None:
+    """Its error may have nobody left to hear it: whoever asked was cancelled meanwhile."""
+    if not task.cancelled():
+        task.exception()
 
 
 Info: TypeAlias = strawberry.Info[Context, None]

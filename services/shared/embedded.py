@@ -22,6 +22,7 @@ from services.shared.events import QUEUES, Event, encode
 from services.shared.settings import Settings
 from services.shared.store import Store
 from services.shared.tasks import end_if_cancelled
+from services.shared.worker import when_back
 
 
 class QueuedMessage(Document):
@@ -142,14 +143,7 @@ class _EmbeddedSubscription:
         while True:
             end_if_cancelled()
             self._arrival.clear()
-            messages = (
-                await QueuedMessage.find(
-                    {"queue": self._queue, "due_at": {"$lte": self._clock.now()}}
-                )
-                .sort("due_at", "_id")
-                .limit(self._settings.batch_size)
-                .to_list()
-            )
+            messages = await when_back(self._due, f"the queue {self._queue}")
             if messages:
                 yield [
                     Delivery(message.body, message.failures, message.first_seen, message)
@@ -159,6 +153,14 @@ class _EmbeddedSubscription:
                 await self._until_arrival()
 
     async def settle(self, settled: Sequence[tuple[Delivery, Verdict]]) -> None:
+        await when_back(lambda: self._settle(settled), f"the queue {self._queue}")
+
+    async def _due(self) -> list[QueuedMessage]:
+        due = {"queue": self._queue, "due_at": {"$lte": self._clock.now()}}
+        found = QueuedMessage.find(due).sort("due_at", "_id").limit(self._settings.batch_size)
+        return await found.to_list()
+
+    async def _settle(self, settled: Sequence[tuple[Delivery, Verdict]]) -> None:
         done: list[object] = []
         delayed: list[UpdateOne] = []
         buried: list[dict[str, Any]] = []
@@ -170,10 +172,11 @@ class _EmbeddedSubscription:
                 case Ack():
                     done.append(message.id)
                 case Retry(wait, _):
-                    later = {"due_at": now + timedelta(seconds=wait)}
-                    delayed.append(
-                        UpdateOne({"_id": message.id}, {"$set": later, "$inc": {"failures": 1}})
-                    )
+                    later = {
+                        "due_at": now + timedelta(seconds=wait),
+                        "failures": message.failures + 1,
+                    }
+                    delayed.append(UpdateOne({"_id": message.id}, {"$set": later}))
                 case Dead(reason):
                     done.append(message.id)
                     buried.append(

@@ -8,23 +8,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from services.shared.errors import CannotStart
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
+Folder = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+    )
 
     # Where things are
     mongodb_url: str = Field("", description="MongoDB replica set; empty: a private mongod.")
     mongodb_database: str = Field("tidings", description="Name of the database.")
     rabbitmq_url: str = Field("", description="RabbitMQ, amqp(s)://; empty: the embedded bus.")
-    data_dir: Path = Field(
+    data_dir: Folder = Field(
         Path(".tidings"), description="Folder of the private mongod's data and of the made secret."
     )
     gateway_host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
@@ -147,6 +154,13 @@ def load_settings() -> Settings:
         first = error.errors()[0]
         name = str(first["loc"][0]).upper() if first["loc"] else "a setting"
         raise CannotStart(f"Setting {name} is wrong: {first['msg']}. See .env.example.") from error
+    except SettingsError as error:
+        name = next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "")
+        raise CannotStart(
+            f"Setting {name.upper()} is wrong: it is a JSON list. See .env.example."
+        ) from error
+    except (OSError, UnicodeError) as error:
+        raise CannotStart(f"The file .env can't be read: {error}.") from error
 
 
 def describe() -> str:

@@ -15,8 +15,10 @@ from pymongo import AsyncMongoClient, InsertOne, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import (
     BulkWriteError,
+    ConfigurationError,
     ConnectionFailure,
     ExecutionTimeout,
+    InvalidName,
     InvalidURI,
     PyMongoError,
     WriteConcernError,
@@ -24,6 +26,7 @@ from pymongo.errors import (
 
 from services.shared.errors import CannotStart
 from services.shared.log import get_logger
+from services.shared.tasks import end_if_cancelled
 
 T = TypeVar("T")
 Session = AsyncClientSession
@@ -79,10 +82,12 @@ async def open_store(
             serverSelectionTimeoutMS=int(timeout * 1000),
             appname="tidings",
         )
-    except (InvalidURI, ValueError) as error:
+        store = Store(client, database)
+    except InvalidName as error:
+        raise CannotStart(f"MONGODB_DATABASE is not a database's name: {error}.") from error
+    except (InvalidURI, ConfigurationError, ValueError) as error:
         raise CannotStart(f"MONGODB_URL is not a MongoDB address: {error}") from error
     try:
-        store = Store(client, database)
         await _until_answering(client, patience)
         with pymongo.timeout(_INDEXES_SECONDS):
             await init_beanie(database=store.database, document_models=list(models))
@@ -97,11 +102,13 @@ async def _until_answering(client: AsyncMongoClient[Row], patience: float) -> No
         try:
             hello = await client.admin.command("hello")
         except PyMongoError as error:
+            end_if_cancelled()
+            reason = str(error).partition(" (configured timeouts")[0]
             if not is_away(error) or time.monotonic() > deadline:
                 raise CannotStart(
-                    f"MongoDB does not answer: check MONGODB_URL and that it is up ({error})."
+                    f"MongoDB does not answer: check MONGODB_URL and that it is up ({reason})."
                 ) from error
-            log.info("waiting_for_mongodb", error=str(error))
+            log.info("waiting_for_mongodb", error=reason)
             await asyncio.sleep(_AGAIN_SECONDS)
         else:
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -118,8 +119,19 @@ def signing_secret(settings: Settings) -> str:
 
 
 def _kept_secret(path: Path) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(48))
-    return path.read_text()
+    """Made in one step: a half-written one would be a weak one from then on."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            new = path.with_name(f"{path.name}.{uuid4().hex}")
+            new.touch(mode=0o600)
+            new.write_text(secrets.token_urlsafe(48))
+            with suppress(FileExistsError):
+                path.hardlink_to(new)
+            new.unlink()
+        secret = path.read_text()
+    except (OSError, UnicodeError) as error:
+        raise CannotStart(f"The secret in {path} can't be read or made: {error}.") from error
+    if len(secret.encode()) < SHORTEST_SECRET:
+        raise CannotStart(f"The secret in {path} is too short: delete the file, and log in anew.")
+    return secret
