@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import uvicorn
+from pymongo.errors import PyMongoError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -47,11 +48,15 @@ def create_app(runtime: Runtime, live: Live) -> Starlette:
         schedules=runtime.schedules,
         live=live,
     )
-    accounts = [
-        DemoAccount(account.name, account.email, account.password)
-        for account in (demo.ACCOUNTS if runtime.settings.demo_data else ())
-    ]
-    endpoint = Endpoint(make_schema(runtime.settings), services, accounts)
+
+    async def demo_accounts() -> Sequence[DemoAccount]:
+        try:
+            people = await demo.people() if runtime.settings.demo_data else ()
+        except PyMongoError:
+            people = ()  # the page opens all the same, and its queries say what is wrong
+        return [DemoAccount(one.name, one.email, one.password) for one in people]
+
+    endpoint = Endpoint(make_schema(runtime.settings), services, demo_accounts)
 
     async def ready(request: Request) -> Response:
         try:

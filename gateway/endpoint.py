@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from json import JSONDecodeError
 from typing import Any, Final
@@ -64,7 +64,10 @@ class Endpoint(GraphQL[Context, None]):
     """`demo_accounts`: whom the GraphiQL page signs in with a click."""
 
     def __init__(
-        self, schema: Schema, services: Services, demo_accounts: list[DemoAccount]
+        self,
+        schema: Schema,
+        services: Services,
+        demo_accounts: Callable[[], Awaitable[Sequence[DemoAccount]]],
     ) -> None:
         settings = services.settings
         super().__init__(
@@ -77,7 +80,7 @@ class Endpoint(GraphQL[Context, None]):
         self.request_adapter_class = _BoundedRequest
         self.graphql_transport_ws_handler_class = _Socket
         self._services = services
-        self._page = explorer_page(demo_accounts)
+        self._demo_accounts = demo_accounts
 
     async def get_context(self, request: HTTPConnection, response: Response | WebSocket) -> Context:
         return Context(self._services, bearer_token(request.headers))
@@ -143,7 +146,8 @@ class Endpoint(GraphQL[Context, None]):
         return response
 
     async def render_graphql_ide(self, request: Request) -> Response:
-        return HTMLResponse(self._page, headers={"content-security-policy": EXPLORER_CSP})
+        page = explorer_page(await self._demo_accounts())
+        return HTMLResponse(page, headers={"content-security-policy": EXPLORER_CSP})
 
     def parse_json(self, data: str | bytes) -> dict[str, Any]:
         """The body, or a parameter of the URL: an object, or null for an empty one."""

@@ -11,7 +11,7 @@ from strawberry.scalars import JSON
 
 from gateway.context import Info, only
 from gateway.enums import Role
-from services.shared.events import OrderStatusChanged, ProductChanged, PromotionAnnounced
+from services.shared.events import Data, OrderStatusChanged, ProductChanged, PromotionAnnounced
 
 
 @strawberry.type(description="An event was durably accepted.")
@@ -118,9 +118,7 @@ class EventMutation:
         return await _accept(info, product, input.event_id)
 
 
-async def _accept(
-    info: Info, data: OrderStatusChanged | PromotionAnnounced | ProductChanged, event_id: ID | None
-) -> Accepted:
+async def _accept(info: Info, data: Data, event_id: ID | None) -> Accepted:
     accepted = await info.context.services.intake.accept(
         data, source=await info.context.source(), event_id=event_id
     )

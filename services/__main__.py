@@ -84,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     letters = commands.add_parser("dead-letters", help="list events that nobody could handle")
     letters.add_argument("--limit", type=_count, default=50)
     letters.set_defaults(run=lambda chosen: asyncio.run(_list_dead_letters(chosen.limit)))
-    health = commands.add_parser("health", help="exit code 0 when this machine's process is well")
+    health = commands.add_parser(
+        "health", help="exit code 0 when a service can do its work"
+    )
     health.add_argument("service", choices=[GATEWAY, *host.WORKERS])
     health.set_defaults(run=lambda chosen: _health(chosen.service))
     for name, (path, export) in EXPORTS.items():
@@ -116,7 +118,8 @@ async def _serve(workers: Sequence[str], *, gateway: bool, alone: str | None = N
                 if settings.demo_data and host.SCHEDULER in workers:
                     tasks.append(group.create_task(demo.run_schedules_once(runtime)))
                 if app:
-                    _tell_where(settings, listening[0].getsockname()[1])
+                    people = await demo.people() if settings.demo_data else ()
+                    _tell_where(settings, listening[0].getsockname()[1], people)
                     await app.serve(runtime, listening, stop)
                 await stop.wait()
                 log.info("stopping")
@@ -144,14 +147,14 @@ def _canceller(stop: asyncio.Event) -> Callable[[], None]:
     return cancel
 
 
-def _tell_where(settings: Settings, port: int) -> None:
+def _tell_where(settings: Settings, port: int, people: Sequence[demo.Account]) -> None:
     host_ = f"[{settings.gateway_host}]" if ":" in settings.gateway_host else settings.gateway_host
     lines = [f"Tidings is up: open http://{host_}:{port}/graphql in a browser."]
-    if settings.demo_data:
+    if people:
         lines.append("Log in as one of the demo's people, and watch notifications arrive:")
-        for account in demo.ACCOUNTS:
-            role = account.role.name.lower()
-            lines.append(f"  {account.email:<20} {account.password:<20} ({account.name}, {role})")
+    for account in people:
+        role = account.role.name.lower()
+        lines.append(f"  {account.email:<20} {account.password:<20} ({account.name}, {role})")
     _say(*lines, "Stop with Ctrl-C.")
 
 
@@ -209,9 +212,8 @@ def _health(service: str) -> int:
 
 
 async def _ping(settings: Settings) -> int:
-    impatient = settings.model_copy(update={"startup_wait_seconds": 1.0})
-    async with host.open_runtime(impatient) as runtime:
-        await runtime.ping()
+    """A worker whose loop ends takes its process down, so what is left to ask are its servers."""
+    await host.reach(settings)
     return 0
 
 

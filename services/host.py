@@ -14,6 +14,8 @@ from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
+import aio_pika
+
 from services.notifications import models as notification_models
 from services.notifications.handlers import NotificationHandlers
 from services.notifications.intake import Intake
@@ -21,6 +23,7 @@ from services.notifications.service import NotificationService
 from services.scheduler import models as scheduler_models
 from services.scheduler.service import SchedulerService
 from services.shared import embedded, events, outbox
+from services.shared.amqp import FAULTS, close
 from services.shared.bus import Bus
 from services.shared.clock import Clock, SystemClock
 from services.shared.embedded import EmbeddedBus
@@ -133,6 +136,23 @@ async def run(runtime: Runtime, workers: Sequence[str]) -> None:
             )
         if SCHEDULER in workers:
             group.create_task(runtime.schedules.keep_ticking())
+
+
+async def reach(settings: Settings) -> None:
+    """Ask the database and the broker for an answer, and nothing else. Raises CannotStart."""
+    seconds = settings.rabbitmq_timeout_seconds
+    try:
+        async with open_store(
+            settings.mongodb_url,
+            settings.mongodb_database,
+            (),
+            timeout=settings.mongodb_timeout_seconds,
+            patience=0,
+        ):
+            connection = await aio_pika.connect(settings.rabbitmq_url, timeout=seconds)
+            await close(connection)
+    except FAULTS as error:
+        raise CannotStart(f"RabbitMQ does not answer: {error!r}.") from error
 
 
 def check(settings: Settings) -> None:

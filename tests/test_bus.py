@@ -12,7 +12,7 @@ import pytest
 from services import host
 from services.shared.bus import Bus, Handlers
 from services.shared.clock import SystemClock
-from services.shared.embedded import EmbeddedBus
+from services.shared.embedded import EmbeddedBus, QueuedMessage
 from services.shared.errors import BadInput
 from services.shared.events import (
     NOTIFICATIONS,
@@ -64,7 +64,8 @@ async def embedded(mongod: PrivateMongod) -> AsyncIterator[Transport]:
             yield bus
 
         async def foreign(_: str, body: bytes) -> None:
-            await bus.publish_raw(NOTIFICATIONS, body)
+            now = SystemClock().now()
+            await QueuedMessage(queue=NOTIFICATIONS, body=body, first_seen=now, due_at=now).insert()
 
         yield Transport(settings, open_, foreign)
         await store.drop()
@@ -235,7 +236,26 @@ POISON = {
         b'"data":{"orderId":"1","userId":"u","status":"s","details":{"$where":1}}}',
         "rename the key '$where'",
     ),
-    "too large": (b" " * 262_145, "262144 is the most"),
+    "a time beyond the calendar": (
+        b'{"specversion":"1.0","id":"1","source":"s","type":"order.status_changed",'
+        b'"time":"9999-12-31T23:59:59-14:00","data":{"orderId":"1","userId":"u","status":"s"}}',
+        "lies beyond the calendar",
+    ),
+    "an instant beyond the calendar": (
+        b'{"specversion":"1.0","id":"1","source":"s","type":"promotion.announced",'
+        b'"data":{"title":"t","body":"b","expiresAt":"9999-12-31T23:59:59-14:00"}}',
+        "lies beyond the calendar",
+    ),
+    "a source with a space": (
+        b'{"specversion":"1.0","id":"1","source":"a b","type":"order.status_changed","data":{}}',
+        "Not a CloudEvent",
+    ),
+    "another queue's": (
+        b'{"specversion":"1.0","id":"1","source":"s","type":"user.activity",'
+        b'"data":{"userId":"u","kind":"view","productId":"p"}}',
+        "Publish it with the routing key user.activity",
+    ),
+    "too large": (b" " * 524_289, "524288 is the most"),
 }
 
 
@@ -280,6 +300,23 @@ async def test_what_a_consumer_held_when_it_died_is_handled_by_the_next(
     recorder = Recorder()
     async with working(transport, recorder.handlers()):
         await until(lambda: len(recorder.seen) == 5)
+
+
+async def test_a_consumer_comes_back_when_its_queue_was_deleted(
+    between_processes: Transport,
+) -> None:
+    recorder = Recorder()
+    settings = between_processes.settings
+    async with between_processes.open() as bus, working(between_processes, recorder.handlers()):
+        await bus.publish([order("before")])
+        await until(lambda: recorder.seen == ["before"])
+        await forget_queues(settings.rabbitmq_url, settings)
+
+        async def handled() -> bool:
+            await bus.publish([order("after")])
+            return "after" in recorder.seen
+
+        await until(handled, every=0.1)
 
 
 async def test_a_worker_ends_when_it_is_cancelled_at_whatever_moment(

@@ -113,6 +113,15 @@ async def test_a_new_notification_arrives_as_it_is_on_the_page(backend: Wire, an
     assert added["node"]["content"] == content
 
 
+async def test_content_as_deep_as_is_allowed_arrives_too(backend: Wire, ann: Wire) -> None:
+    content: Any = {"end": 1}
+    for _ in range(19):
+        content = {"in": content}
+    async with following(ann, ADDED) as stream:
+        await create(backend, ann.id, content)
+        assert (await stream.next())["notificationAdded"]["node"]["content"] == content
+
+
 async def test_without_a_cursor_only_what_is_new_arrives(backend: Wire, ann: Wire) -> None:
     await sent(backend, ann)
     await store([row(ann.id, ago(100))])

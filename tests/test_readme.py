@@ -42,11 +42,11 @@ async def shell(script: str, port: int) -> str:
     process = await asyncio.create_subprocess_exec(
         "bash",
         "-euc",
-        script.replace("127.0.0.1:8000", f"127.0.0.1:{port}"),
+        script,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "TOKEN": ""},
+        env={"PATH": "/usr/bin:/bin", "TOKEN": "", "GATEWAY_PORT": str(port)},
     )
     output, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0, output.decode()

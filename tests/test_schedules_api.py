@@ -46,6 +46,36 @@ async def test_a_schedule_is_made_shown_changed_and_deleted(admin: Somebody) -> 
     assert refused.value.code == "NOT_FOUND"
 
 
+async def test_long_integers_come_back_as_they_were_given_and_can_be_published(
+    house: House, admin: Somebody
+) -> None:
+    alice = await house.somebody()
+    details = {"barcode": 4006381333931, "small": 1}
+    order = {"orderId": "1", "userId": alice.id, "status": "paid", "details": details}
+    event = {"type": "order.status_changed", "data": order}
+    made = (await admin.api.ask(CREATE, input=_input("long") | {"event": event}))["createSchedule"]
+    shown = (await admin.api.ask("{ schedules { name event } }"))["schedules"]
+    assert event in [schedule["event"] for schedule in shown]
+    await admin.api.ask("mutation($id: ID!) { runSchedule(id: $id) { eventId } }", id=made["id"])
+
+    async def stored() -> Notification | None:
+        return await Notification.find_one({"user_id": alice.id, "type": "order_update"})
+
+    assert (await until(stored)).content["details"] == details
+
+
+async def test_a_new_name_leaves_the_next_fire_where_it_was(admin: Somebody) -> None:
+    made = (await admin.api.ask(CREATE, input=_input("old name")))["createSchedule"]
+    renamed = await admin.api.ask(
+        "mutation($id: ID!, $input: ScheduleInput!) "
+        "{ updateSchedule(id: $id, input: $input) { name nextFireAt } }",
+        id=made["id"],
+        input=_input("new name"),
+    )
+    assert renamed["updateSchedule"]["name"] == "new name"
+    assert renamed["updateSchedule"]["nextFireAt"] >= made["nextFireAt"]
+
+
 async def test_two_schedules_do_not_share_a_name(admin: Somebody) -> None:
     await admin.api.ask(CREATE, input=_input("taken"))
     with pytest.raises(GraphQLFailed) as refused:

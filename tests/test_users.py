@@ -265,6 +265,16 @@ async def test_a_refresh_token_that_is_used_twice_ends_the_session(house: House)
     await log_in(house, somebody.email)
 
 
+async def test_guessing_at_somebody_elses_session_does_not_end_it(house: House) -> None:
+    somebody = await house.somebody()
+    session_id = somebody.tokens["refreshToken"].split(".")[0]
+    for guess in ("", "a guess"):
+        with refused("UNAUTHENTICATED"):
+            await refresh(house, f"{session_id}.{guess}")
+    assert (await somebody.api.ask(ME))["me"]["id"] == somebody.id
+    await refresh(house, somebody.tokens["refreshToken"])
+
+
 async def test_a_refresh_token_works_once_however_many_use_it_at_once(house: House) -> None:
     somebody = await house.somebody()
     attempts = await asyncio.gather(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -69,10 +69,10 @@ _SECONDS_BETWEEN_FIRST_RUNS: Final = 5
 async def fill(runtime: Runtime) -> None:
     """Fill a database that holds nobody but demo accounts. What is there already stays."""
     emails = [account.email for account in ACCOUNTS]
+    if await User.by_email_key(emails[-1]) is not None:
+        return
     if await User.find_one({"email_key": {"$nin": emails}}) is not None:
         log.info("demo_data_skipped", reason="the database has users of its own")
-        return
-    if await User.by_email_key(emails[-1]) is not None:
         return
     await _keep_catalogue(runtime)
     customers, admin = ACCOUNTS[:-1], ACCOUNTS[-1]
@@ -83,6 +83,12 @@ async def fill(runtime: Runtime) -> None:
         with suppress(Conflict):
             await runtime.schedules.create(plan)
     await _account(runtime, admin)
+
+
+async def people() -> Sequence[Account]:
+    """The demo's accounts, where the database holds the demo."""
+    there = await User.by_email_key(ACCOUNTS[-1].email) is not None
+    return ACCOUNTS if there else ()
 
 
 async def run_schedules_once(runtime: Runtime) -> None:

@@ -12,10 +12,10 @@ from services.shared.clock import Clock
 from services.shared.content import ContentRefused, check_content
 from services.shared.errors import BadInput, NotFound
 from services.shared.events import (
+    Data,
     Event,
     Malformed,
     OrderStatusChanged,
-    ProductChanged,
     PromotionAnnounced,
     parse_data,
 )
@@ -36,7 +36,7 @@ class Intake:
 
     async def accept(
         self,
-        data: OrderStatusChanged | PromotionAnnounced | ProductChanged,
+        data: Data,
         *,
         source: str,
         event_id: str | None,
@@ -59,7 +59,7 @@ class Intake:
         self._outbox.wake()
         return event.id
 
-    def _check(self, data: OrderStatusChanged | PromotionAnnounced | ProductChanged) -> None:
+    def _check(self, data: Data) -> None:
         if isinstance(data, OrderStatusChanged):
             try:
                 check_content(data.details, "details")
@@ -71,11 +71,12 @@ class Intake:
         except (Malformed, msgspec.MsgspecError, OverflowError) as error:
             place = _PLACE.search(str(error))
             raise BadInput(str(error), f"input.{place[1]}" if place else "input") from error
-        if len(body) > self._settings.max_content_bytes:
+        many = isinstance(data, PromotionAnnounced)  # it may name its users
+        limit = self._settings.max_event_bytes if many else self._settings.max_content_bytes
+        if len(body) > limit:
+            setting = "MAX_EVENT_BYTES" if many else "MAX_CONTENT_BYTES"
             raise BadInput(
-                f"The event has {len(body)} bytes; {self._settings.max_content_bytes} is the most "
-                "(MAX_CONTENT_BYTES).",
-                "input",
+                f"The event has {len(body)} bytes; {limit} is the most ({setting}).", "input"
             )
         expires_at = data.expires_at if isinstance(data, PromotionAnnounced) else None
         if expires_at is not None and expires_at <= self._clock.now():

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, Self
+from typing import Any, Final, Self
 
 from beanie import Document, PydanticObjectId
-from bson import Int64, ObjectId
-from pydantic import BeforeValidator, Field
+from bson import ObjectId
+from pydantic import Field
 from pymongo import IndexModel
 
 from services.notifications.cursor import Cursor, Position, Progress, to_milliseconds
@@ -57,18 +57,6 @@ class Page:
     has_previous: bool
 
 
-def _plain(value: Any) -> Any:
-    """JSON as it was given: MongoDB answers long integers in a class that no encoder takes."""
-    match value:
-        case dict():
-            return {key: _plain(inner) for key, inner in value.items()}
-        case list():
-            return [_plain(inner) for inner in value]
-        case Int64():
-            return int(value)
-    return value
-
-
 class Notification(Document):
     """One notification for one user. `event` is the key of the event it came from.
 
@@ -80,7 +68,7 @@ class Notification(Document):
     type: NotificationType
     title: str
     body: str
-    content: Annotated[Any, BeforeValidator(_plain)]
+    content: Any
     sent_at: datetime
     expires_at: datetime | None = None
     read: bool = False

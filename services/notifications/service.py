@@ -9,7 +9,6 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
-import pymongo
 from bson import ObjectId
 from pymongo import UpdateOne
 from pymongo.errors import DuplicateKeyError
@@ -117,7 +116,7 @@ class NotificationService:
             raise BadInput("A dedupKey has 1 to 200 characters.", "input.dedupKey")
         user = await self._user(user_id)
         event = (
-            f"{source} dedup:{dedup_key}" if dedup_key is not None else f"{source} {uuid4().hex}"
+            f"{source}/dedup {dedup_key}" if dedup_key is not None else f"{source} {uuid4().hex}"
         )
         text = templates.content_text(type_, content, title)
         return await self._announce_one(Draft(user_id, event, type_, text, content), user)
@@ -223,8 +222,7 @@ class NotificationService:
             return notification
 
         try:
-            with pymongo.timeout(self._settings.mongodb_timeout_seconds):  # else it tries on
-                notification = await self._store.transact(write)
+            notification = await self._store.transact(write)
         except DuplicateKeyError:
             original = await self._original(draft)
             assert original is not None, "notifications are never deleted"

@@ -35,7 +35,7 @@ from services.shared.events import (
 from services.shared.log import get_logger
 from services.shared.outbox import Outbox
 from services.shared.settings import Settings
-from services.shared.store import Session, Store
+from services.shared.store import Session, Store, is_away
 from services.shared.tasks import end_if_cancelled
 from services.shared.worker import when_back
 from services.users.models import User
@@ -87,13 +87,15 @@ class SchedulerService:
     async def update(self, schedule_id: str, plan: Plan) -> Schedule:
         """Raises BadInput, NotFound, and Conflict for a name that is taken."""
         cron = self._check(plan)
+        schedule = await self._find(schedule_id)
         changes = {
             "name": plan.name,
             "cron": plan.cron,
             "timezone": plan.timezone,
             "event": plan.event,
-            "next_fire_at": cron.next_after(self._clock.now()),
         }
+        if (plan.cron, plan.timezone) != (schedule.cron, schedule.timezone):
+            changes["next_fire_at"] = cron.next_after(self._clock.now())
         try:
             return await self._set(schedule_id, changes)
         except DuplicateKeyError as error:
@@ -102,6 +104,8 @@ class SchedulerService:
     async def pause(self, schedule_id: str, paused: bool) -> Schedule:
         """Pause, or go on with the next fire from now; what was missed is not made up for."""
         schedule = await self._find(schedule_id)
+        if schedule.paused == paused:
+            return schedule
         next_fire_at = _cron(schedule).next_after(self._clock.now())
         return await self._set(schedule_id, {"paused": paused, "next_fire_at": next_fire_at})
 
@@ -142,8 +146,10 @@ class SchedulerService:
     async def _fire_or_pause(self, schedule: Schedule, now: datetime) -> bool:
         try:
             return await self._fire(schedule, now)
-        except (BadInput, Malformed) as error:
-            log.error("schedule_paused", schedule=schedule.name, reason=str(error))
+        except Exception as error:
+            if is_away(error):
+                raise
+            log.error("schedule_paused", schedule=schedule.name, exc_info=error)
             await self._set(str(schedule.id), {"paused": True})
             return False
 

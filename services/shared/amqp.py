@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import aio_pika
-from aio_pika.abc import AbstractConnection
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import AMQPError
 
 from services.shared.settings import Settings
@@ -29,6 +30,13 @@ async def connect(url: str, settings: Settings) -> AbstractConnection:
         await close(connection)
         raise
     return connection
+
+
+async def on_break(channel: AbstractChannel, then: Callable[[], None]) -> None:
+    """Call `then` when the channel closes, or the broker ends its consumer (a deleted queue)."""
+    channel.close_callbacks.add(lambda *_: then())
+    underlay = await channel.get_underlay_channel()
+    underlay.on_consumer_cancel_callbacks.add(lambda *_: then())
 
 
 async def close(connection: AbstractConnection) -> None:

@@ -82,13 +82,6 @@ class EmbeddedBus:
         ]
         await self._enqueue(rows)
 
-    async def publish_raw(self, queue: str, body: bytes) -> None:
-        """Put any bytes into a queue: what a foreign producer might send."""
-        now = self._clock.now()
-        await self._enqueue(
-            [{"queue": queue, "body": body, "failures": 0, "first_seen": now, "due_at": now}]
-        )
-
     @asynccontextmanager
     async def subscribe(self, queue: str) -> AsyncIterator[_EmbeddedSubscription]:
         yield _EmbeddedSubscription(

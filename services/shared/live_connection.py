@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
-from services.shared.amqp import FAULTS, close
+from services.shared.amqp import FAULTS, close, on_break
 from services.shared.clock import Clock
 from services.shared.events import Event, Malformed, decode
 from services.shared.log import get_logger
@@ -73,7 +73,7 @@ class LiveConnection:
     async def _listen(self, connection: AbstractConnection) -> None:
         broken = asyncio.Event()
         channel = await connection.channel(publisher_confirms=False)
-        channel.close_callbacks.add(lambda *_: broken.set())
+        await on_break(channel, broken.set)
         queue = await channel.declare_queue(
             f"tidings.gateway.{uuid4().hex}",
             exclusive=True,
@@ -89,7 +89,7 @@ class LiveConnection:
 
     async def _hear(self, message: AbstractIncomingMessage) -> None:
         try:
-            event = decode(message.body, received=self._clock.now())
+            event = decode(message.body, received=self._clock.now(), checked=True)
         except Malformed as error:
             log.warning("live_event_refused", error=str(error))
         else:

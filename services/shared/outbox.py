@@ -18,7 +18,7 @@ from pymongo import IndexModel
 from services.shared.bus import Bus
 from services.shared.clock import Clock
 from services.shared.errors import Unavailable
-from services.shared.events import Event, decode, encode
+from services.shared.events import Event, Malformed, decode, encode
 from services.shared.log import get_logger
 from services.shared.settings import Settings
 from services.shared.store import Session, is_away
@@ -95,16 +95,22 @@ class Outbox:
         rows = await self._claim()
         if not rows:
             return False
-        now = self._clock.now()
+        events = {row.id: event for row in rows if (event := self._read(row))}
         try:
-            await self._bus.publish([decode(row.event, received=now) for row in rows])
+            await self._bus.publish(list(events.values()))
         except Unavailable:
             await self._give_back(rows)
             raise
-        await OutboxRow.get_pymongo_collection().delete_many(
-            {"_id": {"$in": [row.id for row in rows]}}
-        )
+        await OutboxRow.get_pymongo_collection().delete_many({"_id": {"$in": list(events)}})
         return True
+
+    def _read(self, row: OutboxRow) -> Event | None:
+        """The row's event; None, and the row stays, where another version wrote what we can't."""
+        try:
+            return decode(row.event, received=self._clock.now(), checked=True)
+        except Malformed as error:
+            log.error("outbox_row_unreadable", row=str(row.id), reason=str(error))
+            return None
 
     async def _claim(self) -> list[OutboxRow]:
         now = self._clock.now()

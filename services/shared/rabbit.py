@@ -16,7 +16,7 @@ import aio_pika
 from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, HeadersType
 
-from services.shared.amqp import FAULTS, close, connect
+from services.shared.amqp import FAULTS, close, connect, on_break
 from services.shared.bus import Ack, Dead, DeadLetter, Delivery, LiveFeed, Retry, Verdict
 from services.shared.clock import Clock
 from services.shared.errors import Unavailable
@@ -188,10 +188,11 @@ class _RabbitSubscription:
 
     async def _consume(self) -> asyncio.Queue[AbstractIncomingMessage | None]:
         arrived: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
+        await self.close()
         self._connection = await self._bus.connect()
         channel = await self._connection.channel()
         await channel.set_qos(prefetch_count=2 * self._settings.batch_size)
-        channel.close_callbacks.add(lambda *_: arrived.put_nowait(None))
+        await on_break(channel, lambda: arrived.put_nowait(None))
         queue = await channel.get_queue(queue_name(self._queue), ensure=False)
         await queue.consume(arrived.put)
         return arrived
@@ -253,7 +254,9 @@ def _dead_letter(message: AbstractIncomingMessage, now: datetime) -> DeadLetter:
     headers = message.headers
     queue = headers.get("x-tidings-queue") or headers.get("x-first-death-queue") or ""
     reason = headers.get("x-tidings-reason") or headers.get("x-first-death-reason") or ""
-    return DeadLetter(str(queue), message.body, str(reason), _instant(headers, now))
+    return DeadLetter(
+        str(queue).removeprefix("tidings."), message.body, str(reason), _instant(headers, now)
+    )
 
 
 def _instant(headers: HeadersType, default: datetime) -> datetime:

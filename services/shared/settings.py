@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     max_content_bytes: Count = Field(
         65536, description="Size of one notification's content, bytes of JSON."
     )
-    max_event_bytes: Count = Field(262144, description="Size of one event, bytes of JSON.")
+    max_event_bytes: Count = Field(524288, description="Size of one event, bytes of JSON.")
     max_request_bytes: Count = Field(1048576, description="Size of an HTTP request's body, bytes.")
     max_query_depth: Count = Field(12, description="Levels of fields in a GraphQL document.")
     max_query_tokens: Count = Field(2000, description="Tokens in a GraphQL document.")
@@ -94,8 +94,8 @@ class Settings(BaseSettings):
         description="Waits before an event that failed is tried again, seconds, as a JSON list; "
         "after the last it is dead-lettered.",
     )
-    delivery_limit: Count = Field(
-        20, description="Times RabbitMQ redelivers an event whose consumer died."
+    live_queue_length: Count = Field(
+        100_000, description="Live events that RabbitMQ keeps for one gateway that is behind."
     )
     fan_out_size: Count = Field(1000, description="Users that one step of a fan-out handles.")
     outbox_batch_size: Count = Field(500, description="Outbox rows a relay hands on at once.")
@@ -125,10 +125,6 @@ class Settings(BaseSettings):
     )
     missed_run_grace_seconds: Seconds = Field(
         3600, description="A fire that was missed is made up for within this time, seconds."
-    )
-
-    live_queue_length: Count = Field(
-        100_000, description="Live events that RabbitMQ keeps for one gateway that is behind."
     )
 
     # Patience

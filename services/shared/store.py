@@ -10,7 +10,8 @@ from typing import Any, Final, TypeVar
 
 import pymongo
 from beanie import Document, init_beanie
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
+from bson.int64 import Int64
 from pymongo import AsyncMongoClient, InsertOne, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import (
@@ -39,17 +40,33 @@ _INDEXES_SECONDS: Final = 600
 log = get_logger()
 
 
+class _PlainInteger(TypeDecoder):
+    """JSON as it was given: MongoDB answers long integers in a class that no encoder takes."""
+
+    bson_type = Int64
+
+    def transform_bson(self, value: Int64) -> int:
+        return int(value)
+
+
 class Store:
     """An open database. Built by open_store()."""
 
-    def __init__(self, client: AsyncMongoClient[Row], database: str) -> None:
+    def __init__(self, client: AsyncMongoClient[Row], database: str, timeout: float) -> None:
         self._client = client
-        self.database = client.get_database(database, codec_options=CodecOptions(tz_aware=True))
+        self._timeout = timeout
+        self.database = client.get_database(
+            database,
+            codec_options=CodecOptions(
+                tz_aware=True, type_registry=TypeRegistry([_PlainInteger()])
+            ),
+        )
 
     async def transact(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """Run `work` in a transaction: all of its writes or none. It may run more than once."""
-        async with self._client.start_session() as session:
-            return await session.with_transaction(work)
+        with pymongo.timeout(self._timeout):  # or it tries again for two minutes
+            async with self._client.start_session() as session:
+                return await session.with_transaction(work)
 
     async def drop(self) -> None:
         """Delete the database with all that is in it."""
@@ -82,15 +99,16 @@ async def open_store(
             serverSelectionTimeoutMS=int(timeout * 1000),
             appname="tidings",
         )
-        store = Store(client, database)
+        store = Store(client, database, timeout)
     except InvalidName as error:
         raise CannotStart(f"MONGODB_DATABASE is not a database's name: {error}.") from error
     except (InvalidURI, ConfigurationError, ValueError) as error:
         raise CannotStart(f"MONGODB_URL is not a MongoDB address: {error}") from error
     try:
         await _until_answering(client, patience)
-        with pymongo.timeout(_INDEXES_SECONDS):
-            await init_beanie(database=store.database, document_models=list(models))
+        if models:
+            with pymongo.timeout(_INDEXES_SECONDS):
+                await init_beanie(database=store.database, document_models=list(models))
         yield store
     finally:
         await client.close()

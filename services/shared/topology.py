@@ -21,6 +21,8 @@ UNROUTED: Final = "tidings.unrouted"
 DEAD: Final = "tidings.dead"
 DEAD_LETTERS: Final = "tidings.dead-letters"
 
+# Times an event is redelivered whose consumer died: the queue's for life, so no setting.
+DELIVERY_LIMIT: Final = 20
 # RabbitMQ 4 drops what was looked at 20 times, unless told otherwise; 3.10 has no word for "never".
 _LOOKS_AT_A_DEAD_LETTER: Final = 1_000_000
 
@@ -52,7 +54,7 @@ async def declare_topology(channel: AbstractChannel, settings: Settings) -> None
         queue = await channel.declare_queue(
             queue_name(name),
             durable=True,
-            arguments=_without_loss(DEAD) | {"x-delivery-limit": settings.delivery_limit},
+            arguments=_without_loss(DEAD) | {"x-delivery-limit": DELIVERY_LIMIT},
         )
         for data in types:
             await queue.bind(events, data.type)

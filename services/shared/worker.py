@@ -14,7 +14,7 @@ from typing import TypeVar
 from services.shared.bus import Ack, Bus, Dead, Delivery, Handlers, Retry, Verdict
 from services.shared.clock import Clock
 from services.shared.errors import DomainError, Unavailable
-from services.shared.events import Event, Malformed, decode
+from services.shared.events import QUEUES, Event, Malformed, decode
 from services.shared.log import get_logger
 from services.shared.settings import Settings
 from services.shared.store import is_away
@@ -24,6 +24,7 @@ log = get_logger()
 T = TypeVar("T")
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
+_SOMEBODYS = tuple(data for types in QUEUES.values() for data in types)
 
 
 async def work(bus: Bus, queue: str, handlers: Handlers, clock: Clock, settings: Settings) -> None:
@@ -40,7 +41,7 @@ async def deliver(
 ) -> list[Verdict]:
     """Hand a batch to the handlers of its events' types; the verdicts are in the batch's order.
 
-    A known type without a handler here is nothing to do. Handlers must stand being called again.
+    A known type that no queue wants is nothing to do. Handlers must stand being called again.
     """
     verdicts: list[Verdict] = [Ack()] * len(batch)
     by_type: dict[str, list[tuple[int, Event]]] = defaultdict(list)
@@ -49,9 +50,14 @@ async def deliver(
             event = _open(delivery, clock, settings)
         except Malformed as error:
             verdicts[index] = Dead(str(error))
+        except Exception as error:  # reading is pure: it is the message's fault, whatever it is
+            log.error("unreadable_event", exc_info=error)
+            verdicts[index] = Dead(f"It can't be read: {error!r}")
         else:
             if event.type in handlers:
                 by_type[event.type].append((index, event))
+            elif isinstance(event.data, _SOMEBODYS):
+                verdicts[index] = Dead(f"Publish it with the routing key {event.type}.")
     for type_, numbered in by_type.items():
         indexes, events = zip(*numbered, strict=True)
         failures = [batch[index].failures for index in indexes]

@@ -75,10 +75,11 @@ class User(Document):
 
 
 class Session(Document):
-    """A login. `token_hash` is of the one refresh token that counts now."""
+    """A login. `token_hash` is of the refresh token that counts now, `former_hash` of the last."""
 
     user_id: str
     token_hash: bytes
+    former_hash: bytes | None = None
     created_at: datetime
     expires_at: datetime
 

@@ -105,11 +105,17 @@ class UserService:
         session_key = object_id(token.session_id)
         session = await Session.get_pymongo_collection().find_one_and_update(
             {"_id": session_key, "token_hash": token.hash, "expires_at": {"$gt": now}},
-            {"$set": {"token_hash": renewed.hash, "expires_at": now + self._session_life}},
+            {
+                "$set": {
+                    "token_hash": renewed.hash,
+                    "former_hash": token.hash,
+                    "expires_at": now + self._session_life,
+                }
+            },
         )
         user = await User.by_id(session["user_id"]) if session else None
         if user is None:
-            await Session.find({"_id": session_key}).delete()
+            await Session.find({"_id": session_key, "former_hash": token.hash}).delete()
             raise Unauthenticated("The refresh token is used up or not valid: log in again.")
         return self._logged_in(user, renewed)
 
