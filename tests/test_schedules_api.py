@@ -61,7 +61,9 @@ async def test_long_integers_come_back_as_they_were_given_and_can_be_published(
     async def stored() -> Notification | None:
         return await Notification.find_one({"user_id": alice.id, "type": "order_update"})
 
-    assert (await until(stored)).content["details"] == details
+    notification = await until(stored)
+    assert notification is not None
+    assert notification.content["details"] == details
 
 
 async def test_a_new_name_leaves_the_next_fire_where_it_was(admin: Somebody) -> None:
