@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from services.notifications.cursor import Cursor, Progress
@@ -125,12 +126,9 @@ class Live:
         """
         start, settled = progress.start, self._clock.now() - self.window
         while True:
-            rows = await when_back(
-                lambda start=start: Notification.behind(  # type: ignore[misc]
-                    user_id, start, _READ_AT_ONCE, self._clock.now()
-                ),
-                "a subscription's read",
-            )
+            now = self._clock.now()
+            read = partial(Notification.behind, user_id, start, _READ_AT_ONCE, now)
+            rows = await when_back(read, "a subscription's read")
             for row in rows:
                 if not progress.wants(row.position):
                     continue

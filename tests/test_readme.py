@@ -65,11 +65,13 @@ async def test_the_tour_in_the_shell_works_as_it_stands(serving: Run, tmp_path: 
                 register,
                 page,
                 live,
+                "LISTENING=$!",
                 f"until grep -q connection_ack {heard}; do sleep 0.1; done; sleep 1",
                 preferences,
                 publish,
                 again,
                 f"until grep -q 'on its way' {heard}; do sleep 0.1; done",
+                "kill $LISTENING",
             )
         ),
         serving.port,
