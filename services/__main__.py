@@ -84,9 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     letters = commands.add_parser("dead-letters", help="list events that nobody could handle")
     letters.add_argument("--limit", type=_count, default=50)
     letters.set_defaults(run=lambda chosen: asyncio.run(_list_dead_letters(chosen.limit)))
-    health = commands.add_parser(
-        "health", help="exit code 0 when a service can do its work"
-    )
+    health = commands.add_parser("health", help="exit code 0 when a service can do its work")
     health.add_argument("service", choices=[GATEWAY, *host.WORKERS])
     health.set_defaults(run=lambda chosen: _health(chosen.service))
     for name, (path, export) in EXPORTS.items():
