@@ -30,7 +30,10 @@ class Settings(BaseSettings):
     # Where things are
     mongodb_url: str = Field("", description="MongoDB replica set; empty: a private mongod.")
     mongodb_database: str = Field("tidings", description="Name of the database.")
-    rabbitmq_url: str = Field("", description="RabbitMQ, amqp(s)://; empty: the embedded bus.")
+    rabbitmq_url: str = Field(
+        "",
+        description="RabbitMQ, amqp(s)://; empty: the embedded bus, for one process a database.",
+    )
     data_dir: Folder = Field(
         Path(".tidings"), description="Folder of the private mongod's data and of the made secret."
     )
