@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.kit import House, open_house, quick_settings
 from tests.servers import (
@@ -15,6 +16,11 @@ from tests.servers import (
     private_mongod_server,
     private_rabbitmq,
 )
+
+
+# Machines are noisy: no example fails for being slow.
+settings.register_profile("tidings", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tidings")
 
 
 @pytest.fixture(scope="session")
