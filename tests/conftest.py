@@ -17,7 +17,6 @@ from tests.servers import (
     private_rabbitmq,
 )
 
-
 # Machines are noisy: no example fails for being slow.
 settings.register_profile("tidings", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tidings")
