@@ -13,6 +13,7 @@ from services.host import Runtime, open_runtime
 from services.scheduler import mock
 from services.scheduler.models import Schedule
 from services.scheduler.service import Plan, SchedulerService
+from services.shared.clock import SystemClock
 from services.shared.errors import BadInput
 from services.shared.events import OrderStatusChanged
 from services.shared.outbox import OutboxRow
@@ -130,6 +131,15 @@ async def test_a_paused_schedule_rests_and_makes_up_for_nothing(
     going = await resting.schedules.pause(str(schedule.id), False)
     assert going.next_fire_at > clock.now()
     assert await resting.schedules.tick(clock.now()) == 0
+
+
+async def test_a_fire_that_is_due_survives_a_new_name(
+    resting: Runtime, clock: ShiftedClock
+) -> None:
+    schedule = await resting.schedules.create(plan("old name", cron="0 9 * * *"))
+    clock.shift = schedule.next_fire_at - SystemClock().now() + timedelta(minutes=1)
+    await resting.schedules.update(str(schedule.id), plan("new name", cron="0 9 * * *"))
+    assert await resting.schedules.tick(clock.now()) == 1
 
 
 async def test_a_schedule_that_can_no_longer_be_read_pauses_and_lets_the_others_fire(
