@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test check
+.PHONY: help run test check campaign
 
 # The first that fits; looked for only when something has to be installed.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -26,6 +26,10 @@ run: .venv/.ready-to-run ## Start everything in one process, with a demo shop; C
 test: .venv/.ready-to-test ## Run the tests; ARGS="-k cron" runs some of them
 	@scripts/needs.sh test
 	$(BIN)/python -m pytest $(ARGS)
+
+campaign: .venv/.ready-to-test ## Break everything, check that nothing is lost; ARGS="--minutes 20 --seed 7"
+	@scripts/needs.sh test
+	$(BIN)/python -m campaign $(ARGS)
 
 check: .venv/.ready-to-test ## Lint, types, exported files, compose.yaml, Dockerfile, house rules
 	$(BIN)/ruff check

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
+from gateway.back_pressure import BoundedSocket
 from gateway.context import Services
 from gateway.endpoint import Endpoint
 from gateway.explorer import DemoAccount
@@ -27,18 +28,20 @@ from gateway.live import Live
 from gateway.schema import make_schema
 from services import demo
 from services.host import Runtime
-from services.shared.errors import CannotStart, Unavailable
+from services.shared.errors import CannotStart
 from services.shared.log import get_logger
 from services.shared.settings import Settings
-from services.shared.store import is_away
 
 log = get_logger()
 
 _STATIC: Final = Path(__file__).parent / "static"
 
 
-def create_app(runtime: Runtime, live: Live) -> Starlette:
-    """The application on an open runtime. `live` must be running for subscriptions to move."""
+def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
+    """The application on an open runtime, ready until `stop` is set.
+
+    `live` must be running for subscriptions to move.
+    """
     services = Services(
         settings=runtime.settings,
         clock=runtime.clock,
@@ -59,12 +62,14 @@ def create_app(runtime: Runtime, live: Live) -> Starlette:
     endpoint = Endpoint(make_schema(runtime.settings), services, demo_accounts)
 
     async def ready(request: Request) -> Response:
-        try:
-            await runtime.ping()
-        except Exception as error:
-            if not (is_away(error) or isinstance(error, Unavailable)):
-                raise
-            return JSONResponse({"status": "not ready", "reason": str(error)}, status_code=503)
+        if stop.is_set():
+            return JSONResponse({"status": "stopping"}, status_code=503)
+        away = dict(await runtime.away())
+        if not away and not live.is_heard:
+            away["live"] = "Live events have not got through from the broker yet."
+        if away:
+            answer = {"status": "not ready", "reason": " ".join(away.values()), "away": away}
+            return JSONResponse(answer, status_code=503)
         return JSONResponse({"status": "ready"})
 
     return Starlette(
@@ -115,10 +120,11 @@ async def serve(runtime: Runtime, listening: Sequence[socket.socket], stop: asyn
     settings = runtime.settings
     live = Live(runtime.bus, runtime.clock, settings)
     config = uvicorn.Config(
-        create_app(runtime, live),
+        create_app(runtime, live, stop),
         lifespan="off",
         log_config=None,
         access_log=False,
+        ws=BoundedSocket.lasting(settings.socket_send_seconds),
         ws_max_size=settings.max_request_bytes,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=round(settings.shutdown_seconds),
@@ -126,7 +132,7 @@ async def serve(runtime: Runtime, listening: Sequence[socket.socket], stop: asyn
     )
     server = _Server(config)
 
-    async with live.running():
+    async with _hearing(live):
         serving = asyncio.create_task(server.serve(sockets=list(listening)))
         stopping = asyncio.create_task(stop.wait())
         try:
@@ -135,6 +141,19 @@ async def serve(runtime: Runtime, listening: Sequence[socket.socket], stop: asyn
             stopping.cancel()
             server.should_exit = True
             await serving
+        if not stop.is_set():
+            raise RuntimeError("The gateway's server has ended.")
+
+
+@asynccontextmanager
+async def _hearing(live: Live) -> AsyncIterator[None]:
+    """Hear live events; if that loop dies, so does the block, and the log says why."""
+    try:
+        async with live.running():
+            yield
+    except ExceptionGroup as group:
+        log.error("loop_died", loop="live feed", error=repr(group.exceptions[0]))
+        raise
 
 
 class _Server(uvicorn.Server):

@@ -6,16 +6,14 @@ as the protocols want, and a socket ends when its token does.
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from json import JSONDecodeError
 from typing import Any, Final
 
 import msgspec
 from cross_web import AsyncHTTPRequestAdapter, HTTPException, StarletteRequestAdapter
-from graphql import GraphQLError
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.websockets import WebSocket
@@ -25,39 +23,19 @@ from strawberry.exceptions import ConnectionRejectionError, MissingQueryError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
-from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
-    BaseGraphQLTransportWSHandler,
-    Operation,
-)
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UnsetType
 
 from gateway.context import Context, Services
 from gateway.explorer import EXPLORER_CSP, DemoAccount, explorer_page
-from services.shared.errors import BadInput, TooComplex, Unauthenticated
-from services.shared.store import is_away
+from gateway.socket import Socket
+from services.shared.errors import BadInput, Unauthenticated
 
 RESPONSE_JSON: Final = "application/graphql-response+json"
-FORBIDDEN, TRY_AGAIN_LATER = 4403, 1013
 SUBSCRIPTION: Final = OperationType.SUBSCRIPTION
 
 _PLACE: Final = re.compile(r"`(\w+)`")  # the part of a request that a refusal is about
-
-# A message's fields and the JSON types that they may have.
-_SHAPES: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
-    "connection_init": {"payload": (dict, type(None))},
-    "ping": {"payload": (dict, type(None))},
-    "pong": {"payload": (dict, type(None))},
-    "subscribe": {"id": (str,), "payload": (dict,)},
-    "complete": {"id": (str,)},
-}
-_OPERATION: Final[Mapping[str, tuple[type, ...]]] = {
-    "query": (str,),
-    "variables": (dict, type(None)),
-    "operationName": (str, type(None)),
-    "extensions": (dict, type(None)),
-}
 
 
 class Endpoint(GraphQL[Context, None]):
@@ -78,7 +56,7 @@ class Endpoint(GraphQL[Context, None]):
             allowed_origins=settings.allowed_origins,
         )
         self.request_adapter_class = _BoundedRequest
-        self.graphql_transport_ws_handler_class = _Socket
+        self.graphql_transport_ws_handler_class = Socket
         self._services = services
         self._demo_accounts = demo_accounts
 
@@ -184,102 +162,12 @@ class _BoundedRequest(StarletteRequestAdapter):
         return bytes(body)
 
 
-class _Socket(BaseGraphQLTransportWSHandler[Context, None]):
-    """One websocket: what the protocol's text wants, message by message."""
-
-    _expiry: asyncio.Task[None] | None = None
-
-    async def handle_message(self, message: Any) -> None:
-        if problem := _malformed(message):
-            await self.handle_invalid_message(problem)
-        else:
-            await super().handle_message(message)
-
-    async def handle_connection_init(self, message: Any) -> None:
-        try:
-            message["payload"] = message.get("payload") or {}
-            await super().handle_connection_init(message)
-        except Exception as error:
-            if not is_away(error):
-                raise
-            await self.websocket.close(TRY_AGAIN_LATER, "The database does not answer")
-            return
-        first = self._expiry is None
-        if first and self.connection_acknowledged and self.context.token is not None:
-            await self._end_with_the_token()
-
-    async def handle_subscribe(self, message: Any) -> None:
-        """One operation more than allowed is refused; the socket lives."""
-        limit = self.max_subscriptions_per_connection
-        running = len(self.operations) - (message["id"] in self.operations)
-        if not self.connection_acknowledged or limit is None or running < limit:
-            former = self.context  # each operation asks anew whether the session is still open
-            self.context = Context(former.services, former.token, former.connection_params)
-            await super().handle_subscribe(message)
-            return
-        error = TooComplex(f"{limit} operations run on this socket, the most: complete one first.")
-        problem = GraphQLError(error.message, extensions=error.extensions)
-        await self.send_message(
-            {"id": message["id"], "type": "error", "payload": [problem.formatted]}
-        )
-
-    async def handle_ping(self, message: Any) -> None:
-        message["type"] = "pong"  # and the payload as it came
-        await self.send_message(message)
-
-    async def shutdown(self) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-        await super().shutdown()
-
-    async def _send_result_stream(
-        self, operation: Operation[Context, None], result_source: AsyncIterator[Any]
-    ) -> None:
-        """A result without data ends the operation with an `error` message."""
-        async for result in result_source:
-            if result.data is None and result.errors:
-                await operation.send_initial_errors(result.errors)
-                return
-            await operation.send_next(result)
-
-    async def _end_with_the_token(self) -> None:
-        """Close when the access token expires; clients then come back with a new one."""
-        viewer = await self.context.viewer()
-        seconds = (viewer.expires_at - self.context.services.clock.now()).total_seconds()
-
-        async def close() -> None:
-            await asyncio.sleep(seconds)
-            await self.websocket.close(FORBIDDEN, "The access token has expired: refreshSession")
-
-        self._expiry = asyncio.create_task(close())
-
-
 def bearer_token(headers: Mapping[str, Any]) -> str | None:
     """The token of an `Authorization: Bearer …`, whatever the name's case; None without one."""
     for name, value in headers.items():
         if name.lower() == "authorization" and value is not None:
             scheme, _, token = str(value).partition(" ")
             return token.strip() if scheme.lower() == "bearer" else str(value)
-    return None
-
-
-def _malformed(message: Any) -> str | None:
-    """What is wrong with the form of a client's message, if anything."""
-    if not isinstance(message, dict) or message.get("type") not in tuple(_SHAPES):
-        return "A message is an object with a type of the protocol"
-    problem = _misshapen(message, _SHAPES[message["type"]])
-    if problem is None and message["type"] == "subscribe":
-        problem = _misshapen(message["payload"], _OPERATION)
-    return problem
-
-
-def _misshapen(fields: Mapping[str, Any], shape: Mapping[str, tuple[type, ...]]) -> str | None:
-    for name, types in shape.items():
-        if name not in fields:
-            if type(None) not in types:
-                return f"{name} is missing"
-        elif not isinstance(fields[name], types):
-            return f"{name} has a wrong type"
     return None
 
 

@@ -2,45 +2,58 @@
 
 A reader registers first, reads the database second, and follows third; what it has seen it drops.
 Live events are hints and may be lost: after an overflow or a broken connection the reader reads
-the database again from its own cursor.
+the database again from its own cursor. What it reads only to be sure is read beside the hints: a
+database that is away, or asked by everybody at once, holds up nothing that is at hand.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
-from services.notifications.cursor import Cursor, Progress
-from services.notifications.models import Notification
+from gateway.told import Told
+from services.notifications.cursor import Cursor, Position, Progress
+from services.notifications.models import Filter, Notification
 from services.shared.bus import Bus, LiveFeed
 from services.shared.clock import Clock
+from services.shared.errors import Resync
 from services.shared.events import Event, NotificationChanged, NotificationCreated
-from services.shared.log import get_logger
 from services.shared.settings import Settings
 from services.shared.tasks import end_if_cancelled
-from services.shared.vocabulary import NotificationType
+from services.shared.vocabulary import ChangeKind, NotificationType
 from services.shared.worker import when_back
 
-log = get_logger()
+T = TypeVar("T")
 
 _READ_AT_ONCE: Final = 100
+_BREATH: Final = 0.1  # seconds
+_READ_ANEW: Final = "read the first page, and subscribe with its first cursor."
 
 Hint = NotificationCreated | NotificationChanged
 Types = tuple[NotificationType, ...] | None
 
 
-class Inbox:
-    """The hints that wait for one reader. When there are too many, only that is remembered."""
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The oldest of a user's notifications behind a place. `settled`: nothing older may follow."""
+
+    rows: Sequence[Notification]
+    settled: datetime
+
+
+class Hints:
+    """Those that wait for one reader. When there are too many, only that is remembered."""
 
     def __init__(self, size: int) -> None:
-        self._hints: asyncio.Queue[Hint | None] = asyncio.Queue(size)
+        self._hints: asyncio.Queue[Hint | Page | None] = asyncio.Queue(size)
 
-    def put(self, hint: Hint) -> None:
+    def put(self, hint: Hint | Page) -> None:
         try:
             self._hints.put_nowait(hint)
         except asyncio.QueueFull:
@@ -52,20 +65,26 @@ class Inbox:
             self._hints.get_nowait()
         self._hints.put_nowait(None)
 
-    async def get(self) -> Hint | None:
-        """The next hint, or None when the reader has to read again."""
+    async def get(self, until: float | None = None) -> Hint | Page | None:
+        """The next hint, or None when the reader has to read again. Raises TimeoutError at `until`
+        (loop time)."""
         end_if_cancelled()
-        return await self._hints.get()
+        async with asyncio.timeout_at(until):
+            return await self._hints.get()
 
 
 class Live:
+    """`is_heard`: whether live events have got through to here since the start."""
+
     def __init__(self, bus: Bus, clock: Clock, settings: Settings) -> None:
         self._bus = bus
         self._clock = clock
         self._settings = settings
         self.window = timedelta(seconds=settings.write_window_seconds)
-        self._inboxes: defaultdict[str, set[Inbox]] = defaultdict(set)
+        self._waiting: defaultdict[str, set[Hints]] = defaultdict(set)
         self._feed: LiveFeed | None = None
+        self._turns = asyncio.Semaphore(settings.reads_at_once)
+        self.is_heard = not settings.rabbitmq_url
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -76,105 +95,220 @@ class Live:
     async def added(
         self, user_id: str, after: Cursor | None, types: Types
     ) -> AsyncIterator[tuple[Cursor, Notification]]:
-        """Every notification since `after` (from now on, without), each once, with its cursor."""
-        async with self._registered(user_id) as inbox:
-            progress = Progress(after or await self._cursor_now(user_id))
-            hint: Hint | None = None
-            while True:
-                if hint is None:
-                    async for notification in self._missed(user_id, progress):
-                        if types is None or notification.type in types:
-                            yield progress.cursor(), notification
-                elif isinstance(hint, NotificationCreated):
-                    notification = Notification.from_event(hint)
-                    if progress.wants(notification.position):
-                        progress.saw(notification.position)
-                        if types is None or notification.type in types:
-                            yield progress.cursor(), notification
-                if not self._is_full(progress):
-                    hint = await inbox.get()
-                elif hint is not None:
-                    hint = None  # reading settles what is older than the window
-                else:
-                    await asyncio.sleep(self._settings.write_window_seconds)
+        """Every notification since `after` (from now on, without), each once, with its cursor.
 
-    async def changed(self, user_id: str) -> AsyncIterator[tuple[NotificationChanged, int]]:
-        """Every change that is made from now on, with the unread count after it."""
-        async with self._registered(user_id) as inbox:
+        Hints may be late, as the outbox that they wait in may be: what was told is read once more
+        when it is settled. Raises Resync for a cursor that can't be resumed exactly.
+        """
+        async with self._registered(user_id) as hints:
+            if after is not None:
+                await self._check_resumable(user_id, after, types)
+            progress = Progress(after or await self._cursor_now(user_id))
+            hint: Hint | Page | None = None
+            settles_at: float | None = None
+            beside: asyncio.Task[None] | None = None
+            try:
+                while True:
+                    if hint is None or isinstance(hint, Page):
+                        async for notification in self._missed(user_id, progress, hint):
+                            if types is None or notification.type in types:
+                                yield progress.cursor(), notification
+                        settles_at = self._settling() if progress.unsettled else None
+                    elif isinstance(hint, NotificationCreated):
+                        notification = Notification.from_event(hint)
+                        settles_at = settles_at or self._settling()
+                        if progress.wants(notification.position):
+                            progress.saw(notification.position)
+                            if self._is_shown(notification, types):
+                                yield progress.cursor(), notification
+                    if self._is_full(progress):
+                        if hint is None:
+                            await asyncio.sleep(self._settings.write_window_seconds)
+                        hint = None  # reading settles what is older than the window
+                        continue
+                    try:
+                        hint = await hints.get(until=settles_at)
+                    except TimeoutError:
+                        if beside is None or beside.done():
+                            reading = self._read_beside(user_id, progress.start, hints)
+                            beside = asyncio.create_task(reading)
+                        hint = await hints.get()
+            finally:
+                if beside is not None:
+                    beside.cancel()
+
+    async def changed(
+        self, user_id: str
+    ) -> AsyncIterator[tuple[ChangeKind, Sequence[Notification], int]]:
+        """Every change that is made from now on: what was changed, and the unread count after it.
+
+        After a gap it tells the last change of each notification, where that was missed; a late
+        hint may tell it again. Raises Resync when more than RESUME_LIMIT were missed.
+        """
+        async with self._registered(user_id) as hints:
+            told = Told(self._clock.now(), self.window)
             while True:
-                hint = await inbox.get()
-                if isinstance(hint, NotificationChanged):
-                    yield hint, await self._unread_count(user_id)
+                hint = await hints.get()
+                now = self._clock.now()
+                if hint is None or told.is_too_much(self._settings.resume_limit, now):
+                    missed = await self._changes_missed(user_id, told, now)
+                    count = await self._unread_count(user_id)
+                    for row in missed:
+                        if row.change is not None:
+                            yield row.change, [row], count
+                elif isinstance(hint, NotificationChanged):
+                    rows = await self._some(user_id, hint.notification_ids)
+                    told.by_hint(rows, hint.kind)
+                    yield hint.kind, rows, await self._unread_count(user_id)
 
     async def unread_counts(self, user_id: str) -> AsyncIterator[int]:
         """The unread count now, and whenever it is another."""
-        async with self._registered(user_id) as inbox:
+        async with self._registered(user_id) as hints:
             last: int | None = None
             while True:
-                count = await when_back(lambda: self._unread_count(user_id), "an unread count")
+                count = await self._unread_count(user_id)
                 if count != last:
                     yield count
                 last = count
-                await inbox.get()
+                await hints.get()
 
-    async def _missed(self, user_id: str, progress: Progress) -> AsyncIterator[Notification]:
-        """What the database holds and the reader has not seen, the oldest first.
+    async def _read_beside(self, user_id: str, start: Position, hints: Hints) -> None:
+        """Read while hints go on: the page comes among them."""
+        try:
+            hints.put(await self._page(user_id, start))
+        except Exception:
+            hints.lose_track()  # the reader asks itself, and is told what is wrong
+
+    async def _page(self, user_id: str, start: Position) -> Page:
+        now = self._clock.now()
+        read = partial(Notification.behind, user_id, start, _READ_AT_ONCE, now)
+        return Page(await self._ask(read, "a subscription's read"), now - self.window)
+
+    async def _missed(
+        self, user_id: str, progress: Progress, page: Page | None
+    ) -> AsyncIterator[Notification]:
+        """What the database holds and the reader has not seen, the oldest first. `page`: its
+        beginning, if that has been read.
 
         Ends early when the cursor would have to name too many that are not settled yet. What a
         slow reader takes its time over is settled as of the beginning: what was committed late,
         behind rows that were read by then, was not seen.
         """
-        start, settled = progress.start, self._clock.now() - self.window
+        page = page or await self._page(user_id, progress.start)
+        settled = page.settled
         while True:
-            now = self._clock.now()
-            read = partial(Notification.behind, user_id, start, _READ_AT_ONCE, now)
-            rows = await when_back(read, "a subscription's read")
-            for row in rows:
+            for row in page.rows:
                 if not progress.wants(row.position):
                     continue
-                if row.sent_at >= settled and self._is_full(progress):
-                    return
+                if row.sent_at >= settled:
+                    progress.settle(settled)  # all that is stamped before was read by now
+                    if self._is_full(progress):
+                        return
                 progress.saw_in_order(row.position, settled)
                 yield row
-            if len(rows) < _READ_AT_ONCE:
+            if len(page.rows) < _READ_AT_ONCE:
                 progress.settle(settled)
                 return
-            start = rows[-1].position
+            page = await self._page(user_id, page.rows[-1].position)
+
+    def _is_shown(self, notification: Notification, types: Types) -> bool:
+        """Whether it is of these types, and not over yet: a hint may come late."""
+        ends = notification.expires_at
+        wanted = types is None or notification.type in types
+        return wanted and (ends is None or ends > self._clock.now())
+
+    def _settling(self) -> float:
+        """When all that has been told by now is settled; loop time."""
+        return asyncio.get_running_loop().time() + self.window.total_seconds() + _BREATH
 
     def _is_full(self, progress: Progress) -> bool:
         return progress.unsettled >= self._settings.max_cursor_ids
 
     @asynccontextmanager
-    async def _registered(self, user_id: str) -> AsyncIterator[Inbox]:
-        inbox = Inbox(self._settings.reader_queue_size)
-        inboxes = self._inboxes[user_id]
-        inboxes.add(inbox)
+    async def _registered(self, user_id: str) -> AsyncIterator[Hints]:
+        hints = Hints(self._settings.reader_queue_size)
+        readers = self._waiting[user_id]
+        readers.add(hints)
         try:
             if self._feed:
                 await self._feed.watch(user_id)
-            yield inbox
+            yield hints
         finally:
-            inboxes.discard(inbox)
-            if not inboxes:
-                del self._inboxes[user_id]
+            readers.discard(hints)
+            if not readers:
+                del self._waiting[user_id]
                 if self._feed:
                     await self._feed.unwatch(user_id)
 
     async def _cursor_now(self, user_id: str) -> Cursor:
         now = self._clock.now()
-        return await when_back(
-            lambda: Notification.cursor_now(user_id, now, self.window), "a subscription's start"
+        most = self._settings.max_cursor_ids
+        return await self._ask(
+            lambda: Notification.cursor_now(user_id, now, self.window, most),
+            "a subscription's start",
         )
 
+    async def _check_resumable(self, user_id: str, after: Cursor, types: Types) -> None:
+        """Raises Resync rather than skip silently, or make up for what no screen could show.
+
+        Only what a first page would show counts: else its cursor would be no better than this one.
+        """
+        now, limit = self._clock.now(), self._settings.resume_limit
+        ahead = after.position.sent_at > now + self.window
+        if ahead and not await self._some(user_id, [str(after.position.object_id)]):
+            raise Resync(f"This cursor is of a time to come: {_READ_ANEW}")
+        ours = 2 * self._settings.max_cursor_ids  # settling is late for a few
+        if not after.exact or len(after.seen) > ours:
+            raise Resync(f"Too much happened around this cursor: {_READ_ANEW}")
+        start = Progress(after).start
+        seen = max(1, len(after.seen))
+        asked = partial(
+            Notification.more_than, user_id, Filter(types=types), start, limit + seen, now
+        )
+        if await self._ask(asked, "a subscription's start"):
+            raise Resync(f"More than {limit} were sent since this cursor: {_READ_ANEW}")
+
+    async def _changes_missed(
+        self, user_id: str, told: Told, now: datetime
+    ) -> Sequence[Notification]:
+        """The changes that `told` does not know yet; then it does. Raises Resync for too many."""
+        limit = self._settings.resume_limit
+        most = limit + len(told) + 1
+        read = partial(Notification.changed_since, user_id, told.since, most, now)
+        rows = await self._ask(read, "a subscription's changes")
+        missed = told.missed(rows)
+        if len(missed) > limit:
+            raise Resync(f"More than {limit} changes were missed: {_READ_ANEW}")
+        told.by_reading(rows, now)
+        return missed
+
+    async def _some(self, user_id: str, ids: Sequence[str]) -> Sequence[Notification]:
+        read = partial(Notification.some, user_id, ids, self._clock.now())
+        return await self._ask(read, "a subscription's changes")
+
     async def _unread_count(self, user_id: str) -> int:
-        return await Notification.unread_count(user_id, None, self._clock.now())
+        async def count() -> int:
+            return await Notification.unread_count(user_id, None, self._clock.now())
+
+        return await self._ask(count, "an unread count")
+
+    async def _ask(self, question: Callable[[], Awaitable[T]], what: str) -> T:
+        """The database's answer, when it is back. A few at once: after a gap all readers ask, and
+        callers must not wait behind thousands of them for a connection."""
+
+        async def in_turn() -> T:
+            async with self._turns:
+                return await question()
+
+        return await when_back(in_turn, what)
 
     def _dispatch(self, event: Event) -> None:
         if isinstance(event.data, NotificationCreated | NotificationChanged):
-            for inbox in self._inboxes.get(event.data.user_id, ()):
-                inbox.put(event.data)
+            for hints in self._waiting.get(event.data.user_id, ()):
+                hints.put(event.data)
 
     def _lose_track(self) -> None:
-        for inboxes in self._inboxes.values():
-            for inbox in inboxes:
-                inbox.lose_track()
+        self.is_heard = True
+        for readers in self._waiting.values():
+            for hints in readers:
+                hints.lose_track()

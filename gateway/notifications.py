@@ -198,7 +198,8 @@ class NotificationQuery:
             models.Filter(tuple(types) if types is not None else None, unread_only, archived),
             span_of(first, after, last, before, services.settings),
             services.clock.now(),
-            services.live.window,
+            window=services.live.window,
+            most_ids=services.settings.max_cursor_ids,
         )
         return NotificationConnection.of(page)
 
@@ -335,14 +336,10 @@ class NotificationSubscription:
     )
     async def notification_changed(self, info: Info) -> AsyncIterator[NotificationChange]:
         viewer = await info.context.viewer()
-        services = info.context.services
-        async for change, unread_count in services.live.changed(viewer.user_id):
-            rows = await models.Notification.some(
-                viewer.user_id, change.notification_ids, services.clock.now()
-            )
+        async for kind, rows, count in info.context.services.live.changed(viewer.user_id):
             for row in rows:
                 yield NotificationChange(
-                    kind=change.kind, notification=Notification.of(row), unread_count=unread_count
+                    kind=kind, notification=Notification.of(row), unread_count=count
                 )
 
     @strawberry.subscription(description="The viewer's unread count now, and every change of it.")

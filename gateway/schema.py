@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import strawberry
-from strawberry.extensions import AddValidationRules, MaxTokensLimiter
+from typing import Any
 
+import strawberry
+from graphql.execution import Executor
+from strawberry.extensions import AddValidationRules, MaxTokensLimiter
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+
+from gateway.documents import KnownDocuments, KnownToBeValid
 from gateway.errors import MapErrors
 from gateway.events import EventMutation
 from gateway.limits import limits_rule
@@ -45,8 +50,24 @@ def make_schema(settings: Settings) -> strawberry.Schema:
             MapErrors,
             lambda: MaxTokensLimiter(max_token_count=settings.max_query_tokens),
             lambda: AddValidationRules([rule]),
+            lambda: KnownDocuments(maxsize=settings.kept_documents),
+            lambda: KnownToBeValid(maxsize=settings.kept_documents),
         ],
+        execution_context_class=_Executor,
     )
+
+
+class _Executor(StrawberryGraphQLCoreExecutionContext):
+    """Forgets an event of a subscription when it is told.
+
+    graphql-core 3.3 shares what it remembers of collected fields among all events of a
+    subscription, by keys that are new for each: some 3 KB an event, as long as it is open.
+    """
+
+    def build_per_event_executor(self, payload: Any) -> Executor[Any]:
+        executor = super().build_per_event_executor(payload)
+        executor._relevant_sub_fields = {}
+        return executor
 
 
 class _Schema(strawberry.Schema):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.request import urlopen
 
-from services import demo, host
+from services import dead_letters, demo, host
 from services.asyncapi import asyncapi
 from services.shared.errors import CannotStart, DomainError
 from services.shared.log import get_logger, set_up_logging
@@ -35,7 +35,6 @@ log = get_logger()
 
 GATEWAY: Final = "gateway"
 SERVE: Final = "serve"
-_MOST_LISTED: Final = 10_000
 EXPORTS: Final[dict[str, tuple[str, Callable[[], str]]]] = {
     "schema": (
         "schema.graphql",
@@ -81,9 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--role", choices=[role.value for role in Role], default=Role.USER.value)
     create.add_argument("--password", help="asked for when it is not given")
     create.set_defaults(run=lambda chosen: asyncio.run(_create_user(chosen, _password(chosen))))
-    letters = commands.add_parser("dead-letters", help="list events that nobody could handle")
-    letters.add_argument("--limit", type=_count, default=50)
-    letters.set_defaults(run=lambda chosen: asyncio.run(_list_dead_letters(chosen.limit)))
+    letters = commands.add_parser("dead-letters", help="events that nobody could handle")
+    dead_letters.add_commands(
+        letters, lambda command, chosen: asyncio.run(_on_dead_letters(command, chosen))
+    )
+    commands.add_parser("backlog", help="what waits in the outbox, and for how long").set_defaults(
+        run=lambda _: asyncio.run(_show_backlog())
+    )
     health = commands.add_parser("health", help="exit code 0 when a service can do its work")
     health.add_argument("service", choices=[GATEWAY, *host.WORKERS])
     health.set_defaults(run=lambda chosen: _health(chosen.service))
@@ -112,13 +115,14 @@ async def _serve(workers: Sequence[str], *, gateway: bool, alone: str | None = N
             end_if_cancelled()
             _on_signal(stop.set)
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(host.run(runtime, workers))]
+                group.create_task(host.run(runtime, workers, stop))
+                tasks = []
                 if settings.demo_data and host.SCHEDULER in workers:
                     tasks.append(group.create_task(demo.run_schedules_once(runtime)))
                 if app:
                     people = await demo.people() if settings.demo_data else ()
                     _tell_where(settings, listening[0].getsockname()[1], people)
-                    await app.serve(runtime, listening, stop)
+                    group.create_task(app.serve(runtime, listening, stop))
                 await stop.wait()
                 log.info("stopping")
                 for task in tasks:
@@ -172,12 +176,6 @@ async def _create_user(chosen: argparse.Namespace, password: str) -> int:
     return 0
 
 
-def _count(text: str) -> int:
-    if text.isdecimal() and 1 <= int(text) <= _MOST_LISTED:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to {_MOST_LISTED}")
-
-
 def _password(chosen: argparse.Namespace) -> str:
     """Asked for before anything is opened: a Ctrl-C at the prompt leaves nothing to clean up."""
     if chosen.password is not None:
@@ -189,13 +187,18 @@ def _password(chosen: argparse.Namespace) -> str:
     raise CannotStart("There is nobody to ask for a password: give --password.")
 
 
-async def _list_dead_letters(limit: int) -> int:
+async def _on_dead_letters(command: dead_letters.Command, chosen: argparse.Namespace) -> int:
     async with _beside_a_running_server() as runtime:
-        letters = await runtime.bus.dead_letters(limit)
-    for letter in letters:
-        body = letter.body.decode(errors="replace")
-        _say(f"{letter.first_seen.isoformat()}  {letter.queue}  {letter.reason}", f"  {body}")
-    _say(f"{len(letters)} dead letter{'' if len(letters) == 1 else 's'}.")
+        lines = await command(runtime.bus, chosen)
+    _say(*lines)
+    return 0
+
+
+async def _show_backlog() -> int:
+    async with _beside_a_running_server() as runtime:
+        backlog = await runtime.outbox.backlog()
+    oldest = f", the oldest for {backlog.age.total_seconds():.0f} s" if backlog.rows else ""
+    _say(f"{backlog.rows} event{'' if backlog.rows == 1 else 's'} in the outbox{oldest}.")
     return 0
 
 

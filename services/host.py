@@ -7,14 +7,13 @@ Everything else is the same code, in one process or in many.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
-
-import aio_pika
 
 from services.notifications import models as notification_models
 from services.notifications.handlers import NotificationHandlers
@@ -22,18 +21,21 @@ from services.notifications.intake import Intake
 from services.notifications.service import NotificationService
 from services.scheduler import models as scheduler_models
 from services.scheduler.service import SchedulerService
-from services.shared import embedded, events, outbox
-from services.shared.amqp import FAULTS, close
+from services.shared import embedded, events, inbox, outbox
+from services.shared.amqp import FAULTS, close, connect
 from services.shared.bus import Bus
-from services.shared.clock import Clock, SystemClock
+from services.shared.clock import Clock, DatabaseClock
 from services.shared.embedded import EmbeddedBus
-from services.shared.errors import CannotStart
+from services.shared.errors import CannotStart, Unavailable
+from services.shared.inbox import Inbox
+from services.shared.log import get_logger
 from services.shared.mongod import private_mongod
 from services.shared.outbox import Outbox
 from services.shared.rabbit import RabbitBus
 from services.shared.settings import Settings
-from services.shared.store import Store, open_store
-from services.shared.worker import work
+from services.shared.store import Store, is_away, open_store
+from services.shared.tasks import end_if_cancelled, vital
+from services.shared.worker import when_back, work
 from services.users import handlers as user_handlers
 from services.users import models as user_models
 from services.users.service import UserService
@@ -42,13 +44,18 @@ from services.users.tokens import AccessTokens, signing_secret
 USERS: Final = "users"
 NOTIFICATIONS: Final = "notifications"
 SCHEDULER: Final = "scheduler"
+_ADJUST_SECONDS: Final = 30  # a machine's clock drifts by less than 10 ms in that time
+log = get_logger()
+
 WORKERS: Final = (USERS, NOTIFICATIONS, SCHEDULER)
+ANSWER_SECONDS: Final = 1.8  # what asks whether we are ready waits for 2
 
 MODELS: Final = (
     *user_models.MODELS,
     *notification_models.MODELS,
     *scheduler_models.MODELS,
     *outbox.MODELS,
+    *inbox.MODELS,
     *embedded.MODELS,
 )
 
@@ -62,6 +69,7 @@ class Runtime:
     store: Store
     bus: Bus
     outbox: Outbox
+    inbox: Inbox
     users: UserService
     notifications: NotificationService
     intake: Intake
@@ -69,24 +77,33 @@ class Runtime:
     fault: asyncio.Future[str]
 
     async def ping(self) -> None:
-        """Raises PyMongoError or Unavailable when the process can't do its work."""
-        await self.store.ping()
-        await self.bus.ping()
+        """Raises Unavailable, with a reason for each server, when it can't do its work."""
+        if away := await self.away():
+            raise Unavailable(" ".join(away.values()))
+
+    async def away(self) -> Mapping[str, str]:
+        """Why a server does not answer, by server, within ANSWER_SECONDS."""
+        pings = {"database": self.store.ping()}
+        if self.settings.rabbitmq_url:
+            pings["broker"] = self.bus.ping()
+        reasons = await asyncio.gather(*map(_why_not, pings.values()))
+        return {server: reason for server, reason in zip(pings, reasons, strict=True) if reason}
 
 
 @asynccontextmanager
 async def open_runtime(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Runtime]:
     """Open what the settings ask for, and close it at the end. Raises CannotStart."""
     check(settings)
-    clock = clock or SystemClock()
     fault: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     async with AsyncExitStack() as stack:
         url = settings.mongodb_url or await stack.enter_async_context(
-            private_mongod(settings.data_dir, lambda sentence: _report(fault, sentence))
+            private_mongod(
+                settings.data_dir,
+                lambda sentence: _report(fault, sentence),
+                stop_seconds=settings.shutdown_seconds / 2,  # the rest is for what uses it
+            )
         )
-        tokens = AccessTokens(
-            signing_secret(settings), timedelta(seconds=settings.access_token_seconds), clock
-        )
+        secret = signing_secret(settings)
         store = await stack.enter_async_context(
             open_store(
                 url,
@@ -94,8 +111,20 @@ async def open_runtime(settings: Settings, clock: Clock | None = None) -> AsyncI
                 MODELS,
                 timeout=settings.mongodb_timeout_seconds,
                 patience=settings.startup_wait_seconds,
+                connections=settings.mongodb_connections,
             )
         )
+        longest = await when_back(store.longest_write, "the database")
+        if longest is not None and longest >= settings.write_window_seconds:
+            log.warning(
+                "write_window_too_short",
+                advice=f"set WRITE_WINDOW_SECONDS to {longest} or more, or MongoDB's "
+                "transactionLifetimeLimitSeconds to 2: else a held-back write may be missed",
+            )
+        if clock is None:
+            clock = steady = DatabaseClock(store.time)
+            await when_back(steady.adjust, "the database's time")
+        tokens = AccessTokens(secret, timedelta(seconds=settings.access_token_seconds), clock)
         bus: Bus
         if settings.rabbitmq_url:
             bus = rabbit = RabbitBus(settings.rabbitmq_url, clock, settings)
@@ -103,56 +132,107 @@ async def open_runtime(settings: Settings, clock: Clock | None = None) -> AsyncI
         else:
             bus = EmbeddedBus(store, clock, settings)
         relay = Outbox(bus, clock, settings)
+        seen = Inbox(clock, settings)
         yield Runtime(
             settings=settings,
             clock=clock,
             store=store,
             bus=bus,
             outbox=relay,
+            inbox=seen,
             users=UserService(store, relay, tokens, clock, settings),
             notifications=NotificationService(store, relay, bus, clock, settings),
-            intake=Intake(store, relay, clock, settings),
+            intake=Intake(store, relay, seen, clock, settings),
             schedules=SchedulerService(store, relay, clock, settings),
             fault=fault,
         )
 
 
-async def run(runtime: Runtime, workers: Sequence[str]) -> None:
-    """Relay the outbox and run these workers until cancelled. One that fails ends them all."""
+async def run(runtime: Runtime, workers: Sequence[str], stop: asyncio.Event | None = None) -> None:
+    """Relay the outbox and run these workers until cancelled. One that fails ends them all.
+
+    When `stop` is set, they take no new work and have half of SHUTDOWN_SECONDS for what is in hand;
+    the other half is for closing what they stand on, which may hang.
+    """
+    stop = stop or asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        group.create_task(_end_on_fault(runtime.fault))
-        group.create_task(runtime.outbox.relay())
-        if USERS in workers:
-            table = user_handlers.handlers(runtime.users)
-            group.create_task(
-                work(runtime.bus, events.USERS, table, runtime.clock, runtime.settings)
-            )
-        if NOTIFICATIONS in workers:
-            table = NotificationHandlers(
-                runtime.notifications, runtime.clock, runtime.settings
-            ).table()
-            group.create_task(
-                work(runtime.bus, events.NOTIFICATIONS, table, runtime.clock, runtime.settings)
-            )
-        if SCHEDULER in workers:
-            group.create_task(runtime.schedules.keep_ticking())
+        consuming = [
+            group.create_task(vital(name, partial(consume, stop), stop))
+            for name, consume in _consumers(runtime, workers).items()
+        ]
+        others = [
+            group.create_task(vital(name, loop)) for name, loop in _loops(runtime, workers).items()
+        ]
+        await stop.wait()
+        if consuming:
+            await asyncio.wait(consuming, timeout=runtime.settings.shutdown_seconds / 2)
+        for task in (*consuming, *others):
+            task.cancel()
+
+
+def _consumers(
+    runtime: Runtime, workers: Sequence[str]
+) -> Mapping[str, Callable[[asyncio.Event], Awaitable[None]]]:
+    """What has to end between two batches, by name; each is given the sign to stop."""
+    clock, settings = runtime.clock, runtime.settings
+    tables = {
+        USERS: (events.USERS, user_handlers.handlers(runtime.users)),
+        NOTIFICATIONS: (
+            events.NOTIFICATIONS,
+            NotificationHandlers(runtime.notifications, clock, settings).table(),
+        ),
+    }
+    return {
+        name: partial(work, runtime.bus, queue, table, runtime.inbox, clock, settings)
+        for name, (queue, table) in tables.items()
+        if name in workers
+    }
+
+
+def _loops(
+    runtime: Runtime, workers: Sequence[str]
+) -> Mapping[str, Callable[[], Awaitable[object]]]:
+    """What may be cut off anywhere, by name: the next process goes on from what is stored."""
+    loops: dict[str, Callable[[], Awaitable[object]]] = {
+        "mongod": partial(_end_on_fault, runtime.fault),
+        "outbox": runtime.outbox.relay,
+    }
+    if SCHEDULER in workers:
+        loops[SCHEDULER] = runtime.schedules.keep_ticking
+    if isinstance(runtime.clock, DatabaseClock):
+        loops["clock"] = partial(_keep_time, runtime.clock)
+    return loops
 
 
 async def reach(settings: Settings) -> None:
     """Ask the database and the broker for an answer, and nothing else. Raises CannotStart."""
-    seconds = settings.rabbitmq_timeout_seconds
+    answers = await asyncio.gather(
+        _reach_database(settings), _reach_broker(settings), return_exceptions=True
+    )
+    faults = [answer for answer in answers if answer is not None]
+    if any(not isinstance(fault, CannotStart) for fault in faults):
+        raise BaseExceptionGroup("health", faults)
+    if faults:
+        raise CannotStart(" ".join(map(str, faults)))
+
+
+async def _reach_database(settings: Settings) -> None:
+    async with open_store(
+        settings.mongodb_url,
+        settings.mongodb_database,
+        (),
+        timeout=settings.mongodb_timeout_seconds,
+        patience=0,
+    ):
+        return
+
+
+async def _reach_broker(settings: Settings) -> None:
     try:
-        async with open_store(
-            settings.mongodb_url,
-            settings.mongodb_database,
-            (),
-            timeout=settings.mongodb_timeout_seconds,
-            patience=0,
-        ):
-            connection = await aio_pika.connect(settings.rabbitmq_url, timeout=seconds)
-            await close(connection)
+        connection = await connect(settings.rabbitmq_url, settings)
     except FAULTS as error:
         raise CannotStart(f"RabbitMQ does not answer: {error!r}.") from error
+    await close(connection)
 
 
 def check(settings: Settings) -> None:
@@ -191,8 +271,28 @@ def _is_amqp(url: str) -> bool:
     return False
 
 
+async def _keep_time(clock: DatabaseClock) -> None:
+    while True:
+        end_if_cancelled()
+        await asyncio.sleep(_ADJUST_SECONDS)
+        await when_back(clock.adjust, "the database's time")
+
+
+async def _why_not(ping: Coroutine[object, object, None]) -> str | None:
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await ping
+    except TimeoutError:
+        return "It does not answer."
+    except Exception as error:
+        if not (is_away(error) or isinstance(error, Unavailable)):
+            raise
+        return str(error).partition(" (configured timeouts")[0] or repr(error)
+    return None
+
+
 async def _end_on_fault(fault: asyncio.Future[str]) -> None:
-    raise CannotStart(await fault)
+    raise CannotStart(await asyncio.shield(fault))
 
 
 def _report(fault: asyncio.Future[str], sentence: str) -> None:

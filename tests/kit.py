@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +21,8 @@ from services import host
 from services.host import Runtime
 from services.shared import events, topology
 from services.shared.clock import Clock, SystemClock, whole_milliseconds
+from services.shared.events import Event
+from services.shared.inbox import Inbox
 from services.shared.settings import Settings
 from services.shared.vocabulary import Role
 from services.users.service import Registration
@@ -48,6 +50,19 @@ class ShiftedClock:
 
     def now(self) -> datetime:
         return whole_milliseconds(SystemClock().now() + self.shift)
+
+
+class ForgetfulInbox(Inbox):
+    """An inbox that needs no database, since every event is new to it."""
+
+    def __init__(self) -> None:
+        super().__init__(SystemClock(), Settings(_env_file=None))
+
+    async def conflicting(self, events: Sequence[Event]) -> set[int]:
+        return set()
+
+
+NO_MEMORY = ForgetfulInbox()
 
 
 @dataclass(frozen=True)

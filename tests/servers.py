@@ -117,13 +117,18 @@ class PrivateRabbitMQ:
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
         self._folder = folder.resolve()
         self._server = server
-        self._epmd_port = free_port()
+        self.epmd_port = free_port()
         self._process: asyncio.subprocess.Process | None = None
 
     @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def cookie(self) -> str:
+        """What Erlang wants to hear before it talks."""
+        return (self._folder / ".erlang.cookie").read_text()
 
     async def start(self) -> None:
         """Return when it greets AMQP clients: 3 to 6 s, most of it Erlang loading code."""
@@ -173,7 +178,7 @@ class PrivateRabbitMQ:
     async def epmd(self) -> AsyncIterator[None]:
         """Erlang's name server, started by us: one that a node starts would outlive it."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        command = ["epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"]
+        command = ["epmd", "-port", str(self.epmd_port), "-address", "127.0.0.1"]
         process = await _spawn(command, self._folder / "epmd.log", dict(os.environ))
         try:
             yield
@@ -203,7 +208,7 @@ class PrivateRabbitMQ:
             "HOME": str(folder),  # of the Erlang cookie
             "LANG": "C.UTF-8",
             "ERL_CRASH_DUMP": str(folder / "erl_crash.dump"),
-            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_PORT": str(self.epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODENAME": f"tidings-{self.port}@localhost",
             "RABBITMQ_DIST_PORT": str(free_port()),

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from services.notifications.recommend import RECOMMENDED_LATELY
-from services.shared.events import Event, RecommendationsRequested
-from services.shared.vocabulary import Role
+from services.notifications.gather import Gatherer
+from services.notifications.handlers import NotificationHandlers
+from services.notifications.recommend import RECOMMENDED_LATELY, Recommendation
+from services.notifications.service import Draft
+from services.notifications.templates import Text
+from services.shared.events import Event, OrderStatusChanged, RecommendationsRequested
+from services.shared.settings import Settings
+from services.shared.vocabulary import NotificationType, Role
+from services.users.models import User
 from tests import notices
 from tests.kit import House, ShiftedClock, open_house, quick_settings
 from tests.notices import Wire, customer, nodes, refused, unread_count, wired
@@ -140,6 +147,39 @@ async def test_the_same_event_twice_makes_one_notification(
     assert len(await nodes(ann)) == 1 + 1
 
 
+async def test_an_event_id_with_other_content_is_refused(
+    house: House, backend: Wire, ann: Wire
+) -> None:
+    event_id = await ship(backend, ann, status="paid")
+    for other in ({"status": "shipped"}, {"status": "paid", "version": 2}):
+        error = await refused(ship(backend, ann, eventId=event_id, **other))
+        assert error.code == "CONFLICT"
+    await all_is_handled(house, backend)
+    assert len(await nodes(ann)) == 1
+
+
+async def test_an_event_with_anothers_id_and_other_content_is_dead(
+    house: House, ann: Wire, fan: Wire
+) -> None:
+    event_id = uuid4().hex
+    for user, status in ((ann, "paid"), (ann, "paid"), (ann, "shipped"), (fan, "paid")):
+        order = OrderStatusChanged(order_id="A-1", user_id=user.id, status=status)
+        event = Event.of(order, time=house.runtime.clock.now(), id=event_id, source="urn:shop")
+        await house.runtime.bus.publish([event])
+
+    async def buried() -> list[str]:
+        letters = await house.runtime.bus.dead_letters(100)
+        return [one.reason for one in letters if event_id.encode() in one.body]
+
+    await until(lambda: _has(buried, 2))
+    assert all(reason.startswith("CONFLICT: ") for reason in await buried())
+    assert [node["content"]["status"] for node in await nodes(ann)] == ["paid"]
+
+
+async def _has(question: Any, count: int) -> bool:
+    return len(await question()) == count
+
+
 async def test_an_event_id_is_its_callers_own(house: House, backend: Wire, ann: Wire) -> None:
     async with wired(await house.somebody(Role.SERVICE)) as other_shop:
         for shop in (backend, other_shop):
@@ -196,6 +236,20 @@ async def test_who_refuses_promotions_from_now_on_gets_none(
     await fan.ask(PREFER, input={"types": [{"type": "PROMOTION", "enabled": True}]})
     await promote(backend, title="Wanted again", userIds=[fan.id])
     assert (await arrived(fan, 2))[0]["title"] == "Wanted again"
+
+
+async def test_a_promotion_of_any_length_goes_to_a_thousand(house: House, fan: Wire) -> None:
+    """In one transaction it would be too large for MongoDB's cache."""
+    user = await User.by_id(fan.id)
+    assert user
+    text = Text("Sale", "\N{COAT}" * 5000)
+    drafts = [
+        Draft(fan.id, f"{uuid4().hex} {n}", NotificationType.PROMOTION, text, {"body": text.body})
+        for n in range(1000)
+    ]
+    announced = await house.runtime.notifications.announce(drafts, {fan.id: user})
+    assert len({one.notification.id for one in announced if one.notification}) == 1000
+    assert await unread_count(fan) == 1000 + 1
 
 
 async def test_a_promotion_disappears_when_it_is_over(
@@ -324,7 +378,59 @@ async def test_a_request_for_recommendations_is_answered_once_to_whom_it_names(
         await house.runtime.bus.publish([request])
         await all_is_handled(house, backend)
     [sent] = await nodes(ann)
-    assert sent["content"]["products"] == expected
+    products = sent["content"]["products"]
+    scores = [one.pop("score") for one in expected]  # they fade, if slowly
+    assert [one.pop("score") for one in products] == pytest.approx(scores, abs=0.001)
+    assert products == expected
+
+
+class SlowGatherer(Gatherer):
+    """Something happens while it seeks."""
+
+    def __init__(self, settings: Settings, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(settings)
+        self._meanwhile = meanwhile
+
+    async def recommendations(self, *arguments: Any) -> Sequence[Recommendation]:
+        found = await super().recommendations(*arguments)
+        await self._meanwhile()
+        return found
+
+
+async def test_who_refuses_recommendations_while_they_are_sought_gets_none(
+    clock: ShiftedClock, house: House, ann: Wire, range_: list[str]
+) -> None:
+    runtime = house.runtime
+    for enabled, sent in ((False, 0), (True, 1)):
+        choice = {"types": [{"type": "RECOMMENDATION", "enabled": enabled}]}
+        gatherer = SlowGatherer(runtime.settings, partial(ann.ask, PREFER, input=choice))
+        handlers = NotificationHandlers(
+            runtime.notifications, clock, runtime.settings, gatherer
+        ).table()
+        request = Event.of(RecommendationsRequested(user_ids=(ann.id,)), time=clock.now())
+        await handlers[request.type]([request])
+        assert len(await nodes(ann)) == sent
+
+
+async def test_recommendations_for_many_are_decided_few_at_a_time(
+    clock: ShiftedClock, house: House, ann: Wire, range_: list[str]
+) -> None:
+    """The first have theirs while those for the last are still to be sought."""
+    runtime = house.runtime
+    sought: list[int] = []
+
+    async def note() -> None:
+        sought.append(len(await nodes(ann)))
+
+    others = [(await house.somebody()).id for _ in range(60)]
+    handlers = NotificationHandlers(
+        runtime.notifications, clock, runtime.settings, SlowGatherer(runtime.settings, note)
+    ).table()
+    everyone = RecommendationsRequested(user_ids=(ann.id, *others))
+    request = Event.of(everyone, time=clock.now())
+    await handlers[request.type]([request])
+    assert sought[0] == 0
+    assert sought[-1] == 1
 
 
 async def test_a_product_is_recommended_under_its_latest_name(

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from pymongo import AsyncMongoClient
 
-from services.shared.events import NOTIFICATIONS
-from services.shared.mongod import running_url
 from tests.processes import ROOT, SECRET, Run, elsewhere, nowhere, tidings
-from tests.servers import PrivateMongod, free_port, until
+from tests.servers import PrivateMongod, free_port
 
 LOGIN = "mutation($input: LoginInput!) { login(input: $input) { accessToken user { id name } } }"
 
@@ -166,24 +163,12 @@ async def test_a_user_without_a_password_is_refused_when_nobody_can_be_asked(
         assert "--password" in await run.refused()
 
 
-async def test_dead_letters_are_listed_beside_a_running_shop(shop: Run, tmp_path: Path) -> None:
-    url = running_url(shop.data_dir)
-    assert url is not None
-    now = datetime.now(UTC)
-    poison = {"queue": NOTIFICATIONS, "body": b"no event", "failures": 0, "first_seen": now}
-    async with AsyncMongoClient[dict[str, Any]](url) as client:
-        await client.tidings.embedded_queue.insert_one(poison | {"due_at": now})
-
-    async def listed() -> str | None:
-        async with tidings("dead-letters", folder=tmp_path, DATA_DIR=shop.data_dir) as run:
-            assert await run.ended() == 0, run.errors
-            return run.output if "1 dead letter." in run.output else None
-
-    output = await until(listed)
-    assert output is not None
-    assert NOTIFICATIONS in output
-    assert "Not JSON" in output
-    assert "no event" in output
+async def test_the_backlog_tells_what_waits_in_the_outbox(shop: Run, tmp_path: Path) -> None:
+    async with tidings("backlog", folder=tmp_path, DATA_DIR=shop.data_dir) as run:
+        assert await run.ended() == 0, run.errors
+        assert re.fullmatch(
+            r"\d+ events? in the outbox(, the oldest for \d+ s)?\.", run.output.strip()
+        )
 
 
 async def test_health_tells_whether_the_gateway_is_ready(shop: Run, tmp_path: Path) -> None:

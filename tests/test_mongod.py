@@ -36,6 +36,20 @@ async def main():
 
 asyncio.run(main())
 """
+BUSY = """#!{python}
+import os, socket, sys, time
+
+port = int(sys.argv[sys.argv.index("--port") + 1])
+with socket.create_server(("127.0.0.1", port)) as server:
+    server.settimeout(0.1)
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        try:
+            server.accept()[0].close()
+        except TimeoutError:
+            pass
+os.execv("{mongod}", ["{mongod}", *sys.argv[1:]])
+"""
 LOADER = "mongod: error while loading shared libraries: libcurl.so.4: cannot open shared object"
 FATAL = '{"s":"I","msg":"fine"}\n{"s":"E","msg":"Failed","attr":{"error":"the reason"}}'
 FULL = '{"s":"E","msg":"WiredTiger error","attr":{"error_str":"No space left on device"}}'
@@ -122,6 +136,18 @@ async def test_a_start_on_another_port_keeps_the_data(tmp_path: Path) -> None:
         assert url != first_url
         await collection.insert_one({"_id": 2})
         assert await collection.count_documents({}) == 2
+
+
+async def test_a_start_goes_on_after_connections_that_were_hung_up(tmp_path: Path) -> None:
+    """As a mongod does when it changes its role."""
+    busy = tmp_path / "mongod"
+    busy.write_text(BUSY.format(python=sys.executable, mongod=find_mongod()))
+    busy.chmod(0o755)
+    async with (
+        private_mongod(tmp_path / "data", ignore, find=lambda: busy) as url,
+        orders(url) as collection,
+    ):
+        await collection.insert_one({"_id": 1})
 
 
 async def test_it_stops_cleanly_and_leaves_no_process(tmp_path: Path) -> None:

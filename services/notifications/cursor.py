@@ -57,12 +57,16 @@ class Position(NamedTuple):
 
 
 class Cursor(Struct, frozen=True, array_like=True):
-    """`floor`: milliseconds; `seen`: the ids seen at or behind the floor, up to the position."""
+    """`floor`: milliseconds; `seen`: the ids seen at or behind the floor, up to the position.
+
+    Not `exact`: in a flood they were too many to name, so that it is good for paging alone.
+    """
 
     at: Milliseconds
     id: IdBytes
     floor: Milliseconds
     seen: tuple[IdBytes, ...] = ()
+    exact: bool = True
 
     @property
     def position(self) -> Position:

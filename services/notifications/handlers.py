@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from typing import Final
 
 from services.notifications import recommend, templates
 from services.notifications.gather import Gatherer
@@ -19,17 +20,24 @@ from services.shared.events import (
     RecommendationsRequested,
     UserRegistered,
 )
+from services.shared.failpoints import Failpoint, reach
 from services.shared.settings import Settings
 from services.shared.vocabulary import NotificationType
 from services.users.models import Activity, User
 
+_RECOMMENDED_AT_ONCE: Final = 50  # users; each takes some queries
+
 
 class NotificationHandlers:
     def __init__(
-        self, notifications: NotificationService, clock: Clock, settings: Settings
+        self,
+        notifications: NotificationService,
+        clock: Clock,
+        settings: Settings,
+        gatherer: Gatherer | None = None,
     ) -> None:
         self._notifications = notifications
-        self._gatherer = Gatherer(settings)
+        self._gatherer = gatherer or Gatherer(settings)
         self._clock = clock
         self._chunk = settings.fan_out_size
 
@@ -55,26 +63,33 @@ class NotificationHandlers:
             async for users in self._everyone_or(promotion.user_ids):
                 drafts = [_offer(event, promotion, str(user.id)) for user in users]
                 await self._notifications.announce(drafts, {str(user.id): user for user in users})
+                reach(Failpoint.IN_FAN_OUT)
 
     async def on_recommendations_requested(self, events: Sequence[Event]) -> None:
         for event in events:
             request = event.read(RecommendationsRequested)
             crowd = await self._gatherer.crowd(self._clock.now())
             async for user_ids in self._active_or(request):
-                users = await User.by_ids(user_ids)
                 drafts = []
-                for user_id in users:
+                for user_id in await User.by_ids(user_ids):
                     found = await self._gatherer.recommendations(
                         user_id, crowd, 5, self._clock.now()
                     )
                     if len(found) >= recommend.FEWEST_WORTH_SENDING:
                         drafts.append(recommendation_draft(user_id, event.key, found))
-                await self._notifications.announce(drafts, users)
+                await self._announce_to_those_who_are(drafts)
+                reach(Failpoint.IN_FAN_OUT)
 
     async def on_product_changed(self, events: Sequence[Event]) -> None:
         await self._notifications.keep_products(
             [(event.read(ProductChanged), event.time) for event in events]
         )
+
+    async def _announce_to_those_who_are(self, drafts: Sequence[Draft]) -> None:
+        """With their preferences of this moment: to make the drafts took a while."""
+        users = await User.by_ids({draft.user_id for draft in drafts})
+        still_there = [draft for draft in drafts if draft.user_id in users]
+        await self._notifications.announce(still_there, users)
 
     async def _announce_to_their_users(self, drafts: Sequence[Draft]) -> None:
         """Raises NotFound when a user does not exist: the event's sender is mistaken."""
@@ -96,13 +111,14 @@ class NotificationHandlers:
             yield users
 
     async def _active_or(self, request: RecommendationsRequested) -> AsyncIterator[Sequence[str]]:
+        size = min(self._chunk, _RECOMMENDED_AT_ONCE)
         if request.user_ids is not None:
-            for start in range(0, len(request.user_ids), self._chunk):
-                yield request.user_ids[start : start + self._chunk]
+            for start in range(0, len(request.user_ids), size):
+                yield request.user_ids[start : start + size]
             return
         since = self._clock.now() - timedelta(days=request.active_within_days)
         after: str | None = None
-        while user_ids := await Activity.active_users(since, after, self._chunk):
+        while user_ids := await Activity.active_users(since, after, size):
             after = user_ids[-1]
             yield user_ids
 

@@ -7,6 +7,7 @@ from typing import Final
 from uuid import uuid4
 
 import msgspec
+from pymongo.errors import DuplicateKeyError
 
 from services.shared.clock import Clock
 from services.shared.content import ContentRefused, check_content
@@ -19,6 +20,7 @@ from services.shared.events import (
     PromotionAnnounced,
     parse_data,
 )
+from services.shared.inbox import Inbox
 from services.shared.outbox import Outbox
 from services.shared.settings import Settings
 from services.shared.store import Session, Store
@@ -28,9 +30,12 @@ _PLACE: Final = re.compile(r"`\$\.(\w+)")
 
 
 class Intake:
-    def __init__(self, store: Store, outbox: Outbox, clock: Clock, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, outbox: Outbox, inbox: Inbox, clock: Clock, settings: Settings
+    ) -> None:
         self._store = store
         self._outbox = outbox
+        self._inbox = inbox
         self._clock = clock
         self._settings = settings
 
@@ -43,7 +48,8 @@ class Intake:
     ) -> str:
         """Take an event for publishing; its id. `source` names the caller, whose ids are its own.
 
-        Raises BadInput, and NotFound for an order of nobody.
+        The same event again is taken as the first. Raises BadInput, Conflict for an id that was
+        used with other content, and NotFound for an order of nobody.
         """
         if event_id is not None and not 1 <= len(event_id) <= 200:
             raise BadInput("An eventId has 1 to 200 characters.", "input.eventId")
@@ -53,9 +59,13 @@ class Intake:
         event = Event.of(data, time=self._clock.now(), id=event_id or uuid4().hex, source=source)
 
         async def write(session: Session) -> None:
+            await self._inbox.remember(event, session)
             await self._outbox.put([event], session)
 
-        await self._store.transact(write)
+        try:
+            await self._store.transact(write)
+        except DuplicateKeyError:
+            await self._inbox.check_known(event)
         self._outbox.wake()
         return event.id
 

@@ -18,7 +18,7 @@ from pymongo import IndexModel
 from services.notifications.cursor import Cursor, Position, Progress, to_milliseconds
 from services.notifications.recommend import Product as KnownProduct
 from services.shared.events import NotificationCreated
-from services.shared.vocabulary import NotificationType
+from services.shared.vocabulary import ChangeKind, NotificationType
 
 _DOWN: Final = [("sent_at", -1), ("_id", -1)]
 _UP: Final = [("sent_at", 1), ("_id", 1)]
@@ -75,6 +75,8 @@ class Notification(Document):
     read_at: datetime | None = None
     archived: bool = False
     product_ids: list[str] = Field(default_factory=list)
+    changed_at: datetime | None = None
+    change: ChangeKind | None = None
 
     class Settings:
         name = "notifications"
@@ -82,6 +84,10 @@ class Notification(Document):
             IndexModel([("user_id", 1), ("event", 1)], unique=True),
             IndexModel([("user_id", 1), *_DOWN]),
             IndexModel([("user_id", 1), ("archived", 1), ("read", 1), ("type", 1), *_DOWN]),
+            IndexModel(
+                [("user_id", 1), ("changed_at", 1)],
+                partialFilterExpression={"changed_at": {"$exists": True}},
+            ),
         )
 
     @property
@@ -125,17 +131,24 @@ class Notification(Document):
 
     @classmethod
     async def page(
-        cls, user_id: str, which: Filter, span: Span, now: datetime, window: timedelta
+        cls,
+        user_id: str,
+        which: Filter,
+        span: Span,
+        now: datetime,
+        *,
+        window: timedelta,
+        most_ids: int,
     ) -> Page:
         """One page, newest first. `window`: how long an order by sent_at may still change.
 
-        Cursors of rows within the window carry what was seen in it; those ids are read before
-        the rows, so that a row that is written in between is not taken for seen.
+        Cursors of rows within the window carry what was seen in it, up to `most_ids`; those ids
+        are read before the rows, so that one that is written in between is not taken for seen.
         """
         rows = await cls._rows(user_id, which, span, now)
         recent: Sequence[Position] = ()
         if rows and max(row.sent_at for row in rows) >= now - window:
-            recent = await cls._positions_since(user_id, now - window)
+            recent = await cls._positions_since(user_id, now - window, most_ids + 1)
             rows = await cls._rows(user_id, which, span, now)
         more = len(rows) > span.size
         rows = rows[: span.size]
@@ -143,17 +156,22 @@ class Notification(Document):
             rows.reverse()
         return Page(
             rows=rows,
-            cursors=_cursors([row.position for row in rows], recent, now - window),
+            cursors=_cursors([row.position for row in rows], recent, now - window, most_ids),
             has_next=more if not span.from_end else await cls._any(user_id, which, span, now),
             has_previous=more if span.from_end else await cls._any(user_id, which, span, now),
         )
 
     @classmethod
-    async def cursor_now(cls, user_id: str, now: datetime, window: timedelta) -> Cursor:
-        """The cursor of a reader who has seen all that was sent before now, and waits for more."""
+    async def cursor_now(
+        cls, user_id: str, now: datetime, window: timedelta, most_ids: int
+    ) -> Cursor:
+        """The cursor of a reader who has seen all that was sent before now, and waits for more.
+
+        In a flood of more than `most_ids` within the window it is that of a moment before.
+        """
         floor = to_milliseconds(now - window)
         progress = Progress(Cursor(floor, bytes(12), floor))
-        for place in await cls._positions_since(user_id, now - window):
+        for place in await cls._positions_since(user_id, now - window, most_ids):
             if place.at < to_milliseconds(now):
                 progress.saw(place)
         return progress.cursor()
@@ -165,6 +183,23 @@ class Notification(Document):
         """The next ones behind that position, the oldest first, archived or not."""
         query = {"user_id": user_id, **_alive(now), **_beyond(start, "$gt")}
         return await cls.find(query).sort("sent_at", "_id").limit(limit).to_list()
+
+    @classmethod
+    async def more_than(
+        cls, user_id: str, which: Filter, start: Position, count: int, now: datetime
+    ) -> bool:
+        """Whether more than `count` lie behind that position."""
+        query = _query(user_id, which, now) | _beyond(start, "$gt")
+        found = await cls.get_pymongo_collection().count_documents(query, limit=count + 1)
+        return found > count
+
+    @classmethod
+    async def changed_since(
+        cls, user_id: str, moment: datetime, limit: int, now: datetime
+    ) -> Sequence[Self]:
+        """Those that were read, archived and so on since then, in the order of that."""
+        query = {"user_id": user_id, "changed_at": {"$gte": moment}, **_alive(now)}
+        return await cls.find(query).sort("changed_at").limit(limit).to_list()
 
     @classmethod
     async def unread_count(
@@ -210,11 +245,13 @@ class Notification(Document):
         return await cls.find_one(_query(user_id, which, now) | there) is not None
 
     @classmethod
-    async def _positions_since(cls, user_id: str, moment: datetime) -> list[Position]:
+    async def _positions_since(cls, user_id: str, moment: datetime, limit: int) -> list[Position]:
+        """The first ones since then, the oldest first."""
         found = cls.get_pymongo_collection().find(
             {"user_id": user_id, "sent_at": {"$gte": moment}}, {"sent_at": 1}
         )
-        return [Position.of(row["sent_at"], row["_id"]) async for row in found]
+        rows = found.sort(_UP).limit(limit)
+        return [Position.of(row["sent_at"], row["_id"]) async for row in rows]
 
 
 class Product(Document):
@@ -275,13 +312,20 @@ def _between(after: Cursor | None, before: Cursor | None) -> dict[str, Any]:
 
 
 def _cursors(
-    positions: Sequence[Position], recent: Sequence[Position], settled: datetime
+    positions: Sequence[Position],
+    recent: Sequence[Position],
+    settled: datetime,
+    most_ids: int,
 ) -> list[Cursor]:
     start = Position.of(settled, ObjectId(bytes(12)))
     seen = sorted({place for place in (*recent, *positions) if place >= start})
-    return [
-        Cursor(place.at, place.id, place.at + 1)
-        if place < start
-        else Cursor(place.at, place.id, start.at, tuple(p.id for p in seen if p <= place))
-        for place in positions
-    ]
+
+    def cursor(place: Position) -> Cursor:
+        if place < start:
+            return Cursor(place.at, place.id, place.at + 1)
+        ids = tuple(p.id for p in seen if p <= place)
+        if len(ids) > most_ids or len(recent) > most_ids:
+            return Cursor(place.at, place.id, place.at + 1, exact=False)
+        return Cursor(place.at, place.id, start.at, ids)
+
+    return [cursor(place) for place in positions]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 from bson import ObjectId
 from pymongo import UpdateOne
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from services.notifications import recommend, templates
 from services.notifications.cursor import Cursor, Position, Progress
@@ -33,9 +34,12 @@ from services.shared.events import (
 )
 from services.shared.outbox import Outbox
 from services.shared.settings import Settings
-from services.shared.store import Session, Store, insert_new, write_all
+from services.shared.store import Session, Store, is_duplicate, parts, write_all
+from services.shared.tasks import end_if_cancelled
 from services.shared.vocabulary import ChangeKind, NotificationType, Outcome
 from services.users.models import User
+
+Key = tuple[str, str]  # of a notification: its user's id, its event's key
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,10 @@ class Draft:
     content: Any
     expires_at: datetime | None = None
     product_ids: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> Key:
+        return self.user_id, self.event
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +84,24 @@ class NotificationService:
         """Decide, store and tell, for many at once; in the drafts' order.
 
         For event handlers: the event stays in hand until all is done, and comes again when not.
-        A draft that was announced before is not stored again, but told again, since the one who
-        stored it may not have come to that. `recipients` holds the drafts' users by id.
+        A draft that was announced before is not stored again, but told again, whatever is decided
+        now, since the one who stored it may not have come to that. `recipients` holds the drafts'
+        users by id.
+
+        A transaction, although one insert would do: the database ends it in time, while a single
+        write that the network holds back may arrive behind the cursors of those who read on.
         """
+        known = await Notification.of_events([draft.key for draft in drafts])
         decisions = [self._decide(draft, recipients[draft.user_id]) for draft in drafts]
-        sent = [
-            draft
+        new = {
+            draft.key: draft
             for draft, decision in zip(drafts, decisions, strict=True)
-            if decision.outcome is Outcome.SENT
-        ]
-        now = self._clock.now()
-        repeated = await insert_new(Notification, [_row(draft, now) for draft in sent])
-        keys = [(draft.user_id, draft.event) for draft in sent]
-        stored = await Notification.of_events(keys)
-        await self._bus.publish([self._event(_created(stored[key])) for key in keys])
-        again = {keys[index] for index in repeated}
+            if decision.outcome is Outcome.SENT and draft.key not in known
+        }
+        stored = {**known, **await self._store_new(new.values())}
+        await self._bus.publish([self._event(_created(one)) for one in stored.values()])
         return [
-            _announcement(draft, decision, stored, again)
+            _announcement(draft, decision, stored, known)
             for draft, decision in zip(drafts, decisions, strict=True)
         ]
 
@@ -123,8 +132,8 @@ class NotificationService:
 
     async def recommend(self, user_id: str, source: str) -> Announcement:
         """Send one notification with up to five products. Raises NotFound."""
-        user = await self._user(user_id)
         found = await self.recommendations(user_id, 5)
+        user = await self._user(user_id)  # now: what they refuse while we seek counts
         if len(found) < recommend.FEWEST_WORTH_SENDING:
             return Announcement(None, Decision(Outcome.SUPPRESSED, Reason.TOO_FEW_CANDIDATES))
         draft = recommendation_draft(user_id, f"{source} {uuid4().hex}", found)
@@ -162,6 +171,7 @@ class NotificationService:
         size = self._settings.fan_out_size
         start, marked = Position.start(), 0
         while places := await Notification.unread_behind(user_id, start, size, self._clock.now()):
+            end_if_cancelled()
             start = places[-1]
             chosen = [place for place in places if seen is None or not seen.wants(place)]
             marked += await self._mark_read(user_id, [place.object_id for place in chosen])
@@ -177,7 +187,37 @@ class NotificationService:
             )
             for product, at in changes
         ]
-        await write_all(Product, writes)
+        refused = await write_all(Product, writes)
+        # By a newer word; or by one that another worker inserted at the same moment.
+        await write_all(Product, [writes[position] for position in sorted(refused)])
+
+    async def _store_new(self, drafts: Iterable[Draft]) -> Mapping[Key, Notification]:
+        """The drafts' notifications by key, as many in a transaction as it has time for."""
+        stored: dict[Key, Notification] = {}
+        for part in parts(drafts, _size):
+            stored |= await self._store_part({draft.key: draft for draft in part})
+        return stored
+
+    async def _store_part(self, drafts: Mapping[Key, Draft]) -> Mapping[Key, Notification]:
+        """The same of a part. Another worker may have the same events in hand."""
+        stored: Mapping[Key, Notification] = {}
+        while new := [draft for key, draft in drafts.items() if key not in stored]:
+            end_if_cancelled()
+            try:
+                added = await self._store.transact(partial(self._insert, new))
+            except BulkWriteError as error:
+                if not is_duplicate(error):
+                    raise
+                stored = await Notification.of_events(list(drafts))
+            else:
+                stored = {**stored, **{(one.user_id, one.event): one for one in added}}
+        return stored
+
+    async def _insert(self, drafts: Sequence[Draft], session: Session) -> Sequence[Notification]:
+        now = self._clock.now()
+        rows = [{"_id": ObjectId(), **_row(draft, now)} for draft in drafts]
+        await Notification.get_pymongo_collection().insert_many(rows, session=session)
+        return [Notification.model_validate(row) for row in rows]
 
     def _decide(self, draft: Draft, user: User) -> Decision:
         return decide(
@@ -232,8 +272,7 @@ class NotificationService:
 
     async def _original(self, draft: Draft) -> Announcement | None:
         """What was stored before under the draft's key. Raises Conflict if it is not the same."""
-        key = (draft.user_id, draft.event)
-        original = (await Notification.of_events([key])).get(key)
+        original = (await Notification.of_events([draft.key])).get(draft.key)
         if original is None:
             return None
         if _gist(original.type, original.title, original.content) != _gist(
@@ -284,8 +323,9 @@ class NotificationService:
         query = {"_id": {"$in": ids}, "user_id": user_id, **was}
         changing = [row["_id"] async for row in collection.find(query, {"_id": 1}, session=session)]
         if changing:
+            told = {"change": kind.value, "changed_at": self._clock.now()}
             await collection.update_many(
-                {"_id": {"$in": changing}}, {"$set": becomes}, session=session
+                {"_id": {"$in": changing}}, {"$set": becomes | told}, session=session
             )
             changed = NotificationChanged(
                 user_id=user_id, kind=kind, notification_ids=tuple(map(str, changing))
@@ -322,6 +362,11 @@ def _gist(*parts: object) -> bytes:
     return msgspec.json.encode(parts, order="sorted")
 
 
+def _size(draft: Draft) -> int:
+    """Bytes, nearly."""
+    return len(msgspec.json.encode((draft.text.title, draft.text.body, draft.content)))
+
+
 def _row(draft: Draft, now: datetime) -> dict[str, Any]:
     return {
         "user_id": draft.user_id,
@@ -355,12 +400,9 @@ def _created(notification: Notification) -> NotificationCreated:
 def _announcement(
     draft: Draft,
     decision: Decision,
-    stored: Mapping[tuple[str, str], Notification],
-    again: set[tuple[str, str]],
+    stored: Mapping[Key, Notification],
+    known: Mapping[Key, Notification],
 ) -> Announcement:
-    key = (draft.user_id, draft.event)
-    if decision.outcome is not Outcome.SENT:
-        return Announcement(None, decision)
-    if key in again:
-        return Announcement(stored[key], Decision(Outcome.DUPLICATE, Reason.SAME_EVENT))
-    return Announcement(stored[key], decision)
+    if draft.key in known:
+        return Announcement(known[draft.key], Decision(Outcome.DUPLICATE, Reason.SAME_EVENT))
+    return Announcement(stored.get(draft.key), decision)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -22,7 +23,7 @@ from services.scheduler.cron import Cron
 from services.scheduler.models import Schedule
 from services.shared.clock import Clock
 from services.shared.content import ContentRefused, check_content
-from services.shared.errors import BadInput, Conflict, NotFound
+from services.shared.errors import BadInput, Conflict, NotFound, Unavailable
 from services.shared.events import (
     Data,
     Event,
@@ -147,10 +148,11 @@ class SchedulerService:
         try:
             return await self._fire(schedule, now)
         except Exception as error:
-            if is_away(error):
+            if is_away(error) or isinstance(error, Unavailable):
                 raise
             log.error("schedule_paused", schedule=schedule.name, exc_info=error)
-            await self._set(str(schedule.id), {"paused": True})
+            with suppress(NotFound):  # it was deleted meanwhile
+                await self._set(str(schedule.id), {"paused": True})
             return False
 
     async def _fire(self, schedule: Schedule, now: datetime) -> bool:
@@ -165,14 +167,11 @@ class SchedulerService:
             moved["last_fired_at"] = fire
 
         async def write(session: Session) -> bool:
-            found = await Schedule.get_pymongo_collection().update_one(
-                {"_id": schedule.id, "paused": False, "next_fire_at": schedule.next_fire_at},
-                {"$set": moved},
-                session=session,
-            )
-            if found.modified_count and publish:
+            if not await self._move_on(schedule, moved, session):
+                return False
+            if publish:
                 await self._outbox.put(publish, session)
-            return found.modified_count == 1
+            return True
 
         won = await self._store.transact(write)
         if won and publish:
@@ -181,6 +180,14 @@ class SchedulerService:
         elif won:
             log.warning("schedule_skipped", schedule=schedule.name, fire=fire, missed=missed)
         return won and bool(publish)
+
+    async def _move_on(self, schedule: Schedule, moved: dict[str, Any], session: Session) -> bool:
+        """Whether it is still at the fire that was found, and so ours to fire."""
+        found = {"_id": schedule.id, "paused": False, "next_fire_at": schedule.next_fire_at}
+        result = await Schedule.get_pymongo_collection().update_one(
+            found, {"$set": moved}, session=session
+        )
+        return result.modified_count == 1
 
     async def _event(self, schedule: Schedule, fire: datetime, id: str) -> Event | None:
         type_ = schedule.event.get("type")

@@ -7,12 +7,14 @@ consumers make it once by the event's key.
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from services.shared.errors import Unavailable
 from services.shared.events import Event
 
 Handler = Callable[[Sequence[Event]], Awaitable[None]]
@@ -52,14 +54,35 @@ class Dead:
 Verdict = Ack | Retry | Dead
 
 
+class PartlyPublished(Unavailable):
+    """Some were not confirmed. `confirmed`: the positions of those that were, durable by now."""
+
+    def __init__(self, message: str, confirmed: frozenset[int]) -> None:
+        super().__init__(message)
+        self.confirmed = confirmed
+
+
+def shortened(wait: float, jitter: float) -> float:
+    """`wait` less a random part of it, at most `jitter` (0 to 1): what failed together, because
+    something was overrun, does not come back together."""
+    return wait * (1 - jitter * random.random())  # noqa: S311
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that was given up, as it lies in the dead-letter queue."""
+    """A message that was given up, as it lies in the dead-letter queue.
 
+    `id`: 32 hex digits, its own since it was given up. `reason`: of the last failure. `failures`:
+    how often it failed, the last time included.
+    """
+
+    id: str
     queue: str
     body: bytes
     reason: str
+    failures: int
     first_seen: datetime
+    died_at: datetime
 
 
 class Subscription(Protocol):
@@ -82,7 +105,12 @@ class LiveFeed(Protocol):
 
 class Bus(Protocol):
     async def publish(self, events: Sequence[Event]) -> None:
-        """Returns when all are durable (live events: when handed on). Raises Unavailable."""
+        """Returns when all are durable (live events: when handed on). Raises Unavailable.
+
+        The events of one call reach a queue in their order. After Unavailable some of them may
+        have arrived (PartlyPublished names those that have); publishing them again is safe, since
+        consumers know an event by its key.
+        """
 
     def subscribe(self, queue: str) -> AbstractAsyncContextManager[Subscription]:
         """Consume a queue of QUEUES; several consumers share its messages."""
@@ -92,8 +120,18 @@ class Bus(Protocol):
     ) -> AbstractAsyncContextManager[LiveFeed]:
         """Hear live events; `on_gap` says that some may have been missed."""
 
-    async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
-        """The oldest dead letters, which stay where they are."""
+    async def dead_letters(self, limit: int, prefix: str = "") -> Sequence[DeadLetter]:
+        """The oldest dead letters whose id starts so; they stay where they are."""
+
+    async def replay(self, id: str | None = None) -> int:
+        """Put a dead letter, or all, back in its queue as if it had never failed; how many.
+
+        It is in its queue before it is no dead letter any more, so none is lost. Raises NotFound
+        when it came from a queue that is no more; of several, those before it have been put back.
+        """
+
+    async def discard(self, id: str | None = None) -> int:
+        """Delete a dead letter, or all; how many there were."""
 
     async def ping(self) -> None:
         """Raises Unavailable when the transport is away."""

@@ -1,26 +1,29 @@
 """The embedded bus: queues that are collections of the database, for one process.
 
 Nothing to install, and durable as the database is. A message is a row that goes when it is done;
-a queue has one consumer, in this process, and so needs no locks.
+a queue has one consumer, in the process that holds the lease, and so needs no locks.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from uuid import uuid4
 
 from beanie import Document
 from pymongo import IndexModel, UpdateOne
 
-from services.shared.bus import Ack, Dead, DeadLetter, Delivery, LiveFeed, Retry, Verdict
+from services.shared import lease
+from services.shared.bus import Ack, Dead, DeadLetter, Delivery, LiveFeed, Retry, Verdict, shortened
 from services.shared.clock import Clock
 from services.shared.events import QUEUES, Event, encode
 from services.shared.settings import Settings
-from services.shared.store import Store
+from services.shared.store import PART_BYTES, Row, Session, Store, parts
 from services.shared.tasks import end_if_cancelled
 from services.shared.worker import when_back
 
@@ -40,18 +43,22 @@ class QueuedMessage(Document):
 
 
 class BuriedMessage(Document):
-    """A message that was given up."""
+    """A message that was given up; `letter` is the id that operators call it by."""
 
+    letter: str
     queue: str
     body: bytes
     reason: str
+    failures: int
     first_seen: datetime
+    died_at: datetime
 
     class Settings:
         name = "embedded_dead_letters"
+        indexes = (IndexModel("letter", unique=True),)
 
 
-MODELS: list[type[Document]] = [QueuedMessage, BuriedMessage]
+MODELS: list[type[Document]] = [QueuedMessage, BuriedMessage, lease.Lease]
 
 
 class EmbeddedBus:
@@ -84,9 +91,11 @@ class EmbeddedBus:
 
     @asynccontextmanager
     async def subscribe(self, queue: str) -> AsyncIterator[_EmbeddedSubscription]:
-        yield _EmbeddedSubscription(
-            self._store, queue, self._arrivals[queue], self._clock, self._settings
-        )
+        """Raises CannotStart where another process consumes on this database."""
+        async with lease.held():
+            yield _EmbeddedSubscription(
+                self._store, queue, self._arrivals[queue], self._clock, self._settings
+            )
 
     @asynccontextmanager
     async def live(
@@ -98,18 +107,44 @@ class EmbeddedBus:
         finally:
             self._listeners.discard(on_event)
 
-    async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
-        buried = await BuriedMessage.find_all().sort("_id").limit(limit).to_list()
-        return [DeadLetter(one.queue, one.body, one.reason, one.first_seen) for one in buried]
+    async def dead_letters(self, limit: int, prefix: str = "") -> Sequence[DeadLetter]:
+        named = {"letter": {"$regex": f"^{re.escape(prefix)}"}}
+        buried = await BuriedMessage.find(named).sort("_id").limit(limit).to_list()
+        return [
+            DeadLetter(
+                id=one.letter,
+                queue=one.queue,
+                body=one.body,
+                reason=one.reason,
+                failures=one.failures,
+                first_seen=one.first_seen,
+                died_at=one.died_at,
+            )
+            for one in buried
+        ]
+
+    async def replay(self, id: str | None = None) -> int:
+        """The process that consumes the queue looks for what is due, so it may be another."""
+        ids = [id] if id else [letter.id for letter in await self.dead_letters(limit=0)]
+        replayed = 0
+        for letter in ids:
+            replayed += await self._store.transact(partial(_exhume, letter, self._clock.now()))
+        return replayed
+
+    async def discard(self, id: str | None = None) -> int:
+        deleted = await BuriedMessage.get_pymongo_collection().delete_many(
+            {"letter": id} if id else {}
+        )
+        return deleted.deleted_count
 
     async def ping(self) -> None:
         await self._store.ping()
 
-    async def _enqueue(self, rows: list[dict[str, Any]]) -> None:
-        if rows:
-            await QueuedMessage.get_pymongo_collection().insert_many(rows)
-        for row in rows:
-            self._arrivals[row["queue"]].set()
+    async def _enqueue(self, rows: Sequence[Row]) -> None:
+        for part in parts(rows, lambda row: len(row["body"])):
+            await QueuedMessage.get_pymongo_collection().insert_many(part)
+            for row in part:
+                self._arrivals[row["queue"]].set()
 
 
 class _EverybodysFeed:
@@ -150,13 +185,21 @@ class _EmbeddedSubscription:
 
     async def _due(self) -> list[QueuedMessage]:
         due = {"queue": self._queue, "due_at": {"$lte": self._clock.now()}}
-        found = QueuedMessage.find(due).sort("due_at", "_id").limit(self._settings.batch_size)
-        return await found.to_list()
+        messages: list[QueuedMessage] = []
+        size = 0
+        async for message in (
+            QueuedMessage.find(due).sort("due_at", "_id").limit(self._settings.batch_size)
+        ):
+            messages.append(message)
+            size += len(message.body)
+            if size >= PART_BYTES:
+                break
+        return messages
 
     async def _settle(self, settled: Sequence[tuple[Delivery, Verdict]]) -> None:
         done: list[object] = []
         delayed: list[UpdateOne] = []
-        buried: list[dict[str, Any]] = []
+        buried: dict[object, UpdateOne] = {}
         now = self._clock.now()
         for delivery, verdict in settled:
             message = delivery.receipt
@@ -165,27 +208,17 @@ class _EmbeddedSubscription:
                 case Ack():
                     done.append(message.id)
                 case Retry(wait, _):
+                    wait = shortened(wait, self._settings.retry_jitter)
                     later = {
                         "due_at": now + timedelta(seconds=wait),
                         "failures": message.failures + 1,
                     }
                     delayed.append(UpdateOne({"_id": message.id}, {"$set": later}))
                 case Dead(reason):
-                    done.append(message.id)
-                    buried.append(
-                        {
-                            "_id": message.id,
-                            "queue": message.queue,
-                            "body": message.body,
-                            "reason": reason,
-                            "first_seen": message.first_seen,
-                        }
-                    )
+                    buried[message.id] = _burial(message, reason, now)
         queued = QueuedMessage.get_pymongo_collection()
         if buried:
-            await BuriedMessage.get_pymongo_collection().bulk_write(
-                [UpdateOne({"_id": row["_id"]}, {"$set": row}, upsert=True) for row in buried]
-            )
+            await self._store.transact(partial(_bury, buried))
         if delayed:
             await queued.bulk_write(delayed)
         if done:
@@ -197,3 +230,43 @@ class _EmbeddedSubscription:
                 await self._arrival.wait()
         except TimeoutError:
             return
+
+
+async def _bury(burials: Mapping[object, UpdateOne], session: Session) -> None:
+    """In one: a letter that is replayed between the two would be deleted with its message."""
+    letters = BuriedMessage.get_pymongo_collection()
+    await letters.bulk_write(list(burials.values()), session=session)
+    queued = QueuedMessage.get_pymongo_collection()
+    await queued.delete_many({"_id": {"$in": list(burials)}}, session=session)
+
+
+def _burial(message: QueuedMessage, reason: str, now: datetime) -> UpdateOne:
+    """Said twice it is one letter: the process may die before the message leaves its queue."""
+    row = {
+        "queue": message.queue,
+        "body": message.body,
+        "reason": reason,
+        "failures": message.failures + 1,
+        "first_seen": message.first_seen,
+        "died_at": now,
+    }
+    named = {"$set": row, "$setOnInsert": {"letter": uuid4().hex}}
+    return UpdateOne({"_id": message.id}, named, upsert=True)
+
+
+async def _exhume(letter: str, now: datetime, session: Session) -> int:
+    buried = BuriedMessage.get_pymongo_collection()
+    found = await buried.find_one_and_delete({"letter": letter}, session=session)
+    if found is None:
+        return 0
+    row = {
+        "queue": found["queue"],
+        "body": found["body"],
+        "failures": 0,
+        "first_seen": found["first_seen"],
+        "due_at": now,
+    }
+    await QueuedMessage.get_pymongo_collection().update_one(
+        {"_id": found["_id"]}, {"$set": row}, upsert=True, session=session
+    )
+    return 1

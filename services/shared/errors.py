@@ -6,6 +6,7 @@
     ├── NotFound                   NOT_FOUND             no such thing, or not the viewer's
     ├── BadInput (field)           BAD_USER_INPUT        the input named by `field` must change
     ├── Conflict                   CONFLICT              somebody else was there first
+    ├── Resync                    RESYNC                a cursor that can't be resumed: read anew
     ├── TooComplex                 QUERY_TOO_COMPLEX     the document asks for too much
     └── Unavailable                SERVICE_UNAVAILABLE   database or broker is away: try again
 
@@ -60,6 +61,10 @@ class BadInput(DomainError):
 
 class Conflict(DomainError):
     code = "CONFLICT"
+
+
+class Resync(DomainError):
+    code = "RESYNC"
 
 
 class TooComplex(DomainError):

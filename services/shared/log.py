@@ -20,7 +20,8 @@ def set_up_logging(level: str) -> None:
     if level not in LEVELS:
         raise CannotStart(f"Setting LOG_LEVEL is wrong: {level} is none of {', '.join(LEVELS)}.")
     logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s %(message)s")
-    for noisy in ("aio_pika", "aiormq", "pymongo", "uvicorn.error", "uvicorn.access"):
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # all of its faults reach us, who tell
+    for noisy in ("aio_pika", "pymongo", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
     structlog.configure(
         processors=[

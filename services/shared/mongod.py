@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from pymongo import AsyncMongoClient
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
 from services.shared.data_dir import hold, is_held, prepared, unusable, write_private
 from services.shared.errors import CannotStart
@@ -41,6 +41,7 @@ POLL_SECONDS = 0.02
 EXIT_NEED_UPGRADE = 62
 NOT_YET_INITIALIZED = 94
 PARAMETERS = (
+    "transactionLifetimeLimitSeconds=2",  # WRITE_WINDOW_SECONDS counts on it
     "enableLocalhostAuthBypass=0",
     "diagnosticDataCollectionEnabled=0",
     "shutdownTimeoutMillisForSignaledShutdown=100",  # 15 s, if stopped before it is primary
@@ -56,10 +57,12 @@ async def private_mongod(
     *,
     find: Callable[[], Path] | None = None,
     free_bytes: int = FREE_BYTES,
+    stop_seconds: float = STOP_SECONDS,
 ) -> AsyncIterator[str]:
     """Run mongod on `data_dir` and yield its URL, which holds a password: don't log it.
 
-    `on_death` is called once, with a sentence, if mongod ends before the block does. Raises
+    `on_death` is called once, with a sentence, if mongod ends before the block does. One that has
+    not shut down `stop_seconds` after it is killed, which its journal stands. Raises
     CannotStart when the folder can't be used (another run, no rights, fewer than `free_bytes`
     free), when there is no mongod for this platform, or when mongod refuses to start.
     """
@@ -69,7 +72,7 @@ async def private_mongod(
         stack.enter_context(await hold(folder))
         (folder / "mongodb.url").unlink(missing_ok=True)
         await _end_orphans(folder / "database")
-        stack.push_async_callback(server.stop)
+        stack.push_async_callback(server.stop, stop_seconds)
         await server.start()
         watcher = asyncio.create_task(_watch(server, on_death))
         stack.callback(watcher.cancel)
@@ -120,14 +123,14 @@ class Mongod:
         except (OSError, PyMongoError) as error:  # a TimeoutError is an OSError
             raise CannotStart(f"The private mongod did not start: {self.last_words()}") from error
 
-    async def stop(self) -> None:
-        """Have it shut down cleanly; after STOP_SECONDS, kill it."""
+    async def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Have it shut down cleanly; after so many seconds, kill it."""
         (self._folder / "mongodb.url").unlink(missing_ok=True)
         if self.process is None or self.process.returncode is not None:
             return
         self.process.terminate()
         try:
-            await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+            await asyncio.wait_for(self.process.wait(), seconds)
         except TimeoutError:
             self.process.kill()
             await self.process.wait()
@@ -171,9 +174,9 @@ class Mongod:
             self.url, serverSelectionTimeoutMS=2000
         )
         async with client:
-            while not (hello := await client.admin.command("hello"))["isWritablePrimary"]:
-                if "setName" not in hello:
-                    await _configure(client, f"127.0.0.1:{port}")
+            while not await _is_primary(client, f"127.0.0.1:{port}"):
+                if process.returncode is not None:
+                    raise ConnectionError("mongod has ended")
                 await asyncio.sleep(POLL_SECONDS)
 
 
@@ -190,6 +193,17 @@ async def _listens(port: int) -> bool:
         return False
     writer.close()
     return True
+
+
+async def _is_primary(client: AsyncMongoClient[dict[str, Any]], host: str) -> bool:
+    """Whether it takes writes; one that is in no replica set yet is told to make one."""
+    try:
+        hello = await client.admin.command("hello")
+        if "setName" not in hello:
+            await _configure(client, host)
+        return bool(hello["isWritablePrimary"])
+    except ConnectionFailure:  # it hangs up on its clients when its role changes
+        return False
 
 
 async def _configure(client: AsyncMongoClient[dict[str, Any]], host: str) -> None:

@@ -1,46 +1,70 @@
 """The outbox: events written in the transaction of the change that they tell of, handed on later.
 
 So a change that was committed is always told, and one that was rolled back never is. A relay runs
-in every process that writes; rows are claimed for a while, so several relays share the work, and
-one that dies leaves its rows to the others.
+in every process; rows are claimed for a while, so several relays share the work, and one that
+dies leaves its rows to the others. Rows of one subject go out in the order of their writing: a
+relay hands a row on only when it holds all of that subject that are older.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from beanie import Document, PydanticObjectId
+from bson import Timestamp
+from pydantic import ConfigDict
 from pymongo import IndexModel
 
-from services.shared.bus import Bus
+from services.shared.bus import Bus, PartlyPublished
 from services.shared.clock import Clock
 from services.shared.errors import Unavailable
 from services.shared.events import Event, Malformed, decode, encode
+from services.shared.failpoints import Failpoint, reach
 from services.shared.log import get_logger
 from services.shared.settings import Settings
-from services.shared.store import Session, is_away
-from services.shared.tasks import end_if_cancelled
+from services.shared.store import PART_BYTES, Session
+from services.shared.worker import when_back
 
 log = get_logger()
 _UNCLAIMED: Final = datetime.fromtimestamp(0, UTC)
+_STAMPED_BY_THE_DATABASE: Final = Timestamp(0, 0)
 
 
 class OutboxRow(Document):
-    """One event that waits to be handed on, encoded. Claimed until `claimed_until` by `claim`."""
+    """One event that waits to be handed on, encoded. Claimed until `claimed_until` by `claim`.
+
+    `written` is the database's own stamp, unique and rising: no clock of ours orders the rows.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     event: bytes
+    subject: str
+    written: Timestamp
     claimed_until: datetime = _UNCLAIMED
     claim: PydanticObjectId | None = None
 
     class Settings:
         name = "outbox"
-        indexes = (IndexModel([("claimed_until", 1), ("_id", 1)]),)
+        indexes = (
+            IndexModel([("written", 1)]),
+            IndexModel([("subject", 1), ("written", 1)]),
+        )
 
 
 MODELS: list[type[Document]] = [OutboxRow]
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits to be handed on. `age`: how long the oldest row has waited, whole seconds."""
+
+    rows: int
+    age: timedelta
 
 
 class Outbox:
@@ -51,10 +75,25 @@ class Outbox:
         self._clock = clock
         self._settings = settings
         self._written = asyncio.Event()
+        self._rows = 0
+        self._batch_size = settings.outbox_batch_size
 
     async def put(self, events: Sequence[Event], session: Session) -> None:
-        """Write the events in the session's transaction. Call `wake` when it is committed."""
-        rows = [{"event": encode(event), "claimed_until": _UNCLAIMED} for event in events]
+        """Write the events in the session's transaction. Call `wake` when it is committed.
+
+        Raises Unavailable while more than OUTBOX_LIMIT rows wait for the broker.
+        """
+        if self._rows >= self._settings.outbox_limit:
+            raise Unavailable("Too many events wait for the broker: try again in a moment.")
+        rows = [
+            {
+                "event": encode(event),
+                "subject": event.subject,
+                "written": _STAMPED_BY_THE_DATABASE,
+                "claimed_until": _UNCLAIMED,
+            }
+            for event in events
+        ]
         await OutboxRow.get_pymongo_collection().insert_many(rows, session=session)
 
     def wake(self) -> None:
@@ -63,26 +102,19 @@ class Outbox:
 
     async def relay(self) -> None:
         """Hand rows on until cancelled; waits, with growing patience, while something is away."""
-        wait = self._settings.outbox_poll_seconds
         while True:
-            end_if_cancelled()
             self._written.clear()
-            try:
-                while await self._hand_on():
-                    end_if_cancelled()
-            except Exception as error:
-                if not (is_away(error) or isinstance(error, Unavailable)):
-                    raise
-                log.warning("outbox_waits", error=str(error), seconds=wait)
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, 5.0)
-                continue
-            wait = self._settings.outbox_poll_seconds
-            await self._until_written()
+            if not await when_back(self._hand_on, "the outbox"):
+                await self._until_written()
 
-    async def backlog(self) -> int:
-        """How many rows wait to be handed on."""
-        return await OutboxRow.find_all().count()
+    async def backlog(self) -> Backlog:
+        """What waits to be handed on, in all processes."""
+        collection = OutboxRow.get_pymongo_collection()
+        oldest = await collection.find_one({}, {"written": 1}, sort=[("written", 1)])
+        if oldest is None:
+            return Backlog(0, timedelta())
+        age = self._clock.now() - oldest["written"].as_datetime()
+        return Backlog(await collection.count_documents({}), max(age, timedelta()))
 
     async def _until_written(self) -> None:
         try:
@@ -91,18 +123,33 @@ class Outbox:
         except TimeoutError:
             return
 
-    async def _hand_on(self) -> bool:
+    async def _hand_on(self) -> int:
+        """Hand on what is free; how many rows that were."""
+        self._rows = await OutboxRow.get_pymongo_collection().estimated_document_count()
         rows = await self._claim()
-        if not rows:
-            return False
-        events = {row.id: event for row in rows if (event := self._read(row))}
+        late = await self._behind_others(rows)
+        if late:
+            soon = self._clock.now() + timedelta(seconds=self._settings.outbox_poll_seconds)
+            await self._give_back(late, soon)
+        behind = {row.id for row in late}
+        events = {
+            row.id: event for row in rows if row.id not in behind and (event := self._read(row))
+        }
+        if not events:
+            return 0
         try:
             await self._bus.publish(list(events.values()))
-        except Unavailable:
-            await self._give_back(rows)
+        except Unavailable as error:
+            # Half as many next time: a slow broker confirms a few in time where it can't all.
+            self._batch_size = max(1, self._batch_size // 2)
+            if isinstance(error, PartlyPublished):
+                await self._forget(_done(events, error.confirmed))
+            await self._give_back(rows, _UNCLAIMED)
             raise
-        await OutboxRow.get_pymongo_collection().delete_many({"_id": {"$in": list(events)}})
-        return True
+        self._batch_size = min(self._batch_size * 2, self._settings.outbox_batch_size)
+        reach(Failpoint.BEFORE_ROW_IS_DONE)
+        await self._forget(events)
+        return len(events)
 
     def _read(self, row: OutboxRow) -> Event | None:
         """The row's event; None, and the row stays, where another version wrote what we can't."""
@@ -113,14 +160,18 @@ class Outbox:
             return None
 
     async def _claim(self) -> list[OutboxRow]:
+        """Rows that nobody else hands on for OUTBOX_LEASE_SECONDS, in the order of writing.
+
+        At least one, and no more than have PART_BYTES.
+        """
         now = self._clock.now()
         collection = OutboxRow.get_pymongo_collection()
         free = {"claimed_until": {"$lte": now}}
         ids = [
             row["_id"]
             async for row in collection.find(free, {"_id": 1})
-            .sort([("claimed_until", 1), ("_id", 1)])
-            .limit(self._settings.outbox_batch_size)
+            .sort("written")
+            .limit(self._batch_size)
         ]
         if not ids:
             return []
@@ -130,9 +181,53 @@ class Outbox:
         await collection.update_many(
             {**mine, **free}, {"$set": {"claimed_until": until, "claim": claim}}
         )
-        return await OutboxRow.find({**mine, "claim": claim}).sort("_id").to_list()
+        rows: list[OutboxRow] = []
+        size = 0
+        async for row in OutboxRow.find({**mine, "claim": claim}).sort("written"):
+            rows.append(row)
+            size += len(row.event)
+            if size >= PART_BYTES:
+                others = {"_id": {"$in": ids, "$nin": [row.id for row in rows]}, "claim": claim}
+                await collection.update_many(others, {"$set": {"claimed_until": _UNCLAIMED}})
+                break
+        return rows
 
-    async def _give_back(self, rows: Sequence[OutboxRow]) -> None:
+    async def _behind_others(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
+        """Those of `rows` that have an older row of their subject before them, not among them."""
+        if not rows:
+            return []
+        query = {
+            "subject": {"$in": list({row.subject for row in rows})},
+            "written": {"$lt": rows[-1].written},
+            "_id": {"$nin": [row.id for row in rows]},
+        }
+        others = OutboxRow.get_pymongo_collection().find(query, {"subject": 1, "written": 1})
+        oldest: dict[str, Any] = {}
+        async for other in others:
+            subject, written = other["subject"], other["written"]
+            oldest[subject] = min(written, oldest.get(subject, written))
+        return [row for row in rows if row.subject in oldest and row.written > oldest[row.subject]]
+
+    async def _give_back(self, rows: Sequence[OutboxRow], until: datetime) -> None:
+        """Let others have them from then on, unless one has taken them meanwhile."""
+        mine = {"_id": {"$in": [row.id for row in rows]}, "claim": rows[0].claim}
         await OutboxRow.get_pymongo_collection().update_many(
-            {"_id": {"$in": [row.id for row in rows]}}, {"$set": {"claimed_until": _UNCLAIMED}}
+            mine, {"$set": {"claimed_until": until}}
         )
+
+    async def _forget(self, ids: Iterable[PydanticObjectId | None]) -> None:
+        await OutboxRow.get_pymongo_collection().delete_many({"_id": {"$in": list(ids)}})
+
+
+def _done(
+    events: Mapping[PydanticObjectId | None, Event], confirmed: Container[int]
+) -> list[PydanticObjectId | None]:
+    """The rows that were confirmed and have none before them, of their subject, that was not."""
+    done: list[PydanticObjectId | None] = []
+    stuck: set[str] = set()
+    for position, (id, event) in enumerate(events.items()):
+        if position in confirmed and event.subject not in stuck:
+            done.append(id)
+        else:
+            stuck.add(event.subject)
+    return done

@@ -8,36 +8,50 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from datetime import datetime
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import aio_pika
 from aio_pika import DeliveryMode
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, HeadersType
+from aio_pika.abc import AbstractIncomingMessage
 
-from services.shared.amqp import FAULTS, close, connect, on_break
-from services.shared.bus import Ack, Dead, DeadLetter, Delivery, LiveFeed, Retry, Verdict
+from services.shared.amqp import FAULTS, Connection, abandon, bounded, close, connect, pause
+from services.shared.bus import (
+    Ack,
+    Dead,
+    DeadLetter,
+    Delivery,
+    LiveFeed,
+    PartlyPublished,
+    Retry,
+    Verdict,
+    shortened,
+)
 from services.shared.clock import Clock
 from services.shared.errors import Unavailable
 from services.shared.events import Event, encode
+from services.shared.inflow import Inflow
 from services.shared.live_connection import LiveConnection
 from services.shared.log import get_logger
+from services.shared.publisher import Publisher
+from services.shared.rabbit_letters import DeadLetterQueue, burial, instant
 from services.shared.settings import Settings
-from services.shared.tasks import end_if_cancelled
+from services.shared.tasks import end_if_cancelled, vital
 from services.shared.topology import (
     DEAD,
-    DEAD_LETTERS,
     EVENTS,
     LIVE,
+    declare_topology,
     queue_name,
     retry_queue_name,
 )
+from services.shared.worker import when_back
 
 log = get_logger()
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
-_RECONNECT_SECONDS: Final = 0.5
+_SHORT_LIVED: Final = 1.0  # seconds; a consumer that was well for longer comes back at once
+_PATIENCE: Final = 10  # of declaring some thirty things, each bounded by RABBITMQ_TIMEOUT_SECONDS
 
 
 class RabbitBus:
@@ -45,17 +59,17 @@ class RabbitBus:
         self._url = url
         self._clock = clock
         self._settings = settings
-        self._connection: AbstractConnection | None = None
-        self._publisher: AbstractChannel | None = None
-        self._opening = asyncio.Lock()
+        self._is_laid_out = False
+        self.publisher = Publisher(self.connect, self.lay_out_again, settings)
+        self._letters = DeadLetterQueue(self.connect, self._put_back, settings)
 
     async def publish(self, events: Sequence[Event]) -> None:
-        await self.send(
+        await self.publisher.send(
             [
                 (
                     LIVE if event.data.live else EVENTS,
                     event.subject if event.data.live else event.type,
-                    _message(encode(event), message_id=event.id),
+                    _message(encode(event)),
                 )
                 for event in events
             ]
@@ -75,70 +89,50 @@ class RabbitBus:
     ) -> AsyncIterator[LiveFeed]:
         feed = LiveConnection(self.connect, on_event, on_gap, self._clock, self._settings)
         async with asyncio.TaskGroup() as group:
-            following = group.create_task(feed.follow())
+            following = group.create_task(vital("the live feed", feed.follow))
             try:
                 yield feed
             finally:
                 following.cancel()
 
-    async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
-        letters: list[DeadLetter] = []
-        try:
-            connection = await self.connect()
-            async with connection:
-                channel = await connection.channel()
-                queue = await channel.get_queue(DEAD_LETTERS, ensure=False)
-                while len(letters) < limit:
-                    message = await queue.get(fail=False)
-                    if message is None:
-                        break
-                    letters.append(_dead_letter(message, self._clock.now()))
-        except FAULTS as error:
-            raise Unavailable(f"RabbitMQ is away: {error!r}") from error
-        return letters
+    async def dead_letters(self, limit: int, prefix: str = "") -> Sequence[DeadLetter]:
+        return await self._letters.look(limit, prefix)
+
+    async def replay(self, id: str | None = None) -> int:
+        return await self._letters.replay(id)
+
+    async def discard(self, id: str | None = None) -> int:
+        return await self._letters.discard(id)
 
     async def ping(self) -> None:
-        await self._open_publisher()
+        await self.publisher.ping()
 
     async def close(self) -> None:
-        connection, self._connection, self._publisher = self._connection, None, None
-        if connection is not None:
-            await close(connection)
+        await self.publisher.close()
 
-    async def connect(self) -> AbstractConnection:
-        """A new connection with the topology declared. Raises what FAULTS lists."""
-        return await connect(self._url, self._settings)
-
-    async def send(self, destined: Sequence[tuple[str, str, aio_pika.Message]]) -> None:
-        """Publish (exchange, routing key, message) with confirms. Raises Unavailable."""
-        channel = await self._open_publisher()
-        seconds = self._settings.rabbitmq_timeout_seconds
-        exchanges = {"": channel.default_exchange}
-        for name in {name for name, _, _ in destined} - {""}:
-            exchanges[name] = await channel.get_exchange(name, ensure=False)
-        try:
-            await asyncio.gather(
-                *(
-                    exchanges[name].publish(message, key, mandatory=False, timeout=seconds)
-                    for name, key, message in destined
-                )
-            )
-        except FAULTS as error:
-            if self._publisher is channel:
-                await self.close()
-            raise Unavailable(f"RabbitMQ did not confirm: {error!r}") from error
-
-    async def _open_publisher(self) -> AbstractChannel:
-        async with self._opening:
-            if self._publisher is not None and not self._publisher.is_closed:
-                return self._publisher
-            await self.close()
+    async def connect(self) -> Connection:
+        """A new connection to a broker that is laid out. Raises what FAULTS lists."""
+        connection = await connect(self._url, self._settings)
+        if not self._is_laid_out:
             try:
-                self._connection = await self.connect()
-                self._publisher = await self._connection.channel(publisher_confirms=True)
-            except FAULTS as error:
-                raise Unavailable(f"RabbitMQ is away: {error!r}") from error
-            return self._publisher
+                async with bounded(_PATIENCE * self._settings.rabbitmq_timeout_seconds):
+                    channel = await connection.channel()
+                    await declare_topology(channel, self._settings)
+                    await channel.close()
+            except BaseException:
+                abandon(connection)
+                raise
+            self._is_laid_out = True
+        return connection
+
+    def lay_out_again(self) -> None:
+        """Something was missing on the broker: the next connection declares everything."""
+        self._is_laid_out = False
+
+    async def _put_back(self, letter: DeadLetter) -> None:
+        headers = {"x-tidings-first-seen": letter.first_seen.isoformat()}
+        message = _message(letter.body, headers=headers)
+        await self.publisher.send([("", queue_name(letter.queue), message)])
 
 
 class _RabbitSubscription:
@@ -147,23 +141,25 @@ class _RabbitSubscription:
         self._queue = queue
         self._clock = clock
         self._settings = settings
-        self._connection: AbstractConnection | None = None
+        self._connection: Connection | None = None
+        self._inflow: Inflow | None = None
 
     async def batches(self) -> AsyncIterator[Sequence[Delivery]]:
+        loop = asyncio.get_running_loop()
         while True:
+            end_if_cancelled()
+            began = loop.time()
             try:
-                arrived = await self._consume()
+                inflow = await self._consume()
+                while True:
+                    end_if_cancelled()
+                    messages = await inflow.take(self._settings.batch_size)
+                    yield [self._delivery(message) for message in messages]
             except FAULTS as error:
                 log.warning("consumer_waits", queue=self._queue, error=repr(error))
-                await asyncio.sleep(_RECONNECT_SECONDS)
-                continue
-            while True:
-                end_if_cancelled()
-                messages = await _take(arrived, self._settings.batch_size)
-                if messages is None:
-                    break
-                yield [self._delivery(message) for message in messages]
-            await self.close()
+                self._give_up()
+            if loop.time() - began < _SHORT_LIVED:
+                await pause(self._settings)
 
     async def settle(self, settled: Sequence[tuple[Delivery, Verdict]]) -> None:
         """Retries and dead letters are published elsewhere first, then the batch is acked."""
@@ -172,94 +168,88 @@ class _RabbitSubscription:
             for delivery, verdict in settled
             if not isinstance(verdict, Ack)
         ]
+        moved.sort(key=_expiration)  # a retry queue lets go of its head only
         try:
             if moved:
-                await self._bus.send(moved)
+                await when_back(lambda: self._move(moved), f"moving what failed in {self._queue}")
             last = settled[-1][0].receipt
             assert isinstance(last, AbstractIncomingMessage)
-            await last.ack(multiple=True)
+            async with bounded(self._settings.rabbitmq_timeout_seconds):
+                await last.ack(multiple=True)
         except (Unavailable, *FAULTS) as error:
             log.warning("settling_failed", queue=self._queue, error=repr(error))
-            await self.close()
+            if self._inflow is not None:
+                self._inflow.end()
+
+    async def _move(self, moved: list[tuple[str, str, aio_pika.Message]]) -> None:
+        """Publish them. What is prefetched stays ours meanwhile: returned to the queue too often,
+        it would count as poison."""
+        if self._inflow is None or self._inflow.ended:
+            raise ConnectionError("the broker delivers them again")
+        try:
+            await self._bus.publisher.send(moved)
+        except PartlyPublished as error:
+            moved[:] = [one for place, one in enumerate(moved) if place not in error.confirmed]
+            raise
 
     async def close(self) -> None:
-        if self._connection is not None:
-            await close(self._connection)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await close(connection)
 
-    async def _consume(self) -> asyncio.Queue[AbstractIncomingMessage | None]:
-        arrived: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
-        await self.close()
+    async def _consume(self) -> Inflow:
         self._connection = await self._bus.connect()
-        channel = await self._connection.channel()
-        await channel.set_qos(prefetch_count=2 * self._settings.batch_size)
-        await on_break(channel, lambda: arrived.put_nowait(None))
-        queue = await channel.get_queue(queue_name(self._queue), ensure=False)
-        await queue.consume(arrived.put)
-        return arrived
+        async with bounded(self._settings.rabbitmq_timeout_seconds):
+            channel = await self._connection.channel()
+        self._inflow = Inflow(channel, queue_name(self._queue), self._settings)
+        await self._inflow.start(prefetch=2 * self._settings.batch_size)
+        return self._inflow
+
+    def _give_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if not connection.is_closed:  # not the link's fault: the queue's, perhaps
+                self._bus.lay_out_again()
+            abandon(connection)
 
     def _delivery(self, message: AbstractIncomingMessage) -> Delivery:
         headers = message.headers
         failures = headers.get("x-tidings-failures", 0)
         return Delivery(
             body=message.body,
-            failures=failures if isinstance(failures, int) else 0,
-            first_seen=_instant(headers, self._clock.now()),
+            failures=max(0, failures) if isinstance(failures, int) else 0,
+            first_seen=instant(headers, "x-tidings-first-seen") or self._clock.now(),
             receipt=message,
         )
 
     def _moved(
         self, delivery: Delivery, verdict: Retry | Dead
     ) -> tuple[str, str, aio_pika.Message]:
-        headers: dict[str, Any] = {
-            "x-tidings-queue": self._queue,
-            "x-tidings-reason": verdict.reason[:2000],
-            "x-tidings-first-seen": delivery.first_seen.isoformat(),
-            "x-tidings-failures": delivery.failures + 1,
-        }
-        message = _message(delivery.body, headers=headers)
-        if isinstance(verdict, Retry):
-            return "", retry_queue_name(self._queue, verdict.wait), message
-        return DEAD, self._queue, message
+        given_up = isinstance(verdict, Dead)
+        headers = burial(
+            self._queue, delivery, verdict.reason, self._clock.now(), given_up=given_up
+        )
+        if isinstance(verdict, Dead):
+            return DEAD, self._queue, _message(delivery.body, headers=headers)
+        wait = shortened(verdict.wait, self._settings.retry_jitter)
+        message = _message(delivery.body, headers=headers, expiration=wait)
+        return "", retry_queue_name(self._queue, verdict.wait), message
+
+
+def _expiration(moved: tuple[str, str, aio_pika.Message]) -> float:
+    """Seconds; 0 for what does not expire."""
+    expiration = moved[2].expiration
+    return expiration if isinstance(expiration, float) else 0
 
 
 def _message(
-    body: bytes, *, message_id: str | None = None, headers: HeadersType | None = None
+    body: bytes, *, headers: dict[str, Any] | None = None, expiration: float | None = None
 ) -> aio_pika.Message:
+    """The library makes each a message id of its own, by which it finds what is returned."""
     return aio_pika.Message(
         body,
         content_type=CONTENT_TYPE,
         delivery_mode=DeliveryMode.PERSISTENT,
-        message_id=message_id,
         headers=headers,
+        expiration=expiration,
     )
-
-
-async def _take(
-    arrived: asyncio.Queue[AbstractIncomingMessage | None], size: int
-) -> list[AbstractIncomingMessage] | None:
-    """What is there, at least one and at most `size`; None when the channel has closed."""
-    first = await arrived.get()
-    if first is None:
-        return None
-    messages = [first]
-    while len(messages) < size and not arrived.empty():
-        message = arrived.get_nowait()
-        if message is None:
-            return None
-        messages.append(message)
-    return messages
-
-
-def _dead_letter(message: AbstractIncomingMessage, now: datetime) -> DeadLetter:
-    headers = message.headers
-    queue = headers.get("x-tidings-queue") or headers.get("x-first-death-queue") or ""
-    reason = headers.get("x-tidings-reason") or headers.get("x-first-death-reason") or ""
-    return DeadLetter(
-        str(queue).removeprefix("tidings."), message.body, str(reason), _instant(headers, now)
-    )
-
-
-def _instant(headers: HeadersType, default: datetime) -> datetime:
-    with suppress(ValueError):
-        return datetime.fromisoformat(str(headers.get("x-tidings-first-seen")))
-    return default

@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     max_query_depth: Count = Field(12, description="Levels of fields in a GraphQL document.")
     max_query_tokens: Count = Field(2000, description="Tokens in a GraphQL document.")
     max_query_aliases: Count = Field(30, description="Aliases in a GraphQL document.")
+    kept_documents: Count = Field(
+        100, description="GraphQL documents of up to 2 KiB that are kept parsed and validated."
+    )
     max_operations_per_socket: Count = Field(
         50, description="Operations that run at the same time on one websocket."
     )
@@ -84,10 +87,23 @@ class Settings(BaseSettings):
         description="Notifications that wait for one slow subscriber before it reads again "
         "from the database.",
     )
+    socket_send_seconds: Seconds = Field(
+        5,
+        description="A websocket whose client takes nothing for this long is closed with 1013, "
+        "seconds.",
+    )
+    resume_limit: Count = Field(
+        1000,
+        description="Missed notifications that a subscription makes up for; with more, its "
+        "client is told to read the list again (RESYNC).",
+    )
+    reads_at_once: Count = Field(
+        5, description="Questions of subscriptions that a gateway asks the database at once."
+    )
     max_cursor_ids: Count = Field(
-        64,
+        256,
         description="Notifications of one user within WRITE_WINDOW_SECONDS before that user's "
-        "subscriptions pause, since their cursors name each.",
+        "subscriptions pause, since their cursors name each: a cursor has 20 bytes for one.",
     )
 
     # How events travel
@@ -97,16 +113,32 @@ class Settings(BaseSettings):
         description="Waits before an event that failed is tried again, seconds, as a JSON list; "
         "after the last it is dead-lettered.",
     )
+    retry_jitter: float = Field(
+        0.2, ge=0, lt=1, description="Part of such a wait by which it is shortened at random."
+    )
+    event_memory_seconds: Seconds = Field(
+        7 * 86400,
+        description="Time for which an event's id is remembered, so that other content under "
+        "the same id is refused, seconds; later it is taken for the same event.",
+    )
+    live_prefetch: Count = Field(
+        1000, description="Live events that a gateway holds before it has looked at them."
+    )
     live_queue_length: Count = Field(
         100_000, description="Live events that RabbitMQ keeps for one gateway that is behind."
     )
     fan_out_size: Count = Field(1000, description="Users that one step of a fan-out handles.")
     outbox_batch_size: Count = Field(500, description="Outbox rows a relay hands on at once.")
+    outbox_limit: Count = Field(
+        100_000,
+        description="Outbox rows that may wait while the broker is away; beyond, mutations that "
+        "write one answer SERVICE_UNAVAILABLE.",
+    )
     outbox_poll_seconds: Seconds = Field(
-        0.5, description="How often a relay looks for rows that nobody told it of, seconds."
+        0.25, description="How often a relay looks for rows that nobody told it of, seconds."
     )
     outbox_lease_seconds: Seconds = Field(
-        10, description="Time a relay has for the rows it claimed before another may, seconds."
+        3, description="Time a relay has for the rows it claimed before another may, seconds."
     )
     write_window_seconds: Seconds = Field(
         5,
@@ -135,13 +167,27 @@ class Settings(BaseSettings):
         30, description="A starting process waits this long for a database that is not up, seconds."
     )
     mongodb_timeout_seconds: Seconds = Field(
-        2, description="An operation on the database gives up after this time, seconds."
+        1.2,
+        description="An operation on the database gives up after this time, or half a second "
+        "later while no server is known, seconds.",
+    )
+    mongodb_connections: Count = Field(
+        8, description="Connections of one process to the database; more wait for their turn."
     )
     rabbitmq_timeout_seconds: Seconds = Field(
-        4, description="Connecting to the broker, or its confirm, is given up after this, seconds."
+        1.5,
+        description="Connecting to the broker, or its confirm, is given up after this, seconds.",
+    )
+    rabbitmq_heartbeat_seconds: Count = Field(
+        5, description="A connection that is silent for twice this long is opened again, seconds."
+    )
+    reconnect_seconds: Seconds = Field(
+        0.25, description="Between two attempts to reach the broker again, seconds."
     )
     shutdown_seconds: Seconds = Field(
-        5, description="Work in hand has this long to finish when a process stops, seconds."
+        5,
+        description="Work in hand has this long to finish when a process stops, and half of it a "
+        "worker's batch, seconds.",
     )
 
 

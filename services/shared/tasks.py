@@ -1,8 +1,14 @@
-"""Tasks that end when they are told to."""
+"""Tasks that end when they are told to, and loops whose end is an alarm."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+
+from services.shared.errors import CannotStart
+from services.shared.log import get_logger
+
+log = get_logger()
 
 
 def end_if_cancelled() -> None:
@@ -15,3 +21,28 @@ def end_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+async def vital(
+    loop: str, work: Callable[[], Awaitable[object]], stop: asyncio.Event | None = None
+) -> None:
+    """Run a loop that has no end of its own. If it ends, say which, and raise: nothing works on.
+    Only when `stop` is set may it return.
+
+    A loop may also end by a CancelledError that a library raised and nobody asked for; a TaskGroup
+    would let that pass in silence.
+    """
+    try:
+        await work()
+    except asyncio.CancelledError:
+        end_if_cancelled()
+        fault: Exception = RuntimeError(f"The loop of {loop} was cancelled by nobody.")
+    except Exception as error:
+        fault = error
+    else:
+        if stop is not None and stop.is_set():
+            return
+        fault = RuntimeError(f"The loop of {loop} has returned.")
+    told = str(fault) if isinstance(fault, CannotStart) else repr(fault)
+    log.error("loop_died", loop=loop, error=told)
+    raise fault

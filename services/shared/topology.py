@@ -1,4 +1,6 @@
-"""What stands on the broker: exchanges, queues and bindings. Every process declares all of it.
+"""What stands on the broker: exchanges, queues and bindings.
+
+Every process declares all of it once, and again when it finds something missing.
 
 tidings.events (topic) ──type──▶ tidings.<queue> (quorum) ──▶ consumers
     └─ unrouted ─▶ tidings.notifications            │ given back: tidings.retry.<queue>.<ms>
@@ -37,35 +39,45 @@ def retry_queue_name(queue: str, wait: float) -> str:
 
 
 async def declare_topology(channel: AbstractChannel, settings: Settings) -> None:
-    """Make what is missing. The same on RabbitMQ 3.10 and 4."""
-    unrouted = await channel.declare_exchange(UNROUTED, ExchangeType.FANOUT, durable=True)
-    events = await channel.declare_exchange(
-        EVENTS, ExchangeType.TOPIC, durable=True, arguments={"alternate-exchange": UNROUTED}
+    """Make what is missing, each thing in bounded time. The same on RabbitMQ 3.10 and 4."""
+    seconds = settings.rabbitmq_timeout_seconds
+    unrouted = await channel.declare_exchange(
+        UNROUTED, ExchangeType.FANOUT, durable=True, timeout=seconds
     )
-    await channel.declare_exchange(LIVE, ExchangeType.TOPIC, durable=True)
-    dead = await channel.declare_exchange(DEAD, ExchangeType.FANOUT, durable=True)
+    events = await channel.declare_exchange(
+        EVENTS,
+        ExchangeType.TOPIC,
+        durable=True,
+        arguments={"alternate-exchange": UNROUTED},
+        timeout=seconds,
+    )
+    await channel.declare_exchange(LIVE, ExchangeType.TOPIC, durable=True, timeout=seconds)
+    dead = await channel.declare_exchange(DEAD, ExchangeType.FANOUT, durable=True, timeout=seconds)
     letters = await channel.declare_queue(
         DEAD_LETTERS,
         durable=True,
         arguments={"x-queue-type": "quorum", "x-delivery-limit": _LOOKS_AT_A_DEAD_LETTER},
+        timeout=seconds,
     )
-    await letters.bind(dead)
+    await letters.bind(dead, timeout=seconds)
     for name, types in QUEUES.items():
         queue = await channel.declare_queue(
             queue_name(name),
             durable=True,
             arguments=_without_loss(DEAD) | {"x-delivery-limit": DELIVERY_LIMIT},
+            timeout=seconds,
         )
         for data in types:
-            await queue.bind(events, data.type)
+            await queue.bind(events, data.type, timeout=seconds)
         if name == NOTIFICATIONS:
-            await queue.bind(unrouted)
+            await queue.bind(unrouted, timeout=seconds)
         for wait in settings.retry_waits:
             await channel.declare_queue(
                 retry_queue_name(name, wait),
                 durable=True,
                 arguments=_without_loss("", queue_name(name))
                 | {"x-message-ttl": round(wait * 1000)},
+                timeout=seconds,
             )
 
 

@@ -1,20 +1,25 @@
 """From a queue's batches to handlers and back: what both transports share.
 
 A fault of the database is not the message's fault: the worker waits, and keeps what it holds.
-A handler that fails is called again for each event alone, so that poison hurts nobody else.
+A database that is too slow for a batch can't be told from one that is away, so the batch is handled
+in halves; an event that times out alone is tried until the database is quick enough.
+So is one that its handler refuses, so that poison hurts nobody else.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from services.shared.bus import Ack, Bus, Dead, Delivery, Handlers, Retry, Verdict
 from services.shared.clock import Clock
-from services.shared.errors import DomainError, Unavailable
+from services.shared.errors import Conflict, DomainError, Unavailable
 from services.shared.events import QUEUES, Event, Malformed, decode
+from services.shared.failpoints import Failpoint, reach
+from services.shared.inbox import OTHER_CONTENT, Inbox
 from services.shared.log import get_logger
 from services.shared.settings import Settings
 from services.shared.store import is_away
@@ -23,28 +28,61 @@ from services.shared.tasks import end_if_cancelled
 log = get_logger()
 T = TypeVar("T")
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
+_FIRST_WAIT, _LONGEST_WAIT = 0.05, 0.2
+_SECONDS_BETWEEN_WARNINGS = 5.0
 _SOMEBODYS = tuple(data for types in QUEUES.values() for data in types)
 
 
-async def work(bus: Bus, queue: str, handlers: Handlers, clock: Clock, settings: Settings) -> None:
-    """Consume `queue` with `handlers` until cancelled."""
+async def work(
+    bus: Bus,
+    queue: str,
+    handlers: Handlers,
+    inbox: Inbox,
+    clock: Clock,
+    settings: Settings,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Consume `queue` with `handlers` until cancelled.
+
+    When `stop` is set, it ends as soon as the batch in hand is handled and settled.
+    """
+    stop = stop or asyncio.Event()
     async with bus.subscribe(queue) as subscription:
-        async for batch in subscription.batches():
-            verdicts = await deliver(handlers, batch, clock, settings)
+        batches = subscription.batches()
+        while (batch := await _unless(stop, anext(batches))) is not None:
+            verdicts = await deliver(handlers, batch, inbox, clock, settings)
+            reach(Failpoint.BEFORE_ACK)
             await subscription.settle(list(zip(batch, verdicts, strict=True)))
             _log_failures(queue, verdicts)
 
 
+async def _unless(stop: asyncio.Event, waited_for: Awaitable[T]) -> T | None:
+    """What is waited for, or None when the stop comes first. What comes too late is left."""
+    end_if_cancelled()
+    waiting, stopping = asyncio.ensure_future(waited_for), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        stopping.cancel()
+        await asyncio.gather(waiting, stopping, return_exceptions=True)
+    return None if stop.is_set() else waiting.result()
+
+
 async def deliver(
-    handlers: Handlers, batch: Sequence[Delivery], clock: Clock, settings: Settings
+    handlers: Handlers,
+    batch: Sequence[Delivery],
+    inbox: Inbox,
+    clock: Clock,
+    settings: Settings,
 ) -> list[Verdict]:
     """Hand a batch to the handlers of its events' types; the verdicts are in the batch's order.
 
-    A known type that no queue wants is nothing to do. Handlers must stand being called again.
+    A known type that no queue wants is nothing to do. An event whose id was used with other
+    content is dead. Handlers must stand being called again.
     """
     verdicts: list[Verdict] = [Ack()] * len(batch)
-    by_type: dict[str, list[tuple[int, Event]]] = defaultdict(list)
+    wanted: dict[int, Event] = {}
     for index, delivery in enumerate(batch):
         try:
             event = _open(delivery, clock, settings)
@@ -55,9 +93,19 @@ async def deliver(
             verdicts[index] = Dead(f"It can't be read: {error!r}")
         else:
             if event.type in handlers:
-                by_type[event.type].append((index, event))
+                wanted[index] = event
             elif isinstance(event.data, _SOMEBODYS):
                 verdicts[index] = Dead(f"Publish it with the routing key {event.type}.")
+    by_type: dict[str, list[tuple[int, Event]]] = defaultdict(list)
+    admitted = list(wanted.items())
+    conflicting = await when_back(
+        lambda: inbox.conflicting([event for _, event in admitted]), "the inbox"
+    )
+    for position, (index, event) in enumerate(admitted):
+        if position in conflicting:
+            verdicts[index] = Dead(f"{Conflict.code}: {OTHER_CONTENT}")
+        else:
+            by_type[event.type].append((index, event))
     for type_, numbered in by_type.items():
         indexes, events = zip(*numbered, strict=True)
         failures = [batch[index].failures for index in indexes]
@@ -69,15 +117,18 @@ async def deliver(
 
 async def when_back(action: Callable[[], Awaitable[T]], what: str) -> T:
     """The result of `action`, tried again with growing waits while database or broker is away."""
-    wait = _FIRST_WAIT
+    wait, began, told = _FIRST_WAIT, time.monotonic(), float("-inf")
     while True:
         end_if_cancelled()
         try:
             return await action()
         except Exception as error:
-            if not (is_away(error) or isinstance(error, Unavailable)):
+            if not _is_passing(error):
                 raise
-            log.warning("waiting", what=what, error=str(error), seconds=wait)
+            now = time.monotonic()
+            if now - told >= _SECONDS_BETWEEN_WARNINGS:
+                log.warning("waiting", what=what, error=str(error), seconds=round(now - began, 1))
+                told = now
         await asyncio.sleep(wait)
         wait = min(wait * 2, _LONGEST_WAIT)
 
@@ -91,6 +142,10 @@ def _open(delivery: Delivery, clock: Clock, settings: Settings) -> Event:
     return decode(delivery.body, received=clock.now())
 
 
+def _is_passing(error: Exception) -> bool:
+    return is_away(error) or isinstance(error, Unavailable)
+
+
 async def _handle(
     handlers: Handlers,
     type_: str,
@@ -98,18 +153,30 @@ async def _handle(
     failures: Sequence[int],
     settings: Settings,
 ) -> list[Verdict]:
+    end_if_cancelled()
+    if len(events) == 1:
+        return [await _handle_one(handlers, type_, events[0], failures[0], settings)]
     try:
-        await when_back(lambda: handlers[type_](events), type_)
+        await handlers[type_](events)
     except Exception as error:
-        if len(events) == 1:
-            return [_verdict_on(error, failures[0], settings)]
+        log.warning("handled_in_halves", type=type_, events=len(events), error=str(error))
     else:
         return [Ack()] * len(events)
-    alone = [
-        await _handle(handlers, type_, [event], [failed], settings)
-        for event, failed in zip(events, failures, strict=True)
-    ]
-    return [verdict for [verdict] in alone]
+    verdicts: list[Verdict] = []
+    half = len(events) // 2
+    for part in (slice(half), slice(half, None)):
+        verdicts += await _handle(handlers, type_, events[part], failures[part], settings)
+    return verdicts
+
+
+async def _handle_one(
+    handlers: Handlers, type_: str, event: Event, failures: int, settings: Settings
+) -> Verdict:
+    try:
+        await when_back(lambda: handlers[type_]([event]), type_)
+    except Exception as error:
+        return _verdict_on(error, failures, settings)
+    return Ack()
 
 
 def _verdict_on(error: Exception, failures: int, settings: Settings) -> Verdict:

@@ -16,8 +16,8 @@ from services.users.preferences import Choices, Preferences, resolve
 
 
 def object_id(text: str) -> ObjectId | None:
-    """The id in this text, or None where no id looks like that."""
-    return ObjectId(text) if ObjectId.is_valid(text) else None
+    """The id in this text, or None where no id looks like that: ours are in lower case."""
+    return ObjectId(text) if ObjectId.is_valid(text) and text == text.lower() else None
 
 
 class User(Document):

@@ -31,6 +31,7 @@ LONGEST_NAME: Final = 100
 DEFAULT_LOCALE: Final = "en"
 DEFAULT_TIMEZONE: Final = "UTC"
 _LOCALE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
+_TAKEN: Final = "This email is taken: log in, or use another."
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ class UserService:
     async def create(self, registration: Registration, role: Role) -> User:
         """Make a user. Raises BadInput, and Conflict for a taken email."""
         user = _new_user(registration, role, self._clock.now())
+        if await User.by_email_key(_email_key(registration.email)):  # asked before time is spent
+            raise Conflict(_TAKEN)
         user.password_hash = await self._passwords.hash(registration.password)
 
         async def write(transaction: Transaction) -> None:
@@ -85,7 +88,7 @@ class UserService:
         try:
             await self._store.transact(write)
         except DuplicateKeyError as error:
-            raise Conflict("This email is taken: log in, or use another.") from error
+            raise Conflict(_TAKEN) from error
         self._outbox.wake()
         return user
 

@@ -1,0 +1,1 @@
+"""Everything is broken, at random but from a seed, and a checker looks for what was lost by it."""

@@ -1,0 +1,105 @@
+"""Negative controls: a promise's mechanism switched off, to see that the checker is not blind.
+
+Only a campaign's processes can do this; the product has no such switch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from beanie import PydanticObjectId
+from pymongo import IndexModel
+
+from campaign.verdict import Violation
+from gateway.live import Live
+from services.notifications.models import Notification
+from services.scheduler.models import Schedule
+from services.scheduler.service import SchedulerService
+from services.shared.events import Event
+from services.shared.outbox import Outbox
+from services.shared.store import Session
+
+
+def _outbox() -> None:
+    """Events are published after the commit, straight from memory."""
+    waiting: list[Event] = []
+    running: set[asyncio.Task[None]] = set()
+
+    async def put(self: Outbox, events: Sequence[Event], session: Session) -> None:
+        waiting.extend(events)
+
+    def wake(self: Outbox) -> None:
+        task = asyncio.get_running_loop().create_task(_publish(self, waiting[:]))
+        waiting.clear()
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    Outbox.put = put  # type: ignore[method-assign]
+    Outbox.wake = wake  # type: ignore[method-assign]
+
+
+async def _publish(outbox: Outbox, events: list[Event]) -> None:
+    try:
+        await outbox._bus.publish(events)
+    except Exception as error:
+        print("lost, as nobody kept them:", [event.id for event in events], error)
+
+
+def _unique_key() -> None:
+    """Nothing keeps a recipient's row from being stored again."""
+    indexes = [
+        IndexModel(list(index.document["key"].items())) if index.document.get("unique") else index
+        for index in Notification.Settings.indexes
+    ]
+    Notification.Settings.indexes = tuple(indexes)  # type: ignore[assignment]
+
+    async def of_events(keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Any]:
+        return {}
+
+    Notification.of_events = of_events  # type: ignore[method-assign]
+
+
+def _resume_window() -> None:
+    """A cursor is a position alone: what is committed late behind it is not looked for."""
+    start = Live.__init__
+
+    def init(self: Live, *args: Any, **kwargs: Any) -> None:
+        start(self, *args, **kwargs)
+        self.window = timedelta()
+
+    Live.__init__ = init  # type: ignore[method-assign]
+
+
+def _compare_and_set() -> None:
+    """A scheduler fires what it found, whoever has fired it meanwhile."""
+
+    async def move_on(
+        self: SchedulerService, schedule: Schedule, moved: dict[str, Any], session: Session
+    ) -> bool:
+        update = {"$set": moved | {"fired": PydanticObjectId()}}
+        await Schedule.get_pymongo_collection().update_one(
+            {"_id": schedule.id}, update, session=session
+        )
+        return True
+
+    SchedulerService._move_on = move_on  # type: ignore[method-assign]
+
+
+@dataclass(frozen=True)
+class Control:
+    """`violations`: of these the checker has to find one at least."""
+
+    switch_off: Callable[[], None]
+    violations: Sequence[Violation]
+
+
+CONTROLS: Final[Mapping[str, Control]] = {
+    "outbox": Control(_outbox, [Violation.LOST, Violation.MISSED_FIRE]),
+    "unique-key": Control(_unique_key, [Violation.DUPLICATED]),
+    "resume-window": Control(_resume_window, [Violation.READER_MISSED]),
+    "compare-and-set": Control(_compare_and_set, [Violation.DOUBLE_FIRE]),
+}

@@ -1,0 +1,90 @@
+"""Who is in the campaign's shop: made by the product's own code, before anything is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from campaign.journal import Person
+from campaign.probe import READERS
+from campaign.world import Endpoints
+from services import host
+from services.notifications.models import Notification
+from services.shared.vocabulary import NotificationType, Role
+from services.users.preferences import TypeChange
+from services.users.service import Registration
+from services.users.tokens import AccessTokens
+from tests.servers import until
+
+CUSTOMERS, SCHEDULED = 60, 20
+_WELCOME_SECONDS: Final = 30.0
+_TOKEN_LIFE: Final = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Cast:
+    customers: Sequence[Person]
+    schedules: Sequence[Person]
+    probes: Sequence[Person]
+    backend: Person
+    admin: Person
+
+    @property
+    def all(self) -> Sequence[Person]:
+        return [*self.customers, *self.schedules, *self.probes, self.backend, self.admin]
+
+
+@dataclass(frozen=True)
+class _Clock:
+    read: Callable[[], datetime]
+
+    def now(self) -> datetime:
+        now = self.read()
+        return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+async def cast(endpoints: Endpoints, seed: int, now: Callable[[], datetime]) -> Cast:
+    """Register everybody straight in the database; return when all have been welcomed."""
+    settings = endpoints.settings.model_copy(
+        update={
+            "mongodb_url": endpoints.mongodb_url,
+            "mongodb_database": endpoints.database,
+            "rabbitmq_url": "",
+            "jwt_secret": endpoints.jwt_secret,
+            "bcrypt_cost": 4,
+        }
+    )
+    clock = _Clock(now)
+    tokens = AccessTokens(endpoints.jwt_secret, _TOKEN_LIFE, clock)
+    async with host.open_runtime(settings, clock) as runtime:
+
+        async def enter(name: str, role: Role, refuses: Sequence[NotificationType] = ()) -> Person:
+            wishes = tuple(TypeChange(type_, False, ()) for type_ in refuses)
+            email = f"{name}-{seed}@campaign.example"
+            login = await runtime.users.register(
+                Registration(name, email, "a password for campaigns", preferences=wishes), role
+            )
+            session_id = login.refresh_token.partition(".")[0]
+            id = str(login.user.id)
+            token, _ = tokens.issue(id, role, session_id)
+            return Person(id=id, role=role.value, token=token, refuses=tuple(refuses))
+
+        promotion = NotificationType.PROMOTION
+        found = Cast(
+            customers=[await enter(f"customer{n}", Role.USER) for n in range(CUSTOMERS)],
+            schedules=[
+                await enter(f"scheduled{n}", Role.USER, (promotion,)) for n in range(SCHEDULED)
+            ],
+            probes=[await enter(f"probe{n}", Role.USER, (promotion,)) for n in range(READERS)],
+            backend=await enter("backend", Role.SERVICE),
+            admin=await enter("admin", Role.ADMIN, (promotion,)),
+        )
+        welcomed = sum(not person.refuses for person in found.all)
+
+        async def all_welcomed() -> bool:
+            return await Notification.find_all().count() >= welcomed
+
+        await until(all_welcomed, _WELCOME_SECONDS)
+    return found

@@ -1,0 +1,170 @@
+"""With the database or the broker away: quick answers, sockets that stay, and all caught up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.schema import make_schema
+from services.shared.settings import Settings
+from services.shared.vocabulary import Role
+from tests.kit import (
+    PASSWORD,
+    House,
+    Somebody,
+    open_house,
+    quick_settings,
+)
+from tests.notices import create, customer, refused
+from tests.outages import MOST_SECONDS, away, is_ready, readiness
+from tests.servers import (
+    PrivateMongod,
+    private_mongod_server,
+    until,
+)
+
+ADDED = "subscription { notificationAdded { cursor node { id } } }"
+UNREAD = "subscription { unreadCount }"
+ORDER = "mutation($input: OrderStatusInput!) { publishOrderStatus(input: $input) { eventId } }"
+ID = "0123456789abcdef01234567"
+AT_ONCE = 6  # fields asked: this process is client, too
+LOGIN = f'(input: {{email: "nobody@shop.example", password: "{PASSWORD}"}})'
+PROMOTION = '{type: "promotion.announced", data: {title: "t", body: "b"}}'
+SCHEDULE = f'{{name: "n", cron: "0 4 * * *", event: {PROMOTION}}}'
+PRODUCT = '{productId: "p", name: "n", category: "c"}'
+NOTICE = f'{{userId: "{ID}", type: ORDER_UPDATE, content: "c"}}'
+
+QUERIES = {
+    "me": " { id }",
+    "preferences": " { version }",
+    "user": f'(id: "{ID}") {{ id }}',
+    "notifications": " { edges { cursor } }",
+    "notification": f'(id: "{ID}") {{ id }}',
+    "unreadCount": "",
+    "recommendations": " { productId }",
+    "schedules": " { id }",
+}
+MUTATIONS = {
+    "register": LOGIN.replace("{", '{name: "n", ') + " { accessToken }",
+    "login": LOGIN + " { accessToken }",
+    "refreshSession": "(refreshToken: $refresh) { accessToken }",
+    "logout": "",
+    "updatePreferences": "(input: {types: [{type: PROMOTION, enabled: false}]}) { version }",
+    "trackActivity": '(input: {kind: VIEW, productId: "p"})',
+    "markNotificationRead": f'(id: "{ID}") {{ id }}',
+    "markAllNotificationsRead": " { marked }",
+    "archiveNotification": f'(id: "{ID}") {{ id }}',
+    "createNotification": f"(input: {NOTICE}) {{ notification {{ id }} }}",
+    "createRecommendations": " { notification { id } }",
+    "publishOrderStatus": f'(input: {{orderId: "o", userId: "{ID}", status: "s"}}) {{ eventId }}',
+    "publishPromotion": '(input: {title: "t", body: "b"}) { eventId }',
+    "publishProduct": f"(input: {PRODUCT}) {{ eventId }}",
+    "createSchedule": f"(input: {SCHEDULE}) {{ id }}",
+    "updateSchedule": f'(id: "{ID}", input: {SCHEDULE}) {{ id }}',
+    "pauseSchedule": f'(id: "{ID}") {{ id }}',
+    "deleteSchedule": f'(id: "{ID}")',
+    "runSchedule": f'(id: "{ID}") {{ eventId }}',
+}
+
+
+@pytest.fixture(scope="module")
+async def mongod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PrivateMongod]:
+    """One of our own, since it is killed."""
+    async with private_mongod_server(tmp_path_factory.mktemp("mongod")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+async def house(mongod: PrivateMongod) -> AsyncIterator[House]:
+    async with open_house(quick_settings(mongod.url, bcrypt_cost=12)) as house:
+        yield house
+
+
+@pytest.mark.parametrize("way", ["killed", "hung"])
+async def test_without_the_database_every_field_says_so_quickly(
+    house: House, mongod: PrivateMongod, way: str
+) -> None:
+    schema = make_schema(Settings(_env_file=None))._schema
+    assert schema.query_type
+    assert schema.mutation_type
+    assert set(QUERIES) == set(schema.query_type.fields)
+    assert set(MUTATIONS) == set(schema.mutation_type.fields)
+    admin = await house.somebody(Role.ADMIN)
+    documents = {name: f"{{ {name}{rest} }}" for name, rest in QUERIES.items()}
+    for name, rest in MUTATIONS.items():
+        variables = "($refresh: String!)" if "$refresh" in rest else ""
+        documents[name] = f"mutation{variables} {{ {name}{rest} }}"
+    client = httpx.AsyncClient(timeout=20, trust_env=False, headers=admin.api.headers)
+    few = asyncio.Semaphore(AT_ONCE)
+
+    async def timed(document: str) -> tuple[str | None, float]:
+        async with few:
+            return await _timed(client, admin, document)
+
+    async with client, away(mongod, way):
+        answers = await asyncio.gather(*map(timed, documents.values()))
+    wrong = {
+        name: answer
+        for name, answer in zip(documents, answers, strict=True)
+        if answer[0] != "SERVICE_UNAVAILABLE" or answer[1] > MOST_SECONDS
+    }
+    assert not wrong
+    await until(lambda: is_ready(house))
+
+
+@pytest.mark.parametrize("way", ["killed", "hung"])
+async def test_readiness_tells_of_a_database_that_is_away_and_that_it_is_back(
+    house: House, mongod: PrivateMongod, way: str
+) -> None:
+    await until(lambda: is_ready(house))
+    async with away(mongod, way):
+        status, answer, seconds = await readiness(house)
+        assert (status, list(answer["away"])) == (503, ["database"])
+        assert answer["reason"]
+        assert seconds < MOST_SECONDS
+    await until(lambda: is_ready(house))
+
+
+@pytest.mark.parametrize("way", ["killed", "hung"])
+async def test_a_subscription_outlives_the_database_and_catches_up(
+    house: House, mongod: PrivateMongod, way: str
+) -> None:
+    await until(lambda: is_ready(house))
+    ann, backend = await customer(house), await house.somebody(Role.SERVICE)
+    async with ann.api.follow(ADDED) as stream, ann.api.follow(UNREAD) as counts:
+        await counts.next()
+        sent = [await _created(backend, ann)]
+        assert [await _next(stream)] == sent
+        async with away(mongod, way):
+            assert (await refused(_created(backend, ann))).code == "SERVICE_UNAVAILABLE"
+        await until(lambda: is_ready(house))
+        sent += [await _created(backend, ann) for _ in range(3)]
+        assert [await _next(stream) for _ in range(3)] == sent[1:]
+        while (await counts.next())["unreadCount"] < len(sent):
+            pass
+
+
+async def _created(backend: Somebody, reader: Somebody) -> str:
+    id: str = (await create(backend.api, reader.id))["notification"]["id"]
+    return id
+
+
+async def _next(stream: Any) -> str:
+    id: str = (await stream.next())["notificationAdded"]["node"]["id"]
+    return id
+
+
+async def _timed(
+    client: httpx.AsyncClient, asker: Somebody, document: str
+) -> tuple[str | None, float]:
+    """The code of the error that the answer must have, and the seconds it took."""
+    began = time.monotonic()
+    variables = {"refresh": asker.tokens["refreshToken"]}
+    body = {"query": document, "variables": variables}
+    answer = (await client.post(asker.api.url, json=body)).json()
+    return answer["errors"][0]["extensions"]["code"], time.monotonic() - began

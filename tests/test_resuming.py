@@ -1,0 +1,235 @@
+"""What a subscription can't make up for it says, and what it can it makes up for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from bson import ObjectId
+from pymongo import monitoring
+
+from gateway.told import Told
+from services.notifications.cursor import Cursor, to_milliseconds
+from services.notifications.models import Notification
+from services.shared.clock import SystemClock
+from services.shared.events import Event, NotificationChanged
+from services.shared.vocabulary import ChangeKind, Role
+from tests.kit import House, open_house, quick_settings
+from tests.notices import READ, READ_ALL, Wire, ago, customer, page, refused, row, store, wired
+from tests.servers import PrivateMongod
+from tests.test_live import ADDED, CHANGED, UNREAD, following, ids, sent
+
+LIMIT, MOST_IDS, ROOM, AT_ONCE = 20, 5, 4, 3
+MANY = 40  # subscriptions
+
+
+class Watch(monitoring.CommandListener):
+    """How many questions about notifications the database is asked at once, at most."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._running: set[int] = set()
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        if "notifications" in (event.command.get("find"), event.command.get("aggregate")):
+            self._running.add(event.request_id)
+            self.most = max(self.most, len(self._running))
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        self._running.discard(event.request_id)
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        self._running.discard(event.request_id)
+
+
+@pytest.fixture(scope="module")
+def watch() -> Watch:
+    made = Watch()
+    monitoring.register(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+async def house(mongod: PrivateMongod, watch: Watch) -> AsyncIterator[House]:
+    """`watch` must be there before: it hears of the clients that are made later."""
+    settings = quick_settings(
+        mongod.url,
+        resume_limit=LIMIT,
+        max_cursor_ids=MOST_IDS,
+        reader_queue_size=ROOM,
+        reads_at_once=AT_ONCE,
+    )
+    async with open_house(settings) as house:
+        yield house
+
+
+@pytest.fixture(scope="module")
+async def backend(house: House) -> AsyncIterator[Wire]:
+    async with wired(await house.somebody(Role.SERVICE)) as backend:
+        yield backend
+
+
+@pytest.fixture
+async def ann(house: House) -> AsyncIterator[Wire]:
+    async with wired(await customer(house)) as ann:
+        yield ann
+
+
+async def first_cursor(ann: Wire) -> str:
+    await store([row(ann.id, ago(5000))])
+    cursor: str = (await page(ann))["pageInfo"]["startCursor"]
+    return cursor
+
+
+async def test_as_many_as_may_be_missed_are_made_up_for(ann: Wire) -> None:
+    cursor = await first_cursor(ann)
+    missed = await store(row(ann.id, ago(1000 - n)) for n in range(LIMIT))
+    async with following(ann, ADDED, after=cursor) as stream:
+        assert await ids(stream, LIMIT) == missed
+
+
+async def test_with_one_more_the_client_is_told_to_read_anew_and_then_misses_nothing(
+    backend: Wire, ann: Wire
+) -> None:
+    cursor = await first_cursor(ann)
+    await store(row(ann.id, ago(1000 - n)) for n in range(LIMIT + 1))
+    async with following(ann, ADDED, after=cursor) as stream:
+        error = await refused(stream.next())
+    assert error.code == "RESYNC"
+    anew = (await page(ann))["pageInfo"]["startCursor"]
+    new = await sent(backend, ann)
+    async with following(ann, ADDED, after=anew) as stream:
+        assert await ids(stream, 1) == [new]
+
+
+async def test_a_cursor_of_a_time_to_come_is_not_waited_for(ann: Wire) -> None:
+    at = to_milliseconds(SystemClock().now() + timedelta(hours=1))
+    cursor = Cursor(at, ObjectId().binary, at).encode()
+    async with following(ann, ADDED, after=cursor) as stream:
+        assert (await refused(stream.next())).code == "RESYNC"
+
+
+async def test_a_cursor_of_a_clients_own_making_does_not_fill_our_memory(ann: Wire) -> None:
+    at = to_milliseconds(SystemClock().now())
+    ids_ = tuple(ObjectId().binary for _ in range(2 * MOST_IDS + 1))
+    for seen, is_resumed in ((ids_[1:], True), (ids_, False)):
+        cursor = Cursor(at, ObjectId().binary, at, seen).encode()
+        async with following(ann, ADDED, after=cursor) as stream:
+            if is_resumed:
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.3):
+                        await stream.next()
+            else:
+                assert (await refused(stream.next())).code == "RESYNC"
+
+
+async def test_in_a_flood_a_pages_cursors_stay_short_and_say_that_they_do_not_resume(
+    backend: Wire, ann: Wire
+) -> None:
+    now = SystemClock().now()
+    stamps = [now - timedelta(seconds=n / 100) for n in range(4 * MOST_IDS)]
+    stored = await store(row(ann.id, stamp) for stamp in stamps)
+    edges = (await page(ann))["edges"]
+    assert max(len(edge["cursor"]) for edge in edges) < 20 * (MOST_IDS + 3)
+    async with following(ann, ADDED, after=edges[0]["cursor"]) as stream:
+        assert (await refused(stream.next())).code == "RESYNC"
+    second = await page(ann, first=3, after=edges[1]["cursor"])
+    assert [edge["node"]["id"] for edge in second["edges"]] == stored[2:5]
+
+
+async def change(stream: Any) -> tuple[str, str]:
+    told = (await stream.next())["notificationChanged"]
+    return told["kind"], told["notification"]["id"]
+
+
+async def test_changes_that_a_gap_has_swallowed_are_told_after_it(
+    house: House, backend: Wire, ann: Wire
+) -> None:
+    first, second = [await sent(backend, ann) for _ in range(2)]
+    async with following(ann, CHANGED) as stream:
+        await ann.ask(READ, id=first)
+        assert await change(stream) == ("READ", first)
+        await swallow(second)
+        await house.runtime.bus.publish([nothing_new(ann)] * (ROOM + 1))
+        assert await change(stream) == ("READ", second)
+        await swallow(first)
+        await house.runtime.bus.publish([nothing_new(ann)] * (ROOM + 1))
+        assert await change(stream) == ("READ", first)
+
+
+async def test_a_gap_after_many_changes_that_were_all_told_is_no_reason_to_read_anew(
+    house: House, ann: Wire
+) -> None:
+    await store(row(ann.id, ago(1000 - n)) for n in range(2 * LIMIT))
+    last = (await store([row(ann.id, ago(1))]))[0]
+    async with following(ann, CHANGED) as stream:
+        await ann.ask(READ_ALL)
+        assert len({await change(stream) for _ in range(2 * LIMIT + 1)}) == 2 * LIMIT + 1
+        await swallow(last)
+        await house.runtime.bus.publish([nothing_new(ann)] * (ROOM + 1))
+        assert await change(stream) == ("READ", last)
+
+
+async def test_what_was_told_is_remembered_no_longer_than_a_reading_could_find_it(
+    house: House, ann: Wire
+) -> None:
+    window = timedelta(seconds=2)
+    began = SystemClock().now()
+    told = Told(began, window)
+    ids = await store(row(ann.id, ago(1000 - n)) for n in range(LIMIT + 1))
+    await swallow(*ids)
+    rows = await Notification.some(ann.id, ids, SystemClock().now())
+    told.by_hint(rows, ChangeKind.ARCHIVED)
+    assert told.missed(rows) == rows, "what is told is another change than the last"
+    told.by_hint(rows, ChangeKind.READ)
+    assert told.missed(rows) == []
+    assert not told.is_too_much(LIMIT, began + window)
+    later = began + 3 * window
+    assert told.is_too_much(LIMIT, later)
+    told.by_reading([], later)
+    assert (len(told), told.since) == (0, later - window)
+
+
+async def test_all_readers_that_read_again_at_once_leave_room_for_callers(
+    house: House, watch: Watch, ann: Wire
+) -> None:
+    async with ann.somebody.api.socket() as socket:
+        streams = {(await socket.subscribe(UNREAD)).id for _ in range(MANY)}
+        watch.most = 0
+        for _ in range(2):
+            waiting = set(streams)
+            while waiting:
+                message = await socket.receive()
+                assert message["type"] == "next"
+                waiting.discard(message["id"])
+            await store([row(ann.id, ago(1))])
+            await house.runtime.bus.publish([nothing_new(ann)] * (ROOM + 1))
+    assert AT_ONCE <= watch.most < 2 * AT_ONCE  # others ask, too, and now and then
+
+
+async def test_too_many_swallowed_changes_end_the_subscription_with_a_word(
+    house: House, ann: Wire
+) -> None:
+    stored = await store(row(ann.id, ago(1000 - n)) for n in range(LIMIT + 1))
+    async with following(ann, CHANGED) as stream:
+        await swallow(*stored)
+        await house.runtime.bus.publish([nothing_new(ann)] * (ROOM + 1))
+        assert (await refused(stream.next())).code == "RESYNC"
+
+
+async def swallow(*ids: str) -> None:
+    """Mark them as read, as a writer does whose live event is lost."""
+    told = {"read": True, "change": ChangeKind.READ, "changed_at": SystemClock().now()}
+    await Notification.get_pymongo_collection().update_many(
+        {"_id": {"$in": [ObjectId(id) for id in ids]}}, {"$set": told}
+    )
+
+
+def nothing_new(somebody: Wire) -> Event:
+    data = NotificationChanged(
+        user_id=somebody.id, kind=ChangeKind.READ, notification_ids=(str(ObjectId()),)
+    )
+    return Event.of(data, time=SystemClock().now())
