@@ -10,10 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from campaign.environment import can_move_clocks
 from campaign.proxy import Proxy
 from campaign.queues import delete_queue
 from campaign.service_process import ServiceProcess
-from campaign.world import World, can_move_clocks
+from campaign.world import World
 from services.shared.events import QUEUES
 from services.shared.failpoints import Failpoint
 from services.shared.topology import queue_name, retry_queue_name

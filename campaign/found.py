@@ -15,8 +15,8 @@ from pymongo.asynchronous.collection import AsyncCollection
 
 from campaign.clients import Gateways
 from campaign.deeds import digest, gist
+from campaign.environment import Endpoints
 from campaign.journal import Journal, Outcome
-from campaign.world import Endpoints
 from services.shared import topology
 from services.shared.amqp import close, connect
 

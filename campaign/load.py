@@ -13,12 +13,12 @@ from typing import Any, Final
 from campaign.audit import Audit
 from campaign.clients import Answer, Exchange, Gateways
 from campaign.deeds import EXCHANGE, Backend, Deed, Producer
+from campaign.environment import Endpoints
 from campaign.journal import Attempt, Journal, Outcome, Scheduled
 from campaign.mix import Mix
 from campaign.people import Cast, cast
 from campaign.probe import Prober, recovery
 from campaign.readers import Counter, Reader, Subscriber, Watcher
-from campaign.world import Endpoints
 from tests.servers import until
 
 PROBE_SECONDS: Final = 0.08

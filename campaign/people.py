@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from campaign.environment import Endpoints
 from campaign.journal import Person
 from campaign.probe import READERS
-from campaign.world import Endpoints
 from services import host
 from services.notifications.models import Notification
 from services.shared.vocabulary import NotificationType, Role

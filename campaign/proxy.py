@@ -25,12 +25,16 @@ class _Mode(Enum):
 
 
 class Proxy:
-    """Listens on `port`, which it keeps for life, and forwards to `upstream` on this machine."""
+    """Listens on `port`, which it keeps for life, and forwards to `upstream` on this machine.
+
+    `taken`: how many clients have connected so far.
+    """
 
     def __init__(self, name: str, upstream: int) -> None:
         self.name = name
         self.upstream = upstream
         self.port = 0
+        self.taken = 0
         self._mode = _Mode.FORWARD
         self._server: asyncio.Server | None = None
         self._sides: set[_Side] = set()
@@ -53,6 +57,12 @@ class Proxy:
         """Reset every connection; new ones are forwarded as before."""
         for side in tuple(self._sides):
             side.reset()
+
+    def mute(self) -> None:
+        """Clients that are connected hear nothing any more, nor their server of them, but for
+        their end; new ones are forwarded as before."""
+        for side in self._sides:
+            side.muted = True
 
     def refuse(self) -> None:
         """Reset every connection and listen no more, until healed."""
@@ -115,6 +125,7 @@ class Proxy:
         self._sides.add(side)
         if not side.is_client:
             return
+        self.taken += 1
         if self._mode is _Mode.SWALLOW:
             side.swallowed = True
             return
@@ -138,6 +149,7 @@ class _Side(asyncio.Protocol):
 
     def __init__(self, proxy: Proxy, peer: _Side | None = None) -> None:
         self.swallowed = False
+        self.muted = False
         self.is_client = peer is None
         self._proxy = proxy
         self._peer = peer
@@ -161,6 +173,8 @@ class _Side(asyncio.Protocol):
         self._peer.update()
 
     def data_received(self, data: bytes) -> None:
+        if self.muted:
+            return
         self._late.append(data)
         if self._proxy.is_slow:
             asyncio.get_running_loop().call_later(SLOW_SECONDS, self._pass_on)
@@ -181,6 +195,8 @@ class _Side(asyncio.Protocol):
         self._gone = True
         self._proxy.left(self)
         self._pass_all_on()
+        if self.muted and not self.is_client:
+            return
         if self._peer is not None and self._peer._transport is not None:
             self._peer._transport.close()
 
@@ -206,7 +222,7 @@ class _Side(asyncio.Protocol):
             self._peer._transport.write(self._late.popleft())
 
     def _pass_all_on(self) -> None:
-        for _ in range(len(self._late)):
+        for _ in tuple(self._late):
             self._pass_on()
 
     def reset(self) -> None:

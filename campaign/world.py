@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,15 @@ from pymongo.errors import PyMongoError
 
 from campaign.audit import QUEUE as AUDIT
 from campaign.broker import BROKER_FAULTS, Broker
-from campaign.process import CLOCK_OFFSET, CONTROL, FAILPOINT_FILE, TASKS_FILE
+from campaign.environment import (
+    DATABASE,
+    SECRET,
+    Endpoints,
+    environment,
+    shared_settings,
+    through,
+)
+from campaign.process import CONTROL
 from campaign.proxy import HOST, Proxy
 from campaign.service_process import Sample, ServiceProcess
 from services.shared.events import QUEUES
@@ -32,10 +39,6 @@ from services.shared.settings import Settings
 from services.shared.topology import queue_name, retry_queue_name
 from tests.servers import PrivateMongod, PrivateRabbitMQ, free_port, until
 
-ROOT: Final = Path(__file__).parents[1]
-DATABASE: Final = "campaign"
-SECRET: Final = "a secret for campaigns, and only for campaigns"
-RETRY_WAITS: Final = (0.2, 0.5, 1.0, 2.0)
 KINDS: Final = (
     "gateway",
     "gateway",
@@ -49,22 +52,6 @@ _DATABASE_FAULTS: Final = (PyMongoError,)
 _START_SECONDS: Final = 90.0
 _FIRED, _ABOUT_TO_FIRE = 3.0, 25.0
 _RESTART_SECONDS: Final = 0.1
-
-
-@dataclass(frozen=True)
-class Endpoints:
-    """Where clients, shops and the checker find the house."""
-
-    gateways: Sequence[str]
-    """GraphQL http URLs, each through a proxy of its own: the clients' links."""
-    rabbitmq_url: str
-    """For shop backends that publish straight to the exchange; through a proxy."""
-    direct_rabbitmq_url: str
-    mongodb_url: str
-    """For the checker: no proxy."""
-    database: str
-    jwt_secret: str
-    settings: Settings
 
 
 @dataclass(frozen=True)
@@ -173,7 +160,7 @@ class World:
         }
         return Endpoints(
             gateways=[f"http://{HOST}:{one.links['clients'].port}/graphql" for one in gateways],
-            rabbitmq_url=_through(self.rabbitmq.url, self.shop_link),
+            rabbitmq_url=through(self.rabbitmq.url, self.shop_link),
             direct_rabbitmq_url=self.rabbitmq.url,
             mongodb_url=self.mongod.url,
             database=DATABASE,
@@ -182,33 +169,11 @@ class World:
         )
 
     def _variables(self) -> dict[str, str]:
-        """Settings that all processes share."""
-        return {
-            "MONGODB_URL": self.mongod.url,
-            "MONGODB_DATABASE": DATABASE,
-            "RABBITMQ_URL": self.rabbitmq.url,
-            "JWT_SECRET": SECRET,
-            "BCRYPT_COST": "4",
-            "LOG_LEVEL": "INFO",
-            "ACCESS_TOKEN_SECONDS": "86400",
-            "STARTUP_WAIT_SECONDS": "60",
-            "RETRY_WAITS": json.dumps(RETRY_WAITS),
-        }
+        return shared_settings(self.mongod.url, self.rabbitmq.url)
 
     def _environment(self, process: ServiceProcess) -> dict[str, str]:
-        return {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
-            **self._variables(),
-            **_faketime(process.faketime),
-            "MONGODB_URL": _through(self.mongod.url, process.links["mongodb"]),
-            "RABBITMQ_URL": _through(self.rabbitmq.url, process.links["rabbitmq"]),
-            "GATEWAY_PORT": str(process.port),
-            CLOCK_OFFSET: str(self.clock_offset),
-            FAILPOINT_FILE: str(process.failpoint),
-            TASKS_FILE: str(process.tasks),
-            **({CONTROL: self.control} if self.control else {}),
-        }
+        control = {CONTROL: self.control} if self.control else {}
+        return environment(process, self._variables(), self.clock_offset) | control
 
     async def _supervise(self, process: ServiceProcess) -> None:
         while not self._closing:
@@ -317,24 +282,3 @@ def _port(url: str) -> int:
     found = re.search(r":(\d+)/", url)
     assert found is not None, "a URL without a port"
     return int(found[1])
-
-
-def _through(url: str, proxy: Proxy) -> str:
-    return re.sub(r":\d+/", f":{proxy.port}/", url)
-
-
-def _faketime(file: Path) -> dict[str, str]:
-    """Variables that let `file` move a process's wall clock; its timers keep real time."""
-    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
-    if library is None:
-        return {}
-    return {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(file),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-
-
-def can_move_clocks() -> bool:
-    return bool(_faketime(Path()))

@@ -62,15 +62,7 @@ def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
     endpoint = Endpoint(make_schema(runtime.settings), services, demo_accounts)
 
     async def ready(request: Request) -> Response:
-        if stop.is_set():
-            return JSONResponse({"status": "stopping"}, status_code=503)
-        away = dict(await runtime.away())
-        if not away and not live.is_heard:
-            away["live"] = "Live events have not got through from the broker yet."
-        if away:
-            answer = {"status": "not ready", "reason": " ".join(away.values()), "away": away}
-            return JSONResponse(answer, status_code=503)
-        return JSONResponse({"status": "ready"})
+        return await _readiness(runtime, live, stop)
 
     return Starlette(
         routes=[
@@ -162,6 +154,18 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+async def _readiness(runtime: Runtime, live: Live, stop: asyncio.Event) -> Response:
+    if stop.is_set():
+        return JSONResponse({"status": "stopping"}, status_code=503)
+    away = dict(await runtime.away())
+    if not away and not live.is_heard:
+        away["live"] = "Live events have not got through from the broker yet."
+    if away:
+        answer = {"status": "not ready", "reason": " ".join(away.values()), "away": away}
+        return JSONResponse(answer, status_code=503)
+    return JSONResponse({"status": "ready"})
 
 
 async def _healthy(request: Request) -> Response:

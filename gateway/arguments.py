@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.notifications.cursor import Cursor, CursorRefused
-from services.notifications.models import Span
+from services.notifications.queries import Span
 from services.shared.errors import BadInput
 from services.shared.settings import Settings
 

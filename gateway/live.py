@@ -12,20 +12,20 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 
+from gateway.hints import Hint, Hints, Page
 from gateway.told import Told
 from services.notifications.cursor import Cursor, Position, Progress
-from services.notifications.models import Filter, Notification
+from services.notifications.models import Notification
+from services.notifications.queries import Filter
 from services.shared.bus import Bus, LiveFeed
 from services.shared.clock import Clock
 from services.shared.errors import Resync
 from services.shared.events import Event, NotificationChanged, NotificationCreated
 from services.shared.settings import Settings
-from services.shared.tasks import end_if_cancelled
 from services.shared.vocabulary import ChangeKind, NotificationType
 from services.shared.worker import when_back
 
@@ -35,42 +35,7 @@ _READ_AT_ONCE: Final = 100
 _BREATH: Final = 0.1  # seconds
 _READ_ANEW: Final = "read the first page, and subscribe with its first cursor."
 
-Hint = NotificationCreated | NotificationChanged
 Types = tuple[NotificationType, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """The oldest of a user's notifications behind a place. `settled`: nothing older may follow."""
-
-    rows: Sequence[Notification]
-    settled: datetime
-
-
-class Hints:
-    """Those that wait for one reader. When there are too many, only that is remembered."""
-
-    def __init__(self, size: int) -> None:
-        self._hints: asyncio.Queue[Hint | Page | None] = asyncio.Queue(size)
-
-    def put(self, hint: Hint | Page) -> None:
-        try:
-            self._hints.put_nowait(hint)
-        except asyncio.QueueFull:
-            self.lose_track()
-
-    def lose_track(self) -> None:
-        """Some hints may be missing: forget the rest too, the reader has to read again."""
-        while not self._hints.empty():
-            self._hints.get_nowait()
-        self._hints.put_nowait(None)
-
-    async def get(self, until: float | None = None) -> Hint | Page | None:
-        """The next hint, or None when the reader has to read again. Raises TimeoutError at `until`
-        (loop time)."""
-        end_if_cancelled()
-        async with asyncio.timeout_at(until):
-            return await self._hints.get()
 
 
 class Live:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.request import urlopen
 
-from services import dead_letters, demo, host
+from services import checks, dead_letters, demo, host
 from services.asyncapi import asyncapi
 from services.shared.errors import CannotStart, DomainError
 from services.shared.log import get_logger, set_up_logging
@@ -103,7 +103,7 @@ async def _serve(workers: Sequence[str], *, gateway: bool, alone: str | None = N
     settings = load_settings()
     set_up_logging(settings.log_level)
     if alone:
-        host.check_single(settings, alone)
+        checks.check_single(settings, alone)
     app = _gateway("app") if gateway else None
     listening = [app.listen(settings)] if app else []
     stop = asyncio.Event()
@@ -214,7 +214,7 @@ def _health(service: str) -> int:
 
 async def _ping(settings: Settings) -> int:
     """A worker whose loop ends takes its process down, so what is left to ask are its servers."""
-    await host.reach(settings)
+    await checks.reach(settings)
     return 0
 
 

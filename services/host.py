@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Final
-from urllib.parse import urlsplit
 
+from services.checks import check
 from services.notifications import models as notification_models
 from services.notifications.handlers import NotificationHandlers
 from services.notifications.intake import Intake
@@ -22,7 +22,6 @@ from services.notifications.service import NotificationService
 from services.scheduler import models as scheduler_models
 from services.scheduler.service import SchedulerService
 from services.shared import embedded, events, inbox, outbox
-from services.shared.amqp import FAULTS, close, connect
 from services.shared.bus import Bus
 from services.shared.clock import Clock, DatabaseClock
 from services.shared.embedded import EmbeddedBus
@@ -114,13 +113,7 @@ async def open_runtime(settings: Settings, clock: Clock | None = None) -> AsyncI
                 connections=settings.mongodb_connections,
             )
         )
-        longest = await when_back(store.longest_write, "the database")
-        if longest is not None and longest >= settings.write_window_seconds:
-            log.warning(
-                "write_window_too_short",
-                advice=f"set WRITE_WINDOW_SECONDS to {longest} or more, or MongoDB's "
-                "transactionLifetimeLimitSeconds to 2: else a held-back write may be missed",
-            )
+        await _compare_window(store, settings)
         if clock is None:
             clock = steady = DatabaseClock(store.time)
             await when_back(steady.adjust, "the database's time")
@@ -204,71 +197,15 @@ def _loops(
     return loops
 
 
-async def reach(settings: Settings) -> None:
-    """Ask the database and the broker for an answer, and nothing else. Raises CannotStart."""
-    answers = await asyncio.gather(
-        _reach_database(settings), _reach_broker(settings), return_exceptions=True
-    )
-    faults = [answer for answer in answers if answer is not None]
-    if any(not isinstance(fault, CannotStart) for fault in faults):
-        raise BaseExceptionGroup("health", faults)
-    if faults:
-        raise CannotStart(" ".join(map(str, faults)))
-
-
-async def _reach_database(settings: Settings) -> None:
-    async with open_store(
-        settings.mongodb_url,
-        settings.mongodb_database,
-        (),
-        timeout=settings.mongodb_timeout_seconds,
-        patience=0,
-    ):
-        return
-
-
-async def _reach_broker(settings: Settings) -> None:
-    try:
-        connection = await connect(settings.rabbitmq_url, settings)
-    except FAULTS as error:
-        raise CannotStart(f"RabbitMQ does not answer: {error!r}.") from error
-    await close(connection)
-
-
-def check(settings: Settings) -> None:
-    """Raises CannotStart for settings that contradict one another."""
-    if settings.rabbitmq_url and not _is_amqp(settings.rabbitmq_url):
-        raise CannotStart(
-            "RABBITMQ_URL is not a RabbitMQ address: one looks like "
-            "amqp://user:password@host:5672/ or amqps://host/."
+async def _compare_window(store: Store, settings: Settings) -> None:
+    """Warn of a window in which a write of this database may not be over."""
+    longest = await when_back(store.longest_write, "the database")
+    if longest is not None and longest >= settings.write_window_seconds:
+        log.warning(
+            "write_window_too_short",
+            advice=f"set WRITE_WINDOW_SECONDS to {longest} or more, or MongoDB's "
+            "transactionLifetimeLimitSeconds to 2: else a held-back write may be missed",
         )
-    if settings.rabbitmq_url and not settings.mongodb_url:
-        raise CannotStart(
-            "RABBITMQ_URL is set and MONGODB_URL is not: processes that share a broker must share "
-            "a database. Set both, or neither for the embedded defaults."
-        )
-    if settings.jwt_secret or settings.mongodb_url:
-        signing_secret(settings)
-    if settings.write_window_seconds <= settings.mongodb_timeout_seconds:
-        raise CannotStart(
-            "WRITE_WINDOW_SECONDS must be more than MONGODB_TIMEOUT_SECONDS: it bounds a write."
-        )
-
-
-def check_single(settings: Settings, name: str) -> None:
-    """Raises CannotStart when the service can't run as a process of its own."""
-    if not settings.rabbitmq_url:
-        raise CannotStart(
-            f"`{name}` as a process of its own needs RABBITMQ_URL and MONGODB_URL, to share events "
-            "and data with the others. On one machine use `serve`, which runs everything."
-        )
-
-
-def _is_amqp(url: str) -> bool:
-    with suppress(ValueError):
-        parts = urlsplit(url)
-        return parts.scheme in ("amqp", "amqps") and bool(parts.hostname) and parts.port != 0
-    return False
 
 
 async def _keep_time(clock: DatabaseClock) -> None:

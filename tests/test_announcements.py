@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from services.notifications.drafts import Draft
 from services.notifications.gather import Gatherer
 from services.notifications.handlers import NotificationHandlers
+from services.notifications.models import Product
 from services.notifications.recommend import RECOMMENDED_LATELY, Recommendation
-from services.notifications.service import Draft
 from services.notifications.templates import Text
-from services.shared.events import Event, OrderStatusChanged, RecommendationsRequested
+from services.shared.events import (
+    Event,
+    OrderStatusChanged,
+    ProductChanged,
+    RecommendationsRequested,
+)
 from services.shared.settings import Settings
 from services.shared.vocabulary import NotificationType, Role
 from services.users.models import User
@@ -450,3 +457,20 @@ async def test_what_the_catalogue_lacks_is_never_recommended(
         await bought(backend, other, [range_[0], *(f"unknown-{n}" for n in range(5))])
     found = (await ann.ask(PICKS, first=20))["recommendations"]
     assert not [one for one in found if one["productId"].startswith("unknown")]
+
+
+async def test_of_two_words_on_new_products_at_the_same_moment_the_newer_stays(
+    house: House,
+) -> None:
+    now = house.runtime.clock.now()
+    ids = [uuid4().hex for _ in range(200)]
+
+    async def say(name: str, at: datetime) -> None:
+        said = [ProductChanged(product_id=id, name=name, category="Tents") for id in ids]
+        await house.runtime.notifications.keep_products([(one, at) for one in said])
+
+    await asyncio.gather(
+        say("old", now - A_DAY), say("new", now), say("older", now - 2 * A_DAY), say("new", now)
+    )
+    known = await Product.known(ids)
+    assert [known[id].name for id in ids] == ["new"] * len(ids)

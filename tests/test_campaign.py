@@ -19,10 +19,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from campaign.environment import can_move_clocks
 from campaign.faults import FAULTS, chosen
 from campaign.plan import LONGEST, SHORTEST, night, plan
 from campaign.soak import plot, slope
-from campaign.world import can_move_clocks
 from tests.servers import need, need_rabbitmq
 
 ROOT = Path(__file__).parents[1]

@@ -24,9 +24,16 @@ class Upstream:
         self.received = 0
         self.hears = asyncio.Event()
         self.hears.set()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    def leave(self) -> None:
+        """End all connections."""
+        for writer in self._writers:
+            writer.close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._writers.add(writer)
         try:
             while await self.hears.wait() and (data := await reader.read(65536)):
                 self.received += len(data)
@@ -36,6 +43,7 @@ class Upstream:
             pass
         finally:
             self.connections -= 1
+            self._writers.discard(writer)
             writer.close()
 
 
@@ -108,6 +116,20 @@ async def test_a_cut_ends_what_is_open_and_nothing_else(proxy: Proxy, dial: Dial
     proxy.cut()
     assert await is_over(ends)
     assert await echoes(await dial())
+
+
+async def test_who_is_muted_hears_nothing_even_when_its_server_has_ended(
+    proxy: Proxy, upstream: Upstream, dial: Dial
+) -> None:
+    muted = await dial()
+    assert await echoes(muted)
+    proxy.mute()
+    assert await is_silent(muted)
+    assert await echoes(await dial())
+    assert (upstream.received, proxy.taken) == (10, 2)
+    upstream.leave()
+    await until(lambda: upstream.connections == 0)
+    assert await is_silent(muted)
 
 
 async def test_a_refusing_link_has_no_listener_until_it_is_healed(proxy: Proxy, dial: Dial) -> None:

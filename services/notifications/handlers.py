@@ -7,8 +7,9 @@ from datetime import timedelta
 from typing import Final
 
 from services.notifications import recommend, templates
+from services.notifications.drafts import Draft, recommendation_draft
 from services.notifications.gather import Gatherer
-from services.notifications.service import Draft, NotificationService, recommendation_draft
+from services.notifications.service import NotificationService
 from services.shared.bus import Handler, Handlers
 from services.shared.clock import Clock
 from services.shared.errors import NotFound

@@ -16,35 +16,13 @@ from pydantic import Field
 from pymongo import IndexModel
 
 from services.notifications.cursor import Cursor, Position, Progress, to_milliseconds
+from services.notifications.queries import Filter, Span, alive, between, beyond, query
 from services.notifications.recommend import Product as KnownProduct
 from services.shared.events import NotificationCreated
 from services.shared.vocabulary import ChangeKind, NotificationType
 
 _DOWN: Final = [("sent_at", -1), ("_id", -1)]
 _UP: Final = [("sent_at", 1), ("_id", 1)]
-_OPPOSITE: Final = {"$lt": "$gte", "$lte": "$gt", "$gt": "$lte", "$gte": "$lt"}
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which of a user's notifications; None and False leave a condition out."""
-
-    types: tuple[NotificationType, ...] | None = None
-    unread_only: bool = False
-    archived: bool | None = False
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Which part of the list, newest first: `size` rows older than `after`, newer than `before`.
-
-    `from_end` takes the oldest rows of that part instead of the newest.
-    """
-
-    size: int
-    after: Cursor | None = None
-    before: Cursor | None = None
-    from_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +88,29 @@ class Notification(Document):
             expires_at=created.expires_at,
         )
 
+    def created(self) -> NotificationCreated:
+        """What open screens are told of it."""
+        return NotificationCreated(
+            id=str(self.id),
+            user_id=self.user_id,
+            kind=self.type,
+            title=self.title,
+            body=self.body,
+            content=self.content,
+            sent_at=self.sent_at,
+            expires_at=self.expires_at,
+        )
+
     @classmethod
     async def one(cls, user_id: str, id: str, now: datetime) -> Self | None:
         if not ObjectId.is_valid(id):
             return None
-        return await cls.find_one({"_id": ObjectId(id), "user_id": user_id, **_alive(now)})
+        return await cls.find_one({"_id": ObjectId(id), "user_id": user_id, **alive(now)})
 
     @classmethod
     async def some(cls, user_id: str, ids: Iterable[str], now: datetime) -> Sequence[Self]:
         keys = [ObjectId(id) for id in ids if ObjectId.is_valid(id)]
-        return await cls.find({"_id": {"$in": keys}, "user_id": user_id, **_alive(now)}).to_list()
+        return await cls.find({"_id": {"$in": keys}, "user_id": user_id, **alive(now)}).to_list()
 
     @classmethod
     async def of_events(cls, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Self]:
@@ -181,16 +172,16 @@ class Notification(Document):
         cls, user_id: str, start: Position, limit: int, now: datetime
     ) -> Sequence[Self]:
         """The next ones behind that position, the oldest first, archived or not."""
-        query = {"user_id": user_id, **_alive(now), **_beyond(start, "$gt")}
-        return await cls.find(query).sort("sent_at", "_id").limit(limit).to_list()
+        there = {"user_id": user_id, **alive(now), **beyond(start, "$gt")}
+        return await cls.find(there).sort("sent_at", "_id").limit(limit).to_list()
 
     @classmethod
     async def more_than(
         cls, user_id: str, which: Filter, start: Position, count: int, now: datetime
     ) -> bool:
         """Whether more than `count` lie behind that position."""
-        query = _query(user_id, which, now) | _beyond(start, "$gt")
-        found = await cls.get_pymongo_collection().count_documents(query, limit=count + 1)
+        there = query(user_id, which, now) | beyond(start, "$gt")
+        found = await cls.get_pymongo_collection().count_documents(there, limit=count + 1)
         return found > count
 
     @classmethod
@@ -198,23 +189,23 @@ class Notification(Document):
         cls, user_id: str, moment: datetime, limit: int, now: datetime
     ) -> Sequence[Self]:
         """Those that were read, archived and so on since then, in the order of that."""
-        query = {"user_id": user_id, "changed_at": {"$gte": moment}, **_alive(now)}
-        return await cls.find(query).sort("changed_at").limit(limit).to_list()
+        since = {"user_id": user_id, "changed_at": {"$gte": moment}, **alive(now)}
+        return await cls.find(since).sort("changed_at").limit(limit).to_list()
 
     @classmethod
     async def unread_count(
         cls, user_id: str, types: tuple[NotificationType, ...] | None, now: datetime
     ) -> int:
         which = Filter(types=types, unread_only=True)
-        return await cls.find(_query(user_id, which, now)).count()
+        return await cls.find(query(user_id, which, now)).count()
 
     @classmethod
     async def unread_behind(
         cls, user_id: str, start: Position, limit: int, now: datetime
     ) -> Sequence[Position]:
         """The places of the next unread ones behind that position, the oldest first."""
-        query = _query(user_id, Filter(unread_only=True, archived=None), now)
-        rows = cls.get_pymongo_collection().find({**query, **_beyond(start, "$gt")}, {"sent_at": 1})
+        there = query(user_id, Filter(unread_only=True, archived=None), now) | beyond(start, "$gt")
+        rows = cls.get_pymongo_collection().find(there, {"sent_at": 1})
         rows = rows.sort(_UP).limit(limit)
         return [Position.of(row["sent_at"], row["_id"]) async for row in rows]
 
@@ -231,9 +222,9 @@ class Notification(Document):
 
     @classmethod
     async def _rows(cls, user_id: str, which: Filter, span: Span, now: datetime) -> list[Self]:
-        query = _query(user_id, which, now) | _between(span.after, span.before)
+        there = query(user_id, which, now) | between(span.after, span.before)
         order = ("sent_at", "_id") if span.from_end else ("-sent_at", "-_id")
-        return await cls.find(query).sort(*order).limit(span.size + 1).to_list()
+        return await cls.find(there).sort(*order).limit(span.size + 1).to_list()
 
     @classmethod
     async def _any(cls, user_id: str, which: Filter, span: Span, now: datetime) -> bool:
@@ -241,8 +232,8 @@ class Notification(Document):
         edge = span.before if span.from_end else span.after
         if edge is None:
             return False
-        there = _beyond(edge.position, "$lte" if span.from_end else "$gte")
-        return await cls.find_one(_query(user_id, which, now) | there) is not None
+        there = beyond(edge.position, "$lte" if span.from_end else "$gte")
+        return await cls.find_one(query(user_id, which, now) | there) is not None
 
     @classmethod
     async def _positions_since(cls, user_id: str, moment: datetime, limit: int) -> list[Position]:
@@ -272,43 +263,6 @@ class Product(Document):
 
 
 MODELS: list[type[Document]] = [Notification, Product]
-
-
-def _alive(now: datetime) -> dict[str, Any]:
-    return {"expires_at": {"$not": {"$lte": now}}}
-
-
-def _query(user_id: str, which: Filter, now: datetime) -> dict[str, Any]:
-    """A condition on every field of the index, so that it gives each filter's rows in order.
-
-    MongoDB then reads one run of the index for each combination of values and merges the runs.
-    """
-    return {
-        "user_id": user_id,
-        "archived": {"$in": [False, True] if which.archived is None else [which.archived]},
-        "read": {"$in": [False] if which.unread_only else [False, True]},
-        "type": {"$in": list(NotificationType if which.types is None else which.types)},
-        **_alive(now),
-    }
-
-
-def _beyond(position: Position, compared: str) -> dict[str, Any]:
-    """On one side of a position: `$lt` for older, `$gt` for newer; `$lte`, `$gte` with itself.
-
-    Without an $or, which MongoDB might split in two, and sort what they find.
-    """
-    same_stamp = {"sent_at": position.sent_at, "_id": {_OPPOSITE[compared]: position.object_id}}
-    return {"sent_at": {f"{compared[:3]}e": position.sent_at}, "$nor": [same_stamp]}
-
-
-def _between(after: Cursor | None, before: Cursor | None) -> dict[str, Any]:
-    """Older than `after`, newer than `before`, in the list that has the newest first."""
-    conditions = [
-        _beyond(cursor.position, compared)
-        for cursor, compared in ((after, "$lt"), (before, "$gt"))
-        if cursor
-    ]
-    return {"$and": conditions} if conditions else {}
 
 
 def _cursors(

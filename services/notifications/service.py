@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -16,11 +15,11 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from services.notifications import recommend, templates
 from services.notifications.cursor import Cursor, Position, Progress
+from services.notifications.drafts import Announcement, Draft, Key, recommendation_draft
 from services.notifications.gather import Gatherer
 from services.notifications.models import Notification, Product
 from services.notifications.personalize import Decision, Reason, decide
 from services.notifications.recommend import Recommendation
-from services.notifications.templates import Text
 from services.shared.bus import Bus
 from services.shared.clock import Clock
 from services.shared.content import ContentRefused, check_content
@@ -29,7 +28,6 @@ from services.shared.events import (
     Data,
     Event,
     NotificationChanged,
-    NotificationCreated,
     ProductChanged,
 )
 from services.shared.outbox import Outbox
@@ -38,33 +36,6 @@ from services.shared.store import Session, Store, is_duplicate, parts, write_all
 from services.shared.tasks import end_if_cancelled
 from services.shared.vocabulary import ChangeKind, NotificationType, Outcome
 from services.users.models import User
-
-Key = tuple[str, str]  # of a notification: its user's id, its event's key
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A notification that is wanted for a user, before it is decided. `event`: the event's key."""
-
-    user_id: str
-    event: str
-    type: NotificationType
-    text: Text
-    content: Any
-    expires_at: datetime | None = None
-    product_ids: list[str] = field(default_factory=list)
-
-    @property
-    def key(self) -> Key:
-        return self.user_id, self.event
-
-
-@dataclass(frozen=True, slots=True)
-class Announcement:
-    """What became of a draft. No notification when it was suppressed."""
-
-    notification: Notification | None
-    decision: Decision
 
 
 class NotificationService:
@@ -99,7 +70,7 @@ class NotificationService:
             if decision.outcome is Outcome.SENT and draft.key not in known
         }
         stored = {**known, **await self._store_new(new.values())}
-        await self._bus.publish([self._event(_created(one)) for one in stored.values()])
+        await self._bus.publish([self._event(one.created()) for one in stored.values()])
         return [
             _announcement(draft, decision, stored, known)
             for draft, decision in zip(drafts, decisions, strict=True)
@@ -194,7 +165,7 @@ class NotificationService:
     async def _store_new(self, drafts: Iterable[Draft]) -> Mapping[Key, Notification]:
         """The drafts' notifications by key, as many in a transaction as it has time for."""
         stored: dict[Key, Notification] = {}
-        for part in parts(drafts, _size):
+        for part in parts(drafts, lambda draft: draft.size):
             stored |= await self._store_part({draft.key: draft for draft in part})
         return stored
 
@@ -215,7 +186,7 @@ class NotificationService:
 
     async def _insert(self, drafts: Sequence[Draft], session: Session) -> Sequence[Notification]:
         now = self._clock.now()
-        rows = [{"_id": ObjectId(), **_row(draft, now)} for draft in drafts]
+        rows = [draft.row(now) for draft in drafts]
         await Notification.get_pymongo_collection().insert_many(rows, session=session)
         return [Notification.model_validate(row) for row in rows]
 
@@ -255,10 +226,9 @@ class NotificationService:
             return await self._original(draft) or Announcement(None, decision)
 
         async def write(session: Session) -> Notification:
-            row = {"_id": ObjectId(), **_row(draft, self._clock.now())}
-            notification: Notification = Notification.model_validate(row)
+            notification: Notification = Notification.model_validate(draft.row(self._clock.now()))
             await notification.insert(session=session)
-            await self._outbox.put([self._event(_created(notification))], session)
+            await self._outbox.put([self._event(notification.created())], session)
             return notification
 
         try:
@@ -275,9 +245,7 @@ class NotificationService:
         original = (await Notification.of_events([draft.key])).get(draft.key)
         if original is None:
             return None
-        if _gist(original.type, original.title, original.content) != _gist(
-            draft.type, draft.text.title, draft.content
-        ):
+        if not draft.is_told_by(original):
             raise Conflict("This dedupKey was used for another notification: choose a new one.")
         return Announcement(original, Decision(Outcome.DUPLICATE, Reason.SAME_DEDUP_KEY))
 
@@ -340,61 +308,6 @@ class NotificationService:
 
     def _event(self, data: Data) -> Event:
         return Event.of(data, time=self._clock.now())
-
-
-def recommendation_draft(user_id: str, event: str, found: Sequence[Recommendation]) -> Draft:
-    products = [
-        {"productId": one.product_id, "name": one.name, "score": one.score, "reason": one.reason}
-        for one in found
-    ]
-    return Draft(
-        user_id=user_id,
-        event=event,
-        type=NotificationType.RECOMMENDATION,
-        text=templates.recommendation_text(found),
-        content={"products": products},
-        product_ids=[one.product_id for one in found],
-    )
-
-
-def _gist(*parts: object) -> bytes:
-    """Equal for what is the same as JSON: 1 is not true, and the order of keys says nothing."""
-    return msgspec.json.encode(parts, order="sorted")
-
-
-def _size(draft: Draft) -> int:
-    """Bytes, nearly."""
-    return len(msgspec.json.encode((draft.text.title, draft.text.body, draft.content)))
-
-
-def _row(draft: Draft, now: datetime) -> dict[str, Any]:
-    return {
-        "user_id": draft.user_id,
-        "event": draft.event,
-        "type": draft.type.value,
-        "title": draft.text.title,
-        "body": draft.text.body,
-        "content": draft.content,
-        "sent_at": now,
-        "expires_at": draft.expires_at,
-        "read": False,
-        "read_at": None,
-        "archived": False,
-        "product_ids": draft.product_ids,
-    }
-
-
-def _created(notification: Notification) -> NotificationCreated:
-    return NotificationCreated(
-        id=str(notification.id),
-        user_id=notification.user_id,
-        kind=notification.type,
-        title=notification.title,
-        body=notification.body,
-        content=notification.content,
-        sent_at=notification.sent_at,
-        expires_at=notification.expires_at,
-    )
 
 
 def _announcement(

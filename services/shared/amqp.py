@@ -89,14 +89,9 @@ async def bounded(seconds: float) -> AsyncIterator[None]:
             raise
         raise ConnectionError(_CLOSED) from error
     except Exception as error:
-        if not is_bare(error):
+        if type(error) is not Exception:
             raise
         raise ConnectionError(_CLOSED) from error
-
-
-def is_bare(error: BaseException) -> bool:
-    """Whether it is what the library raises in who waits for a channel that closes for no fault."""
-    return type(error) is Exception
 
 
 async def pause(settings: Settings) -> None:

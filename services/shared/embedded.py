@@ -18,12 +18,12 @@ from uuid import uuid4
 from beanie import Document
 from pymongo import IndexModel, UpdateOne
 
-from services.shared import lease
 from services.shared.bus import Ack, Dead, DeadLetter, Delivery, LiveFeed, Retry, Verdict, shortened
 from services.shared.clock import Clock
 from services.shared.events import QUEUES, Event, encode
+from services.shared.lease import Hold, Lease
 from services.shared.settings import Settings
-from services.shared.store import PART_BYTES, Row, Session, Store, parts
+from services.shared.store import Row, Session, Store, first_part, parts
 from services.shared.tasks import end_if_cancelled
 from services.shared.worker import when_back
 
@@ -58,7 +58,7 @@ class BuriedMessage(Document):
         indexes = (IndexModel("letter", unique=True),)
 
 
-MODELS: list[type[Document]] = [QueuedMessage, BuriedMessage, lease.Lease]
+MODELS: list[type[Document]] = [QueuedMessage, BuriedMessage, Lease]
 
 
 class EmbeddedBus:
@@ -68,6 +68,7 @@ class EmbeddedBus:
         self._settings = settings
         self._arrivals: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._listeners: set[Callable[[Event], None]] = set()
+        self._hold = Hold()
 
     async def publish(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -92,7 +93,7 @@ class EmbeddedBus:
     @asynccontextmanager
     async def subscribe(self, queue: str) -> AsyncIterator[_EmbeddedSubscription]:
         """Raises CannotStart where another process consumes on this database."""
-        async with lease.held():
+        async with self._hold.held():
             yield _EmbeddedSubscription(
                 self._store, queue, self._arrivals[queue], self._clock, self._settings
             )
@@ -185,16 +186,8 @@ class _EmbeddedSubscription:
 
     async def _due(self) -> list[QueuedMessage]:
         due = {"queue": self._queue, "due_at": {"$lte": self._clock.now()}}
-        messages: list[QueuedMessage] = []
-        size = 0
-        async for message in (
-            QueuedMessage.find(due).sort("due_at", "_id").limit(self._settings.batch_size)
-        ):
-            messages.append(message)
-            size += len(message.body)
-            if size >= PART_BYTES:
-                break
-        return messages
+        messages = QueuedMessage.find(due).sort("due_at", "_id").limit(self._settings.batch_size)
+        return await first_part(messages, lambda message: len(message.body))
 
     async def _settle(self, settled: Sequence[tuple[Delivery, Verdict]]) -> None:
         done: list[object] = []

@@ -34,8 +34,6 @@ _BUS: Final = "embedded bus"
 _NOBODY: Final = "||"
 _LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 
-_holders = 0  # in this process
-
 
 class Lease(Document):
     """Who consumes, until when, under the id _BUS. `owner`: machine, process id, start, with bars
@@ -48,21 +46,26 @@ class Lease(Document):
         name = "embedded_lease"
 
 
-@asynccontextmanager
-async def held() -> AsyncIterator[None]:
-    """Hold the lease, with all others of this process. Raises CannotStart, also when it is lost."""
-    global _holders
-    await _take()
-    _holders += 1
-    async with asyncio.TaskGroup() as group:
-        keeping = group.create_task(_keep())
-        try:
-            yield
-        finally:
-            keeping.cancel()
-            _holders -= 1
-            if not _holders:
-                await _release()
+class Hold:
+    """A process's hold on the lease, shared by all that consume in it."""
+
+    def __init__(self) -> None:
+        self._holders = 0
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Raises CannotStart while another process holds the lease, and when it takes it over."""
+        await _take()
+        self._holders += 1
+        async with asyncio.TaskGroup() as group:
+            keeping = group.create_task(_keep())
+            try:
+                yield
+            finally:
+                keeping.cancel()
+                self._holders -= 1
+                if not self._holders:
+                    await _release()
 
 
 async def _release() -> None:

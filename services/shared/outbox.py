@@ -26,7 +26,7 @@ from services.shared.events import Event, Malformed, decode, encode
 from services.shared.failpoints import Failpoint, reach
 from services.shared.log import get_logger
 from services.shared.settings import Settings
-from services.shared.store import PART_BYTES, Session
+from services.shared.store import Session, first_part
 from services.shared.worker import when_back
 
 log = get_logger()
@@ -162,7 +162,7 @@ class Outbox:
     async def _claim(self) -> list[OutboxRow]:
         """Rows that nobody else hands on for OUTBOX_LEASE_SECONDS, in the order of writing.
 
-        At least one, and no more than have PART_BYTES.
+        At least one, and no more than it takes for PART_BYTES.
         """
         now = self._clock.now()
         collection = OutboxRow.get_pymongo_collection()
@@ -181,15 +181,11 @@ class Outbox:
         await collection.update_many(
             {**mine, **free}, {"$set": {"claimed_until": until, "claim": claim}}
         )
-        rows: list[OutboxRow] = []
-        size = 0
-        async for row in OutboxRow.find({**mine, "claim": claim}).sort("written"):
-            rows.append(row)
-            size += len(row.event)
-            if size >= PART_BYTES:
-                others = {"_id": {"$in": ids, "$nin": [row.id for row in rows]}, "claim": claim}
-                await collection.update_many(others, {"$set": {"claimed_until": _UNCLAIMED}})
-                break
+        claimed = OutboxRow.find({**mine, "claim": claim}).sort("written")
+        rows = await first_part(claimed, lambda row: len(row.event))
+        if len(rows) < len(ids):
+            others = {"_id": {"$in": ids, "$nin": [row.id for row in rows]}, "claim": claim}
+            await collection.update_many(others, {"$set": {"claimed_until": _UNCLAIMED}})
         return rows
 
     async def _behind_others(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:

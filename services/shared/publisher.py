@@ -11,7 +11,7 @@ from aio_pika.exceptions import AMQPChannelError
 from aiormq import spec
 from aiormq.abc import DeliveredMessage
 
-from services.shared.amqp import FAULTS, Connection, abandon, bounded, close, is_bare
+from services.shared.amqp import FAULTS, Connection, abandon, bounded, close
 from services.shared.bus import PartlyPublished
 from services.shared.errors import Unavailable
 from services.shared.failpoints import Failpoint, reach
@@ -48,9 +48,8 @@ class Publisher:
             exchanges[name] = await channel.get_exchange(name, ensure=False)
 
         async def publish(name: str, key: str, message: aio_pika.Message) -> object:
-            result = await exchanges[name].publish(
-                message, key, mandatory=name != LIVE, timeout=seconds
-            )
+            async with bounded(seconds):
+                result = await exchanges[name].publish(message, key, mandatory=name != LIVE)
             reach(Failpoint.AFTER_CONFIRM)
             return result
 
@@ -91,8 +90,7 @@ class Publisher:
             return PartlyPublished("RabbitMQ has lost a queue, which is made again now", confirmed)
         errors = [result for result in results if isinstance(result, BaseException)]
         for error in errors:
-            # A connection that closes may cancel who waits for it.
-            if not isinstance(error, (*FAULTS, asyncio.CancelledError)) and not is_bare(error):
+            if not isinstance(error, FAULTS):
                 raise error
         self._give_up(channel, *errors)
         return PartlyPublished(f"RabbitMQ did not confirm: {errors[0]!r}", confirmed)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -251,6 +259,18 @@ def parts(rows: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
         total += size(row)
     if part:
         yield part
+
+
+async def first_part(rows: AsyncIterable[T], size: Callable[[T], int]) -> list[T]:
+    """The first rows, until they have PART_BYTES; at least one, if there is one."""
+    part: list[T] = []
+    total = 0
+    async for row in rows:
+        part.append(row)
+        total += size(row)
+        if total >= PART_BYTES:
+            break
+    return part
 
 
 async def insert_new(model: type[Document], rows: Sequence[Row]) -> set[int]:

@@ -1,0 +1,92 @@
+"""The environment that the services run in, and where others find them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from campaign.process import CLOCK_OFFSET, FAILPOINT_FILE, TASKS_FILE
+from campaign.proxy import Proxy
+from campaign.service_process import ServiceProcess
+from services.shared.settings import Settings
+
+DATABASE: Final = "campaign"
+SECRET: Final = "a secret for campaigns, and only for campaigns"
+_ROOT: Final = Path(__file__).parents[1]
+_RETRY_WAITS: Final = (0.2, 0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where clients, shops and the checker find the house."""
+
+    gateways: Sequence[str]
+    """GraphQL http URLs, each through a proxy of its own: the clients' links."""
+    rabbitmq_url: str
+    """For shop backends that publish straight to the exchange; through a proxy."""
+    direct_rabbitmq_url: str
+    mongodb_url: str
+    """For the checker: no proxy."""
+    database: str
+    jwt_secret: str
+    settings: Settings
+
+
+def shared_settings(mongodb_url: str, rabbitmq_url: str) -> dict[str, str]:
+    """Settings that all processes share, as environment variables."""
+    return {
+        "MONGODB_URL": mongodb_url,
+        "MONGODB_DATABASE": DATABASE,
+        "RABBITMQ_URL": rabbitmq_url,
+        "JWT_SECRET": SECRET,
+        "BCRYPT_COST": "4",
+        "LOG_LEVEL": "INFO",
+        "ACCESS_TOKEN_SECONDS": "86400",
+        "STARTUP_WAIT_SECONDS": "60",
+        "RETRY_WAITS": json.dumps(_RETRY_WAITS),
+    }
+
+
+def environment(
+    process: ServiceProcess, shared: Mapping[str, str], clock_offset: float
+) -> dict[str, str]:
+    """One process's: `shared`, but behind its own links; and what a campaign harms it with."""
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(_ROOT),
+        **shared,
+        **_faketime(process.faketime),
+        "MONGODB_URL": through(shared["MONGODB_URL"], process.links["mongodb"]),
+        "RABBITMQ_URL": through(shared["RABBITMQ_URL"], process.links["rabbitmq"]),
+        "GATEWAY_PORT": str(process.port),
+        CLOCK_OFFSET: str(clock_offset),
+        FAILPOINT_FILE: str(process.failpoint),
+        TASKS_FILE: str(process.tasks),
+    }
+
+
+def through(url: str, proxy: Proxy) -> str:
+    """The URL of the same server, behind the proxy."""
+    return re.sub(r":\d+/", f":{proxy.port}/", url)
+
+
+def _faketime(file: Path) -> dict[str, str]:
+    """Variables that let `file` move a process's wall clock; its timers keep real time."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None:
+        return {}
+    return {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(file),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+def can_move_clocks() -> bool:
+    return bool(_faketime(Path()))

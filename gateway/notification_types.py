@@ -1,0 +1,149 @@
+"""Notifications and what belongs to them, as GraphQL shows and takes them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import strawberry
+from strawberry import ID
+from strawberry.scalars import JSON
+
+from gateway.enums import ChangeKind, NotificationType, Outcome
+from services.notifications import models, personalize, recommend
+from services.notifications.drafts import Announcement
+
+
+@strawberry.type(description="One notification of one user.")
+class Notification:
+    id: ID = strawberry.field(description="Its id.")
+    user_id: ID = strawberry.field(description="Whose it is.")
+    type: NotificationType = strawberry.field(description="What it is about.")
+    title: str = strawberry.field(description="One line, ready to show as plain text.")
+    body: str = strawberry.field(description="The words, ready to show as plain text.")
+    content: JSON = strawberry.field(description="A string or an object, just as it was given.")
+    sent_at: datetime = strawberry.field(description="When it was sent.")
+    read: bool = strawberry.field(description="Whether the user has read it.")
+    read_at: datetime | None = strawberry.field(description="When.")
+    archived: bool = strawberry.field(description="Whether the user has put it away.")
+
+    @classmethod
+    def of(cls, row: models.Notification) -> Notification:
+        return cls(
+            id=ID(str(row.id)),
+            user_id=ID(row.user_id),
+            type=row.type,
+            title=row.title,
+            body=row.body,
+            content=row.content,
+            sent_at=row.sent_at,
+            read=row.read,
+            read_at=row.read_at,
+            archived=row.archived,
+        )
+
+
+@strawberry.type(description="Where a page stands in the list (Relay Cursor Connections).")
+class PageInfo:
+    has_next_page: bool = strawberry.field(description="Whether older ones follow.")
+    has_previous_page: bool = strawberry.field(description="Whether newer ones come before.")
+    start_cursor: str | None = strawberry.field(description="The first edge's cursor.")
+    end_cursor: str | None = strawberry.field(description="The last edge's cursor.")
+
+
+@strawberry.type(description="A notification in a list.")
+class NotificationEdge:
+    cursor: str = strawberry.field(
+        description="Opaque; for paging, and for resuming notificationAdded."
+    )
+    node: Notification = strawberry.field(description="The notification.")
+
+
+@strawberry.type(description="A page of notifications, newest first (Relay Cursor Connections).")
+class NotificationConnection:
+    edges: list[NotificationEdge] = strawberry.field(description="The notifications.")
+    page_info: PageInfo = strawberry.field(description="Where this page stands.")
+
+    @classmethod
+    def of(cls, page: models.Page) -> NotificationConnection:
+        edges = [
+            NotificationEdge(cursor=cursor.encode(), node=Notification.of(row))
+            for cursor, row in zip(page.cursors, page.rows, strict=True)
+        ]
+        return cls(
+            edges=edges,
+            page_info=PageInfo(
+                has_next_page=page.has_next,
+                has_previous_page=page.has_previous,
+                start_cursor=edges[0].cursor if edges else None,
+                end_cursor=edges[-1].cursor if edges else None,
+            ),
+        )
+
+
+@strawberry.type(description="Something that happened to a notification, on whatever screen.")
+class NotificationChange:
+    kind: ChangeKind = strawberry.field(description="What happened.")
+    notification: Notification = strawberry.field(description="As it is now.")
+    unread_count: int = strawberry.field(description="How many are unread now.")
+
+
+@strawberry.type(description="What markAllNotificationsRead did.")
+class MarkAllPayload:
+    marked: int = strawberry.field(description="How many were unread and are read now.")
+    unread_count: int = strawberry.field(description="How many are unread now.")
+
+
+@strawberry.type(description="A product that a user may like.")
+class Recommendation:
+    product_id: ID = strawberry.field(description="The shop's own id.")
+    name: str = strawberry.field(description="The product's name.")
+    score: float = strawberry.field(description="How sure we are, above 0 and up to 1.")
+    reason: str = strawberry.field(description="Why, in words for the user.")
+
+    @classmethod
+    def of(cls, found: recommend.Recommendation) -> Recommendation:
+        return cls(
+            product_id=ID(found.product_id),
+            name=found.name,
+            score=found.score,
+            reason=found.reason,
+        )
+
+
+@strawberry.type(description="What was decided about one notification for one user, and why.")
+class Decision:
+    outcome: Outcome = strawberry.field(description="What was decided.")
+    reason: str = strawberry.field(description=f"A stable code: {', '.join(personalize.Reason)}.")
+    until: datetime | None = strawberry.field(description="When a HELD one is decided anew.")
+
+
+@strawberry.type(description="What became of a notification that was asked for.")
+class CreateNotificationPayload:
+    notification: Notification | None = strawberry.field(
+        description="Null when it was HELD or SUPPRESSED."
+    )
+    decision: Decision = strawberry.field(description="What was decided, and why.")
+
+    @classmethod
+    def of(cls, announcement: Announcement) -> CreateNotificationPayload:
+        row, decision = announcement.notification, announcement.decision
+        return cls(
+            notification=Notification.of(row) if row else None,
+            decision=Decision(
+                outcome=decision.outcome, reason=decision.reason, until=decision.until
+            ),
+        )
+
+
+@strawberry.input(description="A notification for one user.")
+class CreateNotificationInput:
+    user_id: ID = strawberry.field(description="Who gets it.")
+    type: NotificationType = strawberry.field(description="What it is about.")
+    content: JSON = strawberry.field(
+        description="A string (the body), or an object, whose title and body are shown."
+    )
+    title: str | None = strawberry.field(default=None, description="1 to 500 characters.")
+    dedup_key: str | None = strawberry.field(
+        default=None,
+        description="The caller's own key: the same one again answers with the first notification.",
+    )
