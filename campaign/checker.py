@@ -6,7 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from campaign.events import check_answers, check_events, check_facts, check_stamps
+from campaign.events import (
+    check_answers,
+    check_events,
+    check_facts,
+    check_reasons,
+    check_stamps,
+)
 from campaign.faults import Injected
 from campaign.fires import check_fires
 from campaign.found import Found
@@ -75,6 +81,7 @@ def _compare(journal: Journal, found: Found, window: float) -> Iterator[Finding]
     yield from check_stamps(
         journal.attempts, rows, journal.sights, offset=journal.offset, end=found.at
     )
+    yield from check_reasons([*journal.attempts, *journal.marks, *journal.changes])
     yield from check_answers(journal.attempts)
     yield from check_facts(journal.attempts, found)
     yield from check_readers(

@@ -228,7 +228,7 @@ class Producer:
         )
 
 
-POISONS: Final = ("not JSON", "no CloudEvent", "unknown type", "wrong data", "nobody", "wrong key")
+POISONS: Final = ("not JSON", "no CloudEvent", "unknown type", "wrong data", "nobody")
 
 
 def poison(which: str, tag: str, user: str) -> Deed:
@@ -249,10 +249,6 @@ def poison(which: str, tag: str, user: str) -> Deed:
         envelope["data"] = {"orderId": tag, "userId": [user]}
     elif which == "nobody":
         envelope["data"] |= {"userId": "ffffffffffffffffffffffff"}
-    elif which == "wrong key":
-        routing_key = "campaign.wrong.key"
-        envelope["type"] = UserActivity.type
-        envelope["data"] = {"userId": user, "kind": "view", "productId": tag}
     body = msgspec.json.encode(envelope)
     return poisonous(b"{not JSON " + tag.encode() if which == "not JSON" else body, routing_key)
 

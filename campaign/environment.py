@@ -19,6 +19,7 @@ DATABASE: Final = "campaign"
 SECRET: Final = "a secret for campaigns, and only for campaigns"
 _ROOT: Final = Path(__file__).parents[1]
 _RETRY_WAITS: Final = (0.2, 0.5, 1.0, 2.0)
+_FAN_OUT_SIZE: Final = 2  # or no promotion of ours would be told in parts
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def shared_settings(mongodb_url: str, rabbitmq_url: str) -> dict[str, str]:
         "LOG_LEVEL": "INFO",
         "ACCESS_TOKEN_SECONDS": "86400",
         "STARTUP_WAIT_SECONDS": "60",
+        "FAN_OUT_SIZE": str(_FAN_OUT_SIZE),
         "RETRY_WAITS": json.dumps(_RETRY_WAITS),
     }
 

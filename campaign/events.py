@@ -11,7 +11,7 @@ from campaign.clients import NOT_GRAPHQL
 from campaign.deeds import RECOMMENDATION
 from campaign.fires import fire_of
 from campaign.found import Found, Row
-from campaign.journal import Attempt, Expect, Outcome, Person, Scheduled, Sight
+from campaign.journal import Attempt, Change, Expect, Mark, Outcome, Person, Scheduled, Sight
 from campaign.verdict import Finding, Violation
 from campaign.wishes import State, Wishes
 
@@ -233,6 +233,14 @@ def check_stamps(
             yield Finding(Violation.MISSTAMPED, evidence)
 
 
+def check_reasons(answers: Sequence[Attempt | Mark | Change]) -> Iterator[Finding]:
+    """Who is refused is told why: no answer is an internal error."""
+    for one in answers:
+        if one.code in NO_REASON:
+            evidence = {"asked": type(one).__name__, "code": one.code, "at": one.ended}
+            yield Finding(Violation.NO_REASON, evidence)
+
+
 def check_answers(attempts: Sequence[Attempt]) -> Iterator[Finding]:
     """Right attempts are not refused for good, and wrong ones are not accepted."""
     for one in attempts:
@@ -241,8 +249,6 @@ def check_answers(attempts: Sequence[Attempt]) -> Iterator[Finding]:
             yield Finding(Violation.WRONGLY_REFUSED, evidence)
         if one.kind == "conflict" and one.outcome is Outcome.OK:
             yield Finding(Violation.WRONGLY_ACCEPTED, evidence)
-        if one.code in NO_REASON:
-            yield Finding(Violation.NO_REASON, evidence)
 
 
 def check_facts(attempts: Sequence[Attempt], found: Found) -> Iterator[Finding]:

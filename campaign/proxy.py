@@ -169,12 +169,11 @@ class _Side(asyncio.Protocol):
             self.reset()
             return
         self._peer._peer = self
+        self.muted = self._peer.muted
         self.update()
         self._peer.update()
 
     def data_received(self, data: bytes) -> None:
-        if self.muted:
-            return
         self._late.append(data)
         if self._proxy.is_slow:
             asyncio.get_running_loop().call_later(SLOW_SECONDS, self._pass_on)
@@ -219,7 +218,9 @@ class _Side(asyncio.Protocol):
     def _pass_on(self) -> None:
         """What came first. The order of the timers does not matter, as they are all alike."""
         if self._late and self._peer is not None and self._peer._transport is not None:
-            self._peer._transport.write(self._late.popleft())
+            late = self._late.popleft()
+            if not self.muted:
+                self._peer._transport.write(late)
 
     def _pass_all_on(self) -> None:
         for _ in tuple(self._late):

@@ -39,8 +39,6 @@ Types = tuple[NotificationType, ...] | None
 
 
 class Live:
-    """`is_heard`: whether live events have got through to here since the start."""
-
     def __init__(self, bus: Bus, clock: Clock, settings: Settings) -> None:
         self._bus = bus
         self._clock = clock
@@ -49,7 +47,11 @@ class Live:
         self._waiting: defaultdict[str, set[Hints]] = defaultdict(set)
         self._feed: LiveFeed | None = None
         self._turns = asyncio.Semaphore(settings.reads_at_once)
-        self.is_heard = not settings.rabbitmq_url
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether live events get through to here now."""
+        return self._feed is not None and self._feed.hears
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -76,7 +78,7 @@ class Live:
                 while True:
                     if hint is None or isinstance(hint, Page):
                         async for notification in self._missed(user_id, progress, hint):
-                            if types is None or notification.type in types:
+                            if self._is_shown(notification, types):
                                 yield progress.cursor(), notification
                         settles_at = self._settling() if progress.unsettled else None
                     elif isinstance(hint, NotificationCreated):
@@ -91,6 +93,7 @@ class Live:
                             await asyncio.sleep(self._settings.write_window_seconds)
                         hint = None  # reading settles what is older than the window
                         continue
+                    hint = None  # an idle reader keeps nothing
                     try:
                         hint = await hints.get(until=settles_at)
                     except TimeoutError:
@@ -114,6 +117,10 @@ class Live:
             told = Told(self._clock.now(), self.window)
             while True:
                 hint = await hints.get()
+                if isinstance(hint, NotificationChanged):
+                    rows = await self._some(user_id, hint.notification_ids)
+                    told.by_hint(rows, hint.kind)
+                    yield hint.kind, rows, await self._unread_count(user_id)
                 now = self._clock.now()
                 if hint is None or told.is_too_much(self._settings.resume_limit, now):
                     missed = await self._changes_missed(user_id, told, now)
@@ -121,10 +128,6 @@ class Live:
                     for row in missed:
                         if row.change is not None:
                             yield row.change, [row], count
-                elif isinstance(hint, NotificationChanged):
-                    rows = await self._some(user_id, hint.notification_ids)
-                    told.by_hint(rows, hint.kind)
-                    yield hint.kind, rows, await self._unread_count(user_id)
 
     async def unread_counts(self, user_id: str) -> AsyncIterator[int]:
         """The unread count now, and whenever it is another."""
@@ -145,9 +148,12 @@ class Live:
             hints.lose_track()  # the reader asks itself, and is told what is wrong
 
     async def _page(self, user_id: str, start: Position) -> Page:
-        now = self._clock.now()
-        read = partial(Notification.behind, user_id, start, _READ_AT_ONCE, now)
-        return Page(await self._ask(read, "a subscription's read"), now - self.window)
+        async def read() -> Page:
+            now = self._clock.now()
+            rows = await Notification.behind(user_id, start, _READ_AT_ONCE, now)
+            return Page(rows, now - self.window)
+
+        return await self._ask(read, "a subscription's read")
 
     async def _missed(
         self, user_id: str, progress: Progress, page: Page | None
@@ -177,7 +183,7 @@ class Live:
             page = await self._page(user_id, page.rows[-1].position)
 
     def _is_shown(self, notification: Notification, types: Types) -> bool:
-        """Whether it is of these types, and not over yet: a hint may come late."""
+        """Whether it is of these types, and not over yet: what is told may come late."""
         ends = notification.expires_at
         wanted = types is None or notification.type in types
         return wanted and (ends is None or ends > self._clock.now())
@@ -273,7 +279,6 @@ class Live:
                 hints.put(event.data)
 
     def _lose_track(self) -> None:
-        self.is_heard = True
         for readers in self._waiting.values():
             for hints in readers:
                 hints.lose_track()

@@ -78,7 +78,10 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
         )
 
     def forget_id(self, id: str) -> None:
-        self.operations.pop(id, None)  # the client may have completed it meanwhile
+        """The client may have completed it meanwhile, and begun another of the same id."""
+        operation = self.operations.get(id)
+        if operation is not None and operation.task is asyncio.current_task():
+            del self.operations[id]
 
     async def handle_ping(self, message: Any) -> None:
         message["type"] = "pong"  # and the payload as it came

@@ -51,7 +51,14 @@ class Dead:
     reason: str
 
 
-Verdict = Ack | Retry | Dead
+@dataclass(frozen=True, slots=True)
+class PassOn:
+    """Another queue wants it: hand it on to that one."""
+
+    queue: str
+
+
+Verdict = Ack | Retry | Dead | PassOn
 
 
 class PartlyPublished(Unavailable):
@@ -101,6 +108,11 @@ class LiveFeed(Protocol):
     async def watch(self, user_id: str) -> None: ...
 
     async def unwatch(self, user_id: str) -> None: ...
+
+    @property
+    def hears(self) -> bool:
+        """Whether live events get through now."""
+        ...
 
 
 class Bus(Protocol):

@@ -18,7 +18,17 @@ from uuid import uuid4
 from beanie import Document
 from pymongo import IndexModel, UpdateOne
 
-from services.shared.bus import Ack, Dead, DeadLetter, Delivery, LiveFeed, Retry, Verdict, shortened
+from services.shared.bus import (
+    Ack,
+    Dead,
+    DeadLetter,
+    Delivery,
+    LiveFeed,
+    PassOn,
+    Retry,
+    Verdict,
+    shortened,
+)
 from services.shared.clock import Clock
 from services.shared.events import QUEUES, Event, encode
 from services.shared.lease import Hold, Lease
@@ -157,6 +167,8 @@ class _EverybodysFeed:
     async def unwatch(self, user_id: str) -> None:
         return
 
+    hears = True
+
 
 class _EmbeddedSubscription:
     def __init__(
@@ -191,7 +203,7 @@ class _EmbeddedSubscription:
 
     async def _settle(self, settled: Sequence[tuple[Delivery, Verdict]]) -> None:
         done: list[object] = []
-        delayed: list[UpdateOne] = []
+        kept: list[UpdateOne] = []
         buried: dict[object, UpdateOne] = {}
         now = self._clock.now()
         for delivery, verdict in settled:
@@ -206,14 +218,16 @@ class _EmbeddedSubscription:
                         "due_at": now + timedelta(seconds=wait),
                         "failures": message.failures + 1,
                     }
-                    delayed.append(UpdateOne({"_id": message.id}, {"$set": later}))
+                    kept.append(UpdateOne({"_id": message.id}, {"$set": later}))
+                case PassOn(queue):
+                    kept.append(UpdateOne({"_id": message.id}, {"$set": {"queue": queue}}))
                 case Dead(reason):
                     buried[message.id] = _burial(message, reason, now)
         queued = QueuedMessage.get_pymongo_collection()
         if buried:
             await self._store.transact(partial(_bury, buried))
-        if delayed:
-            await queued.bulk_write(delayed)
+        if kept:
+            await queued.bulk_write(kept)
         if done:
             await queued.delete_many({"_id": {"$in": done}})
 

@@ -47,7 +47,7 @@ class Lease(Document):
 
 
 class Hold:
-    """A process's hold on the lease, shared by all that consume in it."""
+    """A bus's hold on the lease, shared by all that consume on it. A process has one bus."""
 
     def __init__(self) -> None:
         self._holders = 0

@@ -139,6 +139,7 @@ class LiveConnection:
         self._clock = clock
         self._settings = settings
         self._bindings = _Bindings(on_gap, settings.rabbitmq_timeout_seconds)
+        self.hears = False
 
     async def watch(self, user_id: str) -> None:
         """Have the user bound; while the broker is away, that is done when it is back."""
@@ -175,6 +176,7 @@ class LiveConnection:
         self._bindings.open()
         await self._bindings.bind(underlay, queue)
         await inflow.start(self._settings.live_prefetch)
+        self.hears = True
         self._on_gap()
         binding = asyncio.create_task(self._bind(underlay, queue, inflow))
         try:
@@ -185,6 +187,7 @@ class LiveConnection:
                 async with bounded(seconds):
                     await messages[-1].ack(multiple=True)
         finally:
+            self.hears = False
             binding.cancel()
 
     async def _bind(self, channel: UnderlayChannel, queue: str, inflow: Inflow) -> None:
@@ -231,5 +234,6 @@ class LiveConnection:
             event = decode(message.body, received=self._clock.now(), checked=True)
         except Malformed as error:
             log.warning("live_event_refused", error=str(error))
+            self._on_gap()  # of another version, perhaps: readers find it in the database
         else:
             self._on_event(event)

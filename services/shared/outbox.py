@@ -183,7 +183,7 @@ class Outbox:
         )
         claimed = OutboxRow.find({**mine, "claim": claim}).sort("written")
         rows = await first_part(claimed, lambda row: len(row.event))
-        if len(rows) < len(ids):
+        if rows and len(rows) < len(ids):
             others = {"_id": {"$in": ids, "$nin": [row.id for row in rows]}, "claim": claim}
             await collection.update_many(others, {"$set": {"claimed_until": _UNCLAIMED}})
         return rows

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Final
 
 import aio_pika
@@ -23,6 +24,7 @@ from services.shared.bus import (
     Delivery,
     LiveFeed,
     PartlyPublished,
+    PassOn,
     Retry,
     Verdict,
     shortened,
@@ -130,8 +132,7 @@ class RabbitBus:
         self._is_laid_out = False
 
     async def _put_back(self, letter: DeadLetter) -> None:
-        headers = {"x-tidings-first-seen": letter.first_seen.isoformat()}
-        message = _message(letter.body, headers=headers)
+        message = _message(letter.body, headers=_since(letter.first_seen))
         await self.publisher.send([("", queue_name(letter.queue), message)])
 
 
@@ -223,8 +224,11 @@ class _RabbitSubscription:
         )
 
     def _moved(
-        self, delivery: Delivery, verdict: Retry | Dead
+        self, delivery: Delivery, verdict: Retry | Dead | PassOn
     ) -> tuple[str, str, aio_pika.Message]:
+        if isinstance(verdict, PassOn):
+            message = _message(delivery.body, headers=_since(delivery.first_seen))
+            return "", queue_name(verdict.queue), message
         given_up = isinstance(verdict, Dead)
         headers = burial(
             self._queue, delivery, verdict.reason, self._clock.now(), given_up=given_up
@@ -234,6 +238,10 @@ class _RabbitSubscription:
         wait = shortened(verdict.wait, self._settings.retry_jitter)
         message = _message(delivery.body, headers=headers, expiration=wait)
         return "", retry_queue_name(self._queue, verdict.wait), message
+
+
+def _since(first_seen: datetime) -> dict[str, Any]:
+    return {"x-tidings-first-seen": first_seen.isoformat()}
 
 
 def _expiration(moved: tuple[str, str, aio_pika.Message]) -> float:

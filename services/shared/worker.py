@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from services.shared.bus import Ack, Bus, Dead, Delivery, Handlers, Retry, Verdict
+from services.shared.bus import Ack, Bus, Dead, Delivery, Handlers, PassOn, Retry, Verdict
 from services.shared.clock import Clock
 from services.shared.errors import Conflict, DomainError, Unavailable
 from services.shared.events import QUEUES, Event, Malformed, decode
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 0.2
 _SECONDS_BETWEEN_WARNINGS = 5.0
-_SOMEBODYS = tuple(data for types in QUEUES.values() for data in types)
+_QUEUE_OF = {data.type: queue for queue, types in QUEUES.items() for data in types}
 
 
 async def work(
@@ -78,9 +78,11 @@ async def deliver(
 ) -> list[Verdict]:
     """Hand a batch to the handlers of its events' types; the verdicts are in the batch's order.
 
-    A known type that no queue wants is nothing to do. An event whose id was used with other
+    A known type that no queue wants is nothing to do. One that another queue wants came here since
+    it had a wrong routing key, or that queue was missing. An event whose id was used with other
     content is dead. Handlers must stand being called again.
     """
+    ours = {_QUEUE_OF.get(type_) for type_ in handlers}
     verdicts: list[Verdict] = [Ack()] * len(batch)
     wanted: dict[int, Event] = {}
     for index, delivery in enumerate(batch):
@@ -94,8 +96,10 @@ async def deliver(
         else:
             if event.type in handlers:
                 wanted[index] = event
-            elif isinstance(event.data, _SOMEBODYS):
-                verdicts[index] = Dead(f"Publish it with the routing key {event.type}.")
+            elif (queue := _QUEUE_OF.get(event.type)) and queue not in ours:
+                verdicts[index] = PassOn(queue)
+            elif queue:
+                verdicts[index] = Dead(f"This consumer has no handler for {event.type}.")
     by_type: dict[str, list[tuple[int, Event]]] = defaultdict(list)
     admitted = list(wanted.items())
     conflicting = await when_back(
@@ -121,7 +125,7 @@ async def when_back(action: Callable[[], Awaitable[T]], what: str) -> T:
     while True:
         end_if_cancelled()
         try:
-            return await action()
+            result = await action()
         except Exception as error:
             if not _is_passing(error):
                 raise
@@ -129,6 +133,9 @@ async def when_back(action: Callable[[], Awaitable[T]], what: str) -> T:
             if now - told >= _SECONDS_BETWEEN_WARNINGS:
                 log.warning("waiting", what=what, error=str(error), seconds=round(now - began, 1))
                 told = now
+        else:
+            end_if_cancelled()
+            return result
         await asyncio.sleep(wait)
         wait = min(wait * 2, _LONGEST_WAIT)
 
