@@ -81,7 +81,7 @@ def _compare(journal: Journal, found: Found, window: float) -> Iterator[Finding]
     yield from check_stamps(
         journal.attempts, rows, journal.sights, offset=journal.offset, end=found.at
     )
-    yield from check_reasons([*journal.attempts, *journal.marks, *journal.changes])
+    yield from check_reasons([*journal.attempts, *journal.marks, *journal.changes], journal.closes)
     yield from check_answers(journal.attempts)
     yield from check_facts(journal.attempts, found)
     yield from check_readers(

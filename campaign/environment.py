@@ -19,7 +19,7 @@ DATABASE: Final = "campaign"
 SECRET: Final = "a secret for campaigns, and only for campaigns"
 _ROOT: Final = Path(__file__).parents[1]
 _RETRY_WAITS: Final = (0.2, 0.5, 1.0, 2.0)
-_FAN_OUT_SIZE: Final = 2  # or no promotion of ours would be told in parts
+_FAN_OUT_SIZE: Final = 5  # or no promotion of ours would be told in parts
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -233,12 +233,17 @@ def check_stamps(
             yield Finding(Violation.MISSTAMPED, evidence)
 
 
-def check_reasons(answers: Sequence[Attempt | Mark | Change]) -> Iterator[Finding]:
-    """Who is refused is told why: no answer is an internal error."""
+def check_reasons(
+    answers: Sequence[Attempt | Mark | Change], ends: Iterable[str]
+) -> Iterator[Finding]:
+    """Who is refused is told why. `ends`: why subscriptions and the pages before them failed."""
     for one in answers:
         if one.code in NO_REASON:
             evidence = {"asked": type(one).__name__, "code": one.code, "at": one.ended}
             yield Finding(Violation.NO_REASON, evidence)
+    for why in ends:
+        if why.removeprefix("page ") in NO_REASON:
+            yield Finding(Violation.NO_REASON, {"asked": "subscription", "code": why})
 
 
 def check_answers(attempts: Sequence[Attempt]) -> Iterator[Finding]:

@@ -317,6 +317,10 @@ async def test_a_live_feed_hears_again_after_its_connection_was_cut(
             await bus.publish([changed("user-1", str(turn))])
             await until(lambda turn=turn: len(heard) == turn)  # type: ignore[misc]
             way.cut()
+        way.refuse()
+        await until(lambda: not feed.hears)
+        await way.heal()
+        await until(lambda: feed.hears)
 
 
 async def test_a_user_who_could_not_be_bound_is_bound_on_a_new_connection(

@@ -23,11 +23,13 @@ from services.shared.events import (
     OrderStatusChanged,
     PreferencesChanged,
     UserActivity,
+    decode,
+    encode,
 )
 from services.shared.rabbit import CONTENT_TYPE, RabbitBus
 from services.shared.settings import Settings
 from services.shared.store import PART_BYTES, open_store
-from services.shared.topology import EVENTS
+from services.shared.topology import DELIVERY_LIMIT, EVENTS, queue_name
 from services.shared.vocabulary import ActivityKind, ChangeKind
 from services.shared.worker import work
 from tests.kit import NO_MEMORY, forget_queues, quick_settings
@@ -338,11 +340,6 @@ POISON = {
         b'{"specversion":"1.0","id":"1","source":"a b","type":"order.status_changed","data":{}}',
         "Not a CloudEvent",
     ),
-    "another queue's": (
-        b'{"specversion":"1.0","id":"1","source":"s","type":"user.activity",'
-        b'"data":{"userId":"u","kind":"view","productId":"p"}}',
-        "Publish it with the routing key user.activity",
-    ),
     "too large": (b" " * 524_289, "524288 is the most"),
 }
 
@@ -370,6 +367,62 @@ async def test_a_known_event_that_nobody_consumes_is_no_poison(transport: Transp
         await bus.publish([Event.of(changed, time=SystemClock().now()), order("after")])
         await until(lambda: recorder.seen == ["after"])
         assert not await bus.dead_letters(10)
+
+
+async def test_an_event_that_came_to_the_wrong_queue_is_passed_on(transport: Transport) -> None:
+    """It had a wrong routing key; or its own queue was missing, and the broker led it here."""
+    view = UserActivity(user_id="u", kind=ActivityKind.VIEW, product_id="p")
+    activity = Event.of(view, time=SystemClock().now(), id="astray")
+    recorder = Recorder()
+    async with (
+        transport.open() as bus,
+        working(transport, recorder.handlers()),
+        working(transport, recorder.handlers(UserActivity.type), USERS),
+    ):
+        await bus.publish([order("before")])  # and so all queues are there
+        await until(lambda: recorder.seen == ["before"])
+        await transport.publish_bytes("a.wrong.key", encode(activity))
+        await until(lambda: recorder.seen == ["before", "astray"])
+        assert await bus.dead_letters(1) == []
+
+
+async def test_while_the_queue_of_an_event_is_missing_another_keeps_it(
+    between_processes: Transport,
+) -> None:
+    view = UserActivity(user_id="u", kind=ActivityKind.VIEW, product_id="p")
+    recorder = Recorder()
+    url = between_processes.settings.rabbitmq_url
+    async with between_processes.open() as bus:
+        await bus.publish([order("before")])
+        async with await aio_pika.connect(url) as connection:
+            await (await connection.channel()).queue_delete(queue_name(USERS))
+        await bus.publish([Event.of(view, time=SystemClock().now(), id="kept")])
+        async with (
+            working(between_processes, recorder.handlers(UserActivity.type), USERS),
+            working(between_processes, recorder.handlers()),
+        ):
+            await until(lambda: set(recorder.seen) == {"before", "kept"})
+        assert await bus.dead_letters(1) == []
+
+
+async def test_an_event_whose_consumer_dies_each_time_is_dead_lettered(
+    between_processes: Transport,
+) -> None:
+    url = between_processes.settings.rabbitmq_url
+    async with between_processes.open() as bus:
+        await bus.publish([order("deadly")])
+
+        async def died() -> bool:
+            """Take it, and end without a word; the broker counts."""
+            async with await aio_pika.connect(url) as connection:
+                queue = await (await connection.channel()).get_queue(queue_name(NOTIFICATIONS))
+                await queue.get(fail=False)
+            return bool(await bus.dead_letters(1))
+
+        await until(died, timeout=20)
+        [letter] = await bus.dead_letters(2)
+    assert f"{DELIVERY_LIMIT} times" in letter.reason
+    assert decode(letter.body, received=SystemClock().now()).id == "deadly"
 
 
 async def test_what_a_consumer_held_when_it_died_is_handled_by_the_next(

@@ -196,6 +196,13 @@ def test_an_answer_that_helps_nobody_is_seen() -> None:
     for code in NO_REASON:
         unknown = attempt(outcome=Outcome.INDETERMINATE, code=code)
         assert found(judged([unknown])) == {Violation.NO_REASON: 1}
+        nobodys = replaced(mark(True, 20), outcome=Outcome.INDETERMINATE, code=code)
+        assert found(judged([nobodys])) == {Violation.NO_REASON: 1}
+        unheard = replaced(change(True, 20), outcome=Outcome.INDETERMINATE, code=code)
+        assert found(judged([unheard])) == {Violation.NO_REASON: 1}
+        for why in (code, f"page {code}"):
+            ended = Closed(reader="r", connection=1, why=why, at=20)
+            assert found(judged([ended])) == {Violation.NO_REASON: 1}
     assert judged([attempt(outcome=Outcome.INDETERMINATE, code="SERVICE_UNAVAILABLE")]).ok
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gateway.hints import Page
 from services.shared.clock import SystemClock
 from services.shared.events import Event, OrderStatusChanged
 from services.shared.vocabulary import Role
@@ -458,6 +459,20 @@ async def test_a_subscription_keeps_nothing_of_what_it_has_told(house: House, an
             await house.runtime.bus.publish([told(row(ann.id, ago(0)))])
             await edge(stream)
         assert kept() < before + MOST_IDS // 2
+
+
+async def test_an_idle_reader_keeps_no_page(house: House, ann: Wire, backend: Wire) -> None:
+    def pages() -> int:
+        gc.collect()
+        return sum(type(one) is Page for one in gc.get_objects())
+
+    before = pages()
+    async with following(ann, ADDED) as stream:
+        await sent(backend, ann)
+        await edge(stream)
+        settled = asyncio.get_running_loop().time() + WINDOW + 1  # by then it has read again
+        await until(lambda: asyncio.get_running_loop().time() > settled)
+        assert pages() == before
 
 
 async def test_all_screens_of_a_user_are_told(backend: Wire, ann: Wire) -> None:
