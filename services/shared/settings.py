@@ -107,7 +107,11 @@ class Settings(BaseSettings):
     )
 
     # How events travel
-    batch_size: Count = Field(500, description="Events a worker takes at once.")
+    batch_size: Count = Field(
+        500,
+        description="Events a worker takes at once; as many again wait in its memory, each of up "
+        "to MAX_EVENT_BYTES.",
+    )
     retry_waits: tuple[Seconds, ...] = Field(
         (1, 5, 30, 120),
         description="Waits before an event that failed is tried again, seconds, as a JSON list; "
