@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from campaign import checker, report
 from campaign.controls import CONTROLS, Control
+from campaign.environment import can_move_clocks
 from campaign.faults import FAULTS
 from campaign.found import gather
 from campaign.injector import Injector
@@ -66,6 +67,8 @@ async def _campaign(options: Options, folder: Path) -> int:
         CONTROLS[options.control].switch_off()
     offset = (night(options.seed, now, length) - now).total_seconds()
     print(f"Seed {options.seed}; the house is built in {folder}", flush=True)
+    if not can_move_clocks():
+        print("No clock will be moved: apt-get install libfaketime", flush=True)
     async with World(folder, offset, options.control) as world:
         journal = Journal(folder / "journal.jsonl")
         start = datetime.now(UTC) + timedelta(seconds=offset)
