@@ -40,7 +40,10 @@ async def test_readiness_goes_down_at_the_stop_signal(house: House) -> None:
     runtime, stop = house.runtime, asyncio.Event()
     live = Live(runtime.bus, runtime.clock, runtime.settings)
     transport = httpx.ASGITransport(create_app(runtime, live, stop))
-    async with httpx.AsyncClient(transport=transport, base_url="http://tidings") as client:
+    async with (
+        live.running(),
+        httpx.AsyncClient(transport=transport, base_url="http://tidings") as client,
+    ):
         assert (await client.get("/readyz")).status_code == 200
         stop.set()
         answer = await client.get("/readyz")
