@@ -29,7 +29,7 @@ from services.shared.events import (
 from services.shared.failpoints import Failpoint
 from services.shared.rabbit import RabbitBus
 from services.shared.settings import Settings
-from services.shared.topology import queue_name
+from services.shared.topology import LIVE, queue_name
 from services.shared.vocabulary import ActivityKind, ChangeKind
 from services.shared.worker import work
 from tests.kit import NO_MEMORY, forget_queues, quick_settings
@@ -299,6 +299,21 @@ async def test_live_events_that_found_no_room_are_told_as_a_gap(settings: Settin
         await until(lambda: len(gaps) > 1)
         await until(lambda: heard[-1].read(NotificationChanged).notification_ids == ("499",))
     assert len(heard) < 500
+
+
+async def test_a_live_event_that_nobody_can_read_is_told_as_a_gap(settings: Settings) -> None:
+    """One of another version, perhaps: readers find what it told of in the database."""
+    gaps: list[int] = []
+    async with (
+        opened(settings) as bus,
+        bus.live(lambda _: None, lambda: gaps.append(1)) as feed,
+    ):
+        await until(lambda: gaps)
+        await feed.watch("alice")
+        async with await aio_pika.connect(settings.rabbitmq_url) as connection:
+            exchange = await (await connection.channel()).get_exchange(LIVE)
+            await exchange.publish(aio_pika.Message(b"{}"), "alice")
+        await until(lambda: len(gaps) == 2)
 
 
 async def test_a_live_feed_hears_again_after_its_connection_was_cut(
