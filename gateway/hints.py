@@ -16,10 +16,14 @@ Hint = NotificationCreated | NotificationChanged
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The oldest of a user's notifications behind a place. `settled`: nothing older may follow."""
+    """The oldest of a user's notifications behind a place. `settled`: nothing older may follow.
+
+    `is_last`: there were no more behind them.
+    """
 
     rows: Sequence[Notification]
     settled: datetime
+    is_last: bool
 
 
 class Hints:
@@ -40,9 +44,7 @@ class Hints:
             self._hints.get_nowait()
         self._hints.put_nowait(None)
 
-    async def get(self, until: float | None = None) -> Hint | Page | None:
-        """The next hint, or None when the reader has to read again. Raises TimeoutError at `until`
-        (loop time)."""
+    async def get(self) -> Hint | Page | None:
+        """The next hint, or None when the reader has to read again."""
         end_if_cancelled()
-        async with asyncio.timeout_at(until):
-            return await self._hints.get()
+        return await self._hints.get()

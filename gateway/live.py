@@ -2,8 +2,9 @@
 
 A reader registers first, reads the database second, and follows third; what it has seen it drops.
 Live events are hints and may be lost: after an overflow or a broken connection the reader reads
-the database again from its own cursor. What it reads only to be sure is read beside the hints: a
-database that is away, or asked by everybody at once, holds up nothing that is at hand.
+the database again from its own cursor. What it reads only to be sure is read beside the hints, and
+in a line of its own: a database that is away, or asked by everybody at once, holds up nothing that
+is at hand or missing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Final, TypeVar
 from gateway.hints import Hint, Hints, Page
 from gateway.told import Told
 from services.notifications.cursor import Cursor, Position, Progress
-from services.notifications.models import Notification
+from services.notifications.models import Change, Notification
 from services.notifications.queries import Filter
 from services.shared.bus import Bus, LiveFeed
 from services.shared.clock import Clock
@@ -31,7 +32,8 @@ from services.shared.worker import when_back
 
 T = TypeVar("T")
 
-_READ_AT_ONCE: Final = 100
+_READ_AT_ONCE: Final = 100  # or fewer, of PART_BYTES
+_CHANGES_AT_ONCE: Final = 25
 _BREATH: Final = 0.1  # seconds
 _READ_ANEW: Final = "read the first page, and subscribe with its first cursor."
 
@@ -47,6 +49,7 @@ class Live:
         self._waiting: defaultdict[str, set[Hints]] = defaultdict(set)
         self._feed: LiveFeed | None = None
         self._turns = asyncio.Semaphore(settings.reads_at_once)
+        self._settling_turns = asyncio.Semaphore(max(1, settings.reads_at_once // 2))
 
     @property
     def is_heard(self) -> bool:
@@ -72,18 +75,15 @@ class Live:
                 await self._check_resumable(user_id, after, types)
             progress = Progress(after or await self._cursor_now(user_id))
             hint: Hint | Page | None = None
-            settles_at: float | None = None
-            beside: asyncio.Task[None] | None = None
+            settling: asyncio.Task[None] | None = None
             try:
                 while True:
                     if hint is None or isinstance(hint, Page):
                         async for notification in self._missed(user_id, progress, hint):
                             if self._is_shown(notification, types):
                                 yield progress.cursor(), notification
-                        settles_at = self._settling() if progress.unsettled else None
                     elif isinstance(hint, NotificationCreated):
                         notification = Notification.from_event(hint)
-                        settles_at = settles_at or self._settling()
                         if progress.wants(notification.position):
                             progress.saw(notification.position)
                             if self._is_shown(notification, types):
@@ -93,17 +93,13 @@ class Live:
                             await asyncio.sleep(self._settings.write_window_seconds)
                         hint = None  # reading settles what is older than the window
                         continue
+                    if progress.unsettled and (settling is None or settling.done()):
+                        settling = asyncio.create_task(self._settle(user_id, progress, hints))
                     hint = None  # an idle reader keeps nothing
-                    try:
-                        hint = await hints.get(until=settles_at)
-                    except TimeoutError:
-                        if beside is None or beside.done():
-                            reading = self._read_beside(user_id, progress.start, hints)
-                            beside = asyncio.create_task(reading)
-                        hint = await hints.get()
+                    hint = await hints.get()
             finally:
-                if beside is not None:
-                    beside.cancel()
+                if settling is not None:
+                    settling.cancel()
 
     async def changed(
         self, user_id: str
@@ -111,23 +107,26 @@ class Live:
         """Every change that is made from now on: what was changed, and the unread count after it.
 
         After a gap it tells the last change of each notification, where that was missed; a late
-        hint may tell it again. Raises Resync when more than RESUME_LIMIT were missed.
+        hint may tell it again. Raises Resync when more than RESUME_LIMIT were missed, or more than
+        CHANGES_REMEMBERED were told shortly before.
         """
         async with self._registered(user_id) as hints:
-            told = Told(self._clock.now(), self.window)
+            told = Told(self._clock.now(), self.window, self._settings.changes_remembered)
             while True:
                 hint = await hints.get()
                 if isinstance(hint, NotificationChanged):
-                    rows = await self._some(user_id, hint.notification_ids)
-                    told.by_hint(rows, hint.kind)
-                    yield hint.kind, rows, await self._unread_count(user_id)
+                    count = await self._unread_count(user_id)
+                    async for rows in self._in_parts(user_id, hint.notification_ids):
+                        told.by_hint(rows, hint.kind)
+                        yield hint.kind, rows, count
                 now = self._clock.now()
                 if hint is None or told.is_too_much(self._settings.resume_limit, now):
                     missed = await self._changes_missed(user_id, told, now)
                     count = await self._unread_count(user_id)
-                    for row in missed:
-                        if row.change is not None:
-                            yield row.change, [row], count
+                    async for rows in self._in_parts(user_id, [str(one.id) for one in missed]):
+                        for row in rows:
+                            if row.change is not None:
+                                yield row.change, [row], count
 
     async def unread_counts(self, user_id: str) -> AsyncIterator[int]:
         """The unread count now, and whenever it is another."""
@@ -140,18 +139,22 @@ class Live:
                 last = count
                 await hints.get()
 
-    async def _read_beside(self, user_id: str, start: Position, hints: Hints) -> None:
-        """Read while hints go on: the page comes among them."""
+    async def _settle(self, user_id: str, progress: Progress, hints: Hints) -> None:
+        """Read, when all that has been told by now is settled: the page comes among the hints."""
         try:
-            hints.put(await self._page(user_id, start))
-        except Exception:
-            hints.lose_track()  # the reader asks itself, and is told what is wrong
+            await asyncio.sleep(self.window.total_seconds() + _BREATH)
+            async with self._settling_turns:
+                page = await self._page(user_id, progress.start)
+        except (Exception, asyncio.CancelledError):
+            hints.lose_track()  # the reader, if it is still there, asks itself and is told
+        else:
+            hints.put(page)
 
     async def _page(self, user_id: str, start: Position) -> Page:
         async def read() -> Page:
             now = self._clock.now()
-            rows = await Notification.behind(user_id, start, _READ_AT_ONCE, now)
-            return Page(rows, now - self.window)
+            rows, is_last = await Notification.behind(user_id, start, _READ_AT_ONCE, now)
+            return Page(rows, now - self.window, is_last)
 
         return await self._ask(read, "a subscription's read")
 
@@ -177,7 +180,7 @@ class Live:
                         return
                 progress.saw_in_order(row.position, settled)
                 yield row
-            if len(page.rows) < _READ_AT_ONCE:
+            if page.is_last:
                 progress.settle(settled)
                 return
             page = await self._page(user_id, page.rows[-1].position)
@@ -187,10 +190,6 @@ class Live:
         ends = notification.expires_at
         wanted = types is None or notification.type in types
         return wanted and (ends is None or ends > self._clock.now())
-
-    def _settling(self) -> float:
-        """When all that has been told by now is settled; loop time."""
-        return asyncio.get_running_loop().time() + self.window.total_seconds() + _BREATH
 
     def _is_full(self, progress: Progress) -> bool:
         return progress.unsettled >= self._settings.max_cursor_ids
@@ -239,19 +238,26 @@ class Live:
         if await self._ask(asked, "a subscription's start"):
             raise Resync(f"More than {limit} were sent since this cursor: {_READ_ANEW}")
 
-    async def _changes_missed(
-        self, user_id: str, told: Told, now: datetime
-    ) -> Sequence[Notification]:
+    async def _changes_missed(self, user_id: str, told: Told, now: datetime) -> Sequence[Change]:
         """The changes that `told` does not know yet; then it does. Raises Resync for too many."""
+        if told.is_blind:
+            raise Resync(f"Too much changed to say what was missed: {_READ_ANEW}")
         limit = self._settings.resume_limit
         most = limit + len(told) + 1
         read = partial(Notification.changed_since, user_id, told.since, most, now)
-        rows = await self._ask(read, "a subscription's changes")
-        missed = told.missed(rows)
+        changes = await self._ask(read, "a subscription's changes")
+        missed = told.missed(changes)
         if len(missed) > limit:
             raise Resync(f"More than {limit} changes were missed: {_READ_ANEW}")
-        told.by_reading(rows, now)
+        told.by_reading(changes, now)
         return missed
+
+    async def _in_parts(
+        self, user_id: str, ids: Sequence[str]
+    ) -> AsyncIterator[Sequence[Notification]]:
+        """Those of the ids that are there, a few at a time: they may be large."""
+        for start in range(0, len(ids), _CHANGES_AT_ONCE):
+            yield await self._some(user_id, ids[start : start + _CHANGES_AT_ONCE])
 
     async def _some(self, user_id: str, ids: Sequence[str]) -> Sequence[Notification]:
         read = partial(Notification.some, user_id, ids, self._clock.now())

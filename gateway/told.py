@@ -1,7 +1,8 @@
 """What one screen was told of, so that reading the changes again tells only what it missed.
 
 A hint says nothing of other changes: theirs may be late, and lost. So only a reading moves the time
-on from which the next one reads; until then, what hints have told is remembered.
+on from which the next one reads; until then, what hints have told is remembered, if it is not too
+much.
 """
 
 from __future__ import annotations
@@ -9,19 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from beanie import PydanticObjectId
+from bson import ObjectId
 
-from services.notifications.models import Notification
+from services.notifications.models import Change, Notification
 from services.shared.vocabulary import ChangeKind
 
 
 class Told:
-    """`window`: how long a write may take, so that a reading does not find it yet."""
+    """`window`: how long a write may take, so that a reading does not find it yet. `most`: how many
+    are remembered."""
 
-    def __init__(self, now: datetime, window: timedelta) -> None:
+    def __init__(self, now: datetime, window: timedelta, most: int) -> None:
         self._window = window
+        self._most = most
         self._read_at = now
-        self._last: dict[PydanticObjectId | None, tuple[datetime, ChangeKind]] = {}
+        self._last: dict[ObjectId, Change] = {}
+        self.is_blind = False
 
     def __len__(self) -> int:
         return len(self._last)
@@ -37,18 +41,20 @@ class Told:
 
     def by_hint(self, rows: Sequence[Notification], kind: ChangeKind) -> None:
         """These changes are told, unless another of the same notification has overtaken it."""
-        for row in rows:
-            if row.changed_at is not None and row.change is kind:
-                self._last[row.id] = (row.changed_at, kind)
+        if self.is_blind:
+            return
+        changes = [row.last_change for row in rows]
+        self._last |= {one.id: one for one in changes if one and one.kind is kind}
+        if len(self._last) > self._most:
+            self._last.clear()
+            self.is_blind = True  # it can't say any more what a gap has swallowed
 
-    def missed(self, rows: Sequence[Notification]) -> list[Notification]:
-        """Those of the rows whose last change is not told."""
-        return [row for row in rows if self._last.get(row.id) != (row.changed_at, row.change)]
+    def missed(self, changes: Sequence[Change]) -> list[Change]:
+        """Those that are not told."""
+        return [one for one in changes if self._last.get(one.id) != one]
 
-    def by_reading(self, rows: Sequence[Notification], now: datetime) -> None:
+    def by_reading(self, changes: Sequence[Change], now: datetime) -> None:
         """All that was found `now` is told, and the next reading starts there."""
-        for row in rows:
-            if row.changed_at is not None and row.change is not None:
-                self._last[row.id] = (row.changed_at, row.change)
         self._read_at = now
-        self._last = {id: last for id, last in self._last.items() if last[0] >= self.since}
+        self._last |= {one.id: one for one in changes}
+        self._last = {id: one for id, one in self._last.items() if one.at >= self.since}

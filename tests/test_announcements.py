@@ -174,17 +174,37 @@ async def test_an_event_with_anothers_id_and_other_content_is_dead(
         event = Event.of(order, time=house.runtime.clock.now(), id=event_id, source="urn:shop")
         await house.runtime.bus.publish([event])
 
-    async def buried() -> list[str]:
-        letters = await house.runtime.bus.dead_letters(100)
-        return [one.reason for one in letters if event_id.encode() in one.body]
-
-    await until(lambda: _has(buried, 2))
-    assert all(reason.startswith("CONFLICT: ") for reason in await buried())
+    reasons = await buried(house, event_id, 2)
+    assert all(reason.startswith("CONFLICT: ") for reason in reasons)
     assert [node["content"]["status"] for node in await nodes(ann)] == ["paid"]
 
 
-async def _has(question: Any, count: int) -> bool:
-    return len(await question()) == count
+async def test_an_order_with_more_details_than_a_notification_may_have_is_dead(
+    house: House, ann: Wire
+) -> None:
+    most = house.runtime.settings.max_content_bytes
+    for id, size in (("fits", most - 200), ("does not", most)):
+        order = OrderStatusChanged(
+            order_id="A-1", user_id=ann.id, status="paid", details={"text": "x" * size}
+        )
+        event = Event.of(order, time=house.runtime.clock.now(), id=id, source="urn:large")
+        await house.runtime.bus.publish([event])
+    [reason] = await buried(house, "does not", 1)
+    assert reason.startswith("BAD_USER_INPUT: ")
+    assert "MAX_CONTENT_BYTES" in reason
+    assert len(await arrived(ann, 1)) == 1
+
+
+async def buried(house: House, event_id: str, count: int) -> list[str]:
+    """The reasons of the dead letters of this event, when there are so many."""
+
+    async def enough() -> list[str]:
+        letters = await house.runtime.bus.dead_letters(100)
+        found = [one.reason for one in letters if event_id.encode() in one.body]
+        return found if len(found) == count else []
+
+    found: list[str] = await until(enough)
+    return found
 
 
 async def test_an_event_id_is_its_callers_own(house: House, backend: Wire, ann: Wire) -> None:

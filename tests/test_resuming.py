@@ -12,17 +12,18 @@ from bson import ObjectId
 from pymongo import monitoring
 
 from gateway.told import Told
-from services.notifications.cursor import Cursor, to_milliseconds
+from services.notifications.cursor import Cursor, Position, to_milliseconds
 from services.notifications.models import Notification
 from services.shared.clock import SystemClock
 from services.shared.events import Event, NotificationChanged
+from services.shared.store import PART_BYTES
 from services.shared.vocabulary import ChangeKind, Role
 from tests.kit import House, open_house, quick_settings
 from tests.notices import READ, READ_ALL, Wire, ago, customer, page, refused, row, store, wired
 from tests.servers import PrivateMongod
 from tests.test_live import ADDED, CHANGED, UNREAD, following, ids, sent
 
-LIMIT, MOST_IDS, ROOM, AT_ONCE = 20, 5, 4, 3
+LIMIT, REMEMBERED, MOST_IDS, ROOM, AT_ONCE = 20, 60, 5, 4, 3
 MANY = 40  # subscriptions
 
 
@@ -58,6 +59,7 @@ async def house(mongod: PrivateMongod, watch: Watch) -> AsyncIterator[House]:
     settings = quick_settings(
         mongod.url,
         resume_limit=LIMIT,
+        changes_remembered=REMEMBERED,
         max_cursor_ids=MOST_IDS,
         reader_queue_size=ROOM,
         reads_at_once=AT_ONCE,
@@ -173,24 +175,48 @@ async def test_a_gap_after_many_changes_that_were_all_told_is_no_reason_to_read_
         assert await change(stream) == ("READ", last)
 
 
+async def test_a_gap_after_more_changes_than_are_remembered_ends_with_a_word(
+    house: House, ann: Wire
+) -> None:
+    await store(row(ann.id, ago(1000 - n)) for n in range(REMEMBERED + 1))
+    async with following(ann, CHANGED) as stream:
+        await ann.ask(READ_ALL)
+        assert len({await change(stream) for _ in range(REMEMBERED + 1)}) == REMEMBERED + 1
+        await house.runtime.bus.publish([nothing_new(ann)] * (ROOM + 1))
+        assert (await refused(stream.next())).code == "RESYNC"
+
+
 async def test_what_was_told_is_remembered_no_longer_than_a_reading_could_find_it(
     house: House, ann: Wire
 ) -> None:
     window = timedelta(seconds=2)
     began = SystemClock().now()
-    told = Told(began, window)
+    told = Told(began, window, 2 * LIMIT)
     ids = await store(row(ann.id, ago(1000 - n)) for n in range(LIMIT + 1))
     await swallow(*ids)
     rows = await Notification.some(ann.id, ids, SystemClock().now())
+    changes = [row.last_change for row in rows if row.last_change]
     told.by_hint(rows, ChangeKind.ARCHIVED)
-    assert told.missed(rows) == rows, "what is told is another change than the last"
+    assert told.missed(changes) == changes, "what is told is another change than the last"
     told.by_hint(rows, ChangeKind.READ)
-    assert told.missed(rows) == []
+    assert told.missed(changes) == []
     assert not told.is_too_much(LIMIT, began + window)
     later = began + 3 * window
     assert told.is_too_much(LIMIT, later)
     told.by_reading([], later)
     assert (len(told), told.since) == (0, later - window)
+
+
+async def test_a_reading_takes_no_more_bytes_at_once_than_a_part_has(ann: Wire) -> None:
+    heavy = "x" * (PART_BYTES // 4)
+    stored = await store(row(ann.id, ago(1000 - n), content=heavy) for n in range(6))
+    start, read, is_last = Position.start(), [], False
+    while not is_last:
+        rows, is_last = await Notification.behind(ann.id, start, 100, SystemClock().now())
+        assert len(rows) <= 4
+        read += [str(one.id) for one in rows]
+        start = rows[-1].position
+    assert read == stored
 
 
 async def test_all_readers_that_read_again_at_once_leave_room_for_callers(

@@ -14,6 +14,7 @@ from services.notifications.models import Notification
 from services.notifications.personalize import Decision
 from services.notifications.recommend import Recommendation
 from services.notifications.templates import Text, recommendation_text
+from services.shared.content import json_size
 from services.shared.vocabulary import NotificationType
 
 Key = tuple[str, str]  # of a notification: its user's id, its event's key
@@ -38,7 +39,7 @@ class Draft:
     @property
     def size(self) -> int:
         """Bytes, nearly."""
-        return len(msgspec.json.encode((self.text.title, self.text.body, self.content)))
+        return json_size((self.text.title, self.text.body, self.content))
 
     def row(self, now: datetime) -> dict[str, Any]:
         """As it is stored."""

@@ -12,7 +12,7 @@ from services.notifications.gather import Gatherer
 from services.notifications.service import NotificationService
 from services.shared.bus import Handler, Handlers
 from services.shared.clock import Clock
-from services.shared.errors import NotFound
+from services.shared.errors import BadInput, NotFound
 from services.shared.events import (
     Event,
     OrderStatusChanged,
@@ -41,6 +41,7 @@ class NotificationHandlers:
         self._gatherer = gatherer or Gatherer(settings)
         self._clock = clock
         self._chunk = settings.fan_out_size
+        self._most_bytes = settings.max_content_bytes
 
     def table(self) -> Handlers:
         handlers: dict[str, Handler] = {
@@ -56,7 +57,15 @@ class NotificationHandlers:
         await self._announce_to_their_users([_welcome(event) for event in events])
 
     async def on_order_status_changed(self, events: Sequence[Event]) -> None:
-        await self._announce_to_their_users([_order_update(event) for event in events])
+        orders = [_order_update(event) for event in events]
+        for order in orders:
+            if order.size > self._most_bytes:
+                raise BadInput(
+                    f"The order makes a notification of {order.size} bytes; {self._most_bytes} "
+                    "is the most (MAX_CONTENT_BYTES). Store large details elsewhere.",
+                    "data.details",
+                )
+        await self._announce_to_their_users(orders)
 
     async def on_promotion_announced(self, events: Sequence[Event]) -> None:
         for event in events:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from beanie import Document, PydanticObjectId
 from bson import ObjectId
@@ -18,7 +18,9 @@ from pymongo import IndexModel
 from services.notifications.cursor import Cursor, Position, Progress, to_milliseconds
 from services.notifications.queries import Filter, Span, alive, between, beyond, query
 from services.notifications.recommend import Product as KnownProduct
+from services.shared.content import json_size
 from services.shared.events import NotificationCreated
+from services.shared.store import first_part
 from services.shared.vocabulary import ChangeKind, NotificationType
 
 _DOWN: Final = [("sent_at", -1), ("_id", -1)]
@@ -33,6 +35,14 @@ class Page:
     cursors: Sequence[Cursor]
     has_next: bool
     has_previous: bool
+
+
+class Change(NamedTuple):
+    """What was last done with a notification, and when."""
+
+    id: ObjectId
+    at: datetime
+    kind: ChangeKind
 
 
 class Notification(Document):
@@ -73,6 +83,17 @@ class Notification(Document):
         assert self.id is not None
         return Position.of(self.sent_at, self.id)
 
+    @property
+    def size(self) -> int:
+        """Bytes, nearly."""
+        return json_size((self.title, self.body, self.content))
+
+    @property
+    def last_change(self) -> Change | None:
+        if self.id is None or self.changed_at is None or self.change is None:
+            return None
+        return Change(self.id, self.changed_at, self.change)
+
     @classmethod
     def from_event(cls, created: NotificationCreated) -> Self:
         """The notification as it was when it was stored."""
@@ -109,8 +130,10 @@ class Notification(Document):
 
     @classmethod
     async def some(cls, user_id: str, ids: Iterable[str], now: datetime) -> Sequence[Self]:
+        """In the order of their last changes."""
         keys = [ObjectId(id) for id in ids if ObjectId.is_valid(id)]
-        return await cls.find({"_id": {"$in": keys}, "user_id": user_id, **alive(now)}).to_list()
+        there = {"_id": {"$in": keys}, "user_id": user_id, **alive(now)}
+        return await cls.find(there).sort("changed_at").to_list()
 
     @classmethod
     async def of_events(cls, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Self]:
@@ -170,10 +193,13 @@ class Notification(Document):
     @classmethod
     async def behind(
         cls, user_id: str, start: Position, limit: int, now: datetime
-    ) -> Sequence[Self]:
-        """The next ones behind that position, the oldest first, archived or not."""
+    ) -> tuple[Sequence[Self], bool]:
+        """The next ones behind that position, the oldest first, archived or not; and whether that
+        is all. At most PART_BYTES, or a single one."""
         there = {"user_id": user_id, **alive(now), **beyond(start, "$gt")}
-        return await cls.find(there).sort("sent_at", "_id").limit(limit).to_list()
+        found = cls.find(there).sort("sent_at", "_id").limit(limit)
+        rows, is_all = await first_part(found, lambda row: row.size)
+        return rows, is_all and len(rows) < limit
 
     @classmethod
     async def more_than(
@@ -187,10 +213,14 @@ class Notification(Document):
     @classmethod
     async def changed_since(
         cls, user_id: str, moment: datetime, limit: int, now: datetime
-    ) -> Sequence[Self]:
-        """Those that were read, archived and so on since then, in the order of that."""
+    ) -> Sequence[Change]:
+        """What was read, archived and so on since then, in the order of that."""
         since = {"user_id": user_id, "changed_at": {"$gte": moment}, **alive(now)}
-        return await cls.find(since).sort("changed_at").limit(limit).to_list()
+        rows = cls.get_pymongo_collection().find(since, {"changed_at": 1, "change": 1})
+        return [
+            Change(row["_id"], row["changed_at"], ChangeKind(row["change"]))
+            async for row in rows.sort("changed_at").limit(limit)
+        ]
 
     @classmethod
     async def unread_count(

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-import msgspec
 from bson import ObjectId
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
@@ -22,7 +21,7 @@ from services.notifications.personalize import Decision, Reason, decide
 from services.notifications.recommend import Recommendation
 from services.shared.bus import Bus
 from services.shared.clock import Clock
-from services.shared.content import ContentRefused, check_content
+from services.shared.content import ContentRefused, check_content, json_size
 from services.shared.errors import BadInput, Conflict, NotFound
 from services.shared.events import (
     Data,
@@ -205,7 +204,7 @@ class NotificationService:
                 check_content(value, name)
             except ContentRefused as error:
                 raise BadInput(str(error), f"input.{name}") from error
-        size = len(msgspec.json.encode(content))
+        size = json_size(content)
         if size > self._settings.max_content_bytes:
             raise BadInput(
                 f"The content has {size} bytes; {self._settings.max_content_bytes} is the most "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
+
 MAX_DEPTH: Final = 20
 _INT64: Final = 2**63
 
@@ -40,6 +42,11 @@ def check_content(value: Any, place: str = "content", depth: int = 0) -> None:
                 check_content(inner, f"{place}[{index}]", depth + 1)
         case _:
             raise ContentRefused(f"{place}: {type(value).__name__} is not a JSON value")
+
+
+def json_size(value: Any) -> int:
+    """Bytes of it as JSON."""
+    return len(msgspec.json.encode(value))
 
 
 def _check_text(text: str, place: str) -> None:

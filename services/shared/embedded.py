@@ -197,9 +197,10 @@ class _EmbeddedSubscription:
         await when_back(lambda: self._settle(settled), f"the queue {self._queue}")
 
     async def _due(self) -> list[QueuedMessage]:
-        due = {"queue": self._queue, "due_at": {"$lte": self._clock.now()}}
-        messages = QueuedMessage.find(due).sort("due_at", "_id").limit(self._settings.batch_size)
-        return await first_part(messages, lambda message: len(message.body))
+        ours = {"queue": self._queue, "due_at": {"$lte": self._clock.now()}}
+        messages = QueuedMessage.find(ours).sort("due_at", "_id").limit(self._settings.batch_size)
+        due, _ = await first_part(messages, lambda message: len(message.body))
+        return due
 
     async def _settle(self, settled: Sequence[tuple[Delivery, Verdict]]) -> None:
         done: list[object] = []

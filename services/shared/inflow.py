@@ -26,15 +26,22 @@ class Inflow:
         self._settings = settings
         self._messages: deque[AbstractIncomingMessage] = deque()
         self._news = asyncio.Event()
+        self._consumer: str | None = None
         self.ended = False
 
     async def start(self, prefetch: int) -> None:
         """Consume, with up to `prefetch` messages in hand. Raises what FAULTS lists."""
         async with bounded(self._settings.rabbitmq_timeout_seconds):
             await on_break(self._channel, self.end)
-            await self._channel.set_qos(prefetch_count=prefetch)
+            await self._consume(prefetch)
+
+    async def widen(self, prefetch: int) -> None:
+        """The same from now on, with as many in hand as was said before. Raises as `start`."""
+        assert self._consumer is not None
+        async with bounded(self._settings.rabbitmq_timeout_seconds):
             queue = await self._channel.get_queue(self._queue, ensure=False)
-            await queue.consume(self._arrive)
+            await queue.cancel(self._consumer)
+            await self._consume(prefetch)
 
     def end(self) -> None:
         """It has broken: whoever takes from it is told."""
@@ -60,6 +67,11 @@ class Inflow:
             taken.append(self._messages.popleft())
             total += len(taken[-1].body)
         return taken
+
+    async def _consume(self, prefetch: int) -> None:
+        await self._channel.set_qos(prefetch_count=prefetch)
+        queue = await self._channel.get_queue(self._queue, ensure=False)
+        self._consumer = await queue.consume(self._arrive)
 
     async def _arrive(self, message: AbstractIncomingMessage) -> None:
         if not self.ended:

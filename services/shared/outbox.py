@@ -182,7 +182,7 @@ class Outbox:
             {**mine, **free}, {"$set": {"claimed_until": until, "claim": claim}}
         )
         claimed = OutboxRow.find({**mine, "claim": claim}).sort("written")
-        rows = await first_part(claimed, lambda row: len(row.event))
+        rows, _ = await first_part(claimed, lambda row: len(row.event))
         if rows and len(rows) < len(ids):
             others = {"_id": {"$in": ids, "$nin": [row.id for row in rows]}, "claim": claim}
             await collection.update_many(others, {"$set": {"claimed_until": _UNCLAIMED}})

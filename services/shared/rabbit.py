@@ -41,6 +41,7 @@ from services.shared.settings import Settings
 from services.shared.tasks import end_if_cancelled, vital
 from services.shared.topology import (
     DEAD,
+    DELIVERY_LIMIT,
     EVENTS,
     LIVE,
     declare_topology,
@@ -137,6 +138,9 @@ class RabbitBus:
 
 
 class _RabbitSubscription:
+    """One queue's events. It begins with one in hand, and holds no more while that is suspect of
+    killing its consumers: with it would die, in the end, what they held beside it."""
+
     def __init__(self, bus: RabbitBus, queue: str, clock: Clock, settings: Settings) -> None:
         self._bus = bus
         self._queue = queue
@@ -152,9 +156,13 @@ class _RabbitSubscription:
             began = loop.time()
             try:
                 inflow = await self._consume()
+                is_careful = True
                 while True:
                     end_if_cancelled()
                     messages = await inflow.take(self._settings.batch_size)
+                    if is_careful and not _is_suspect(messages[0]):
+                        await inflow.widen(prefetch=2 * self._settings.batch_size)
+                        is_careful = False
                     yield [self._delivery(message) for message in messages]
             except FAULTS as error:
                 log.warning("consumer_waits", queue=self._queue, error=repr(error))
@@ -203,7 +211,7 @@ class _RabbitSubscription:
         async with bounded(self._settings.rabbitmq_timeout_seconds):
             channel = await self._connection.channel()
         self._inflow = Inflow(channel, queue_name(self._queue), self._settings)
-        await self._inflow.start(prefetch=2 * self._settings.batch_size)
+        await self._inflow.start(prefetch=1)
         return self._inflow
 
     def _give_up(self) -> None:
@@ -238,6 +246,11 @@ class _RabbitSubscription:
         wait = shortened(verdict.wait, self._settings.retry_jitter)
         message = _message(delivery.body, headers=headers, expiration=wait)
         return "", retry_queue_name(self._queue, verdict.wait), message
+
+
+def _is_suspect(message: AbstractIncomingMessage) -> bool:
+    returned = message.headers.get("x-delivery-count", 0)
+    return isinstance(returned, int) and returned >= DELIVERY_LIMIT // 4
 
 
 def _since(first_seen: datetime) -> dict[str, Any]:

@@ -84,8 +84,8 @@ class Settings(BaseSettings):
     )
     reader_queue_size: Count = Field(
         256,
-        description="Notifications that wait for one slow subscriber before it reads again "
-        "from the database.",
+        description="Notifications, each of up to MAX_CONTENT_BYTES, that wait for one slow "
+        "subscriber before it reads again from the database.",
     )
     socket_send_seconds: Seconds = Field(
         5,
@@ -96,6 +96,11 @@ class Settings(BaseSettings):
         1000,
         description="Missed notifications that a subscription makes up for; with more, its "
         "client is told to read the list again (RESYNC).",
+    )
+    changes_remembered: Count = Field(
+        10_000,
+        description="Changes told to one subscription within a few WRITE_WINDOW_SECONDS that it "
+        "knows again; after a gap that follows more, its client is told to read anew (RESYNC).",
     )
     reads_at_once: Count = Field(
         5, description="Questions of subscriptions that a gateway asks the database at once."

@@ -261,16 +261,17 @@ def parts(rows: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
         yield part
 
 
-async def first_part(rows: AsyncIterable[T], size: Callable[[T], int]) -> list[T]:
-    """The first rows, until they have PART_BYTES; at least one, if there is one."""
+async def first_part(rows: AsyncIterable[T], size: Callable[[T], int]) -> tuple[list[T], bool]:
+    """The first rows, until they have PART_BYTES, and whether that is all; at least one, if there
+    is one."""
     part: list[T] = []
     total = 0
     async for row in rows:
         part.append(row)
         total += size(row)
         if total >= PART_BYTES:
-            break
-    return part
+            return part, False
+    return part, True
 
 
 async def insert_new(model: type[Document], rows: Sequence[Row]) -> set[int]:
