@@ -96,7 +96,10 @@ class Subscribed(Struct, frozen=True, kw_only=True, tag_field="record"):
 
 
 class Sight(Struct, frozen=True, kw_only=True, tag_field="record"):
-    """A reader saw a notification, live or (`connection` -1) on a page after a RESYNC."""
+    """A reader saw a notification, live or (`connection` -1) on a page after a RESYNC.
+
+    `gist`: of its content, empty where that was not asked for.
+    """
 
     reader: str
     user: str
@@ -105,6 +108,7 @@ class Sight(Struct, frozen=True, kw_only=True, tag_field="record"):
     connection: int
     at: float
     cursor: str = ""
+    gist: str = ""
 
 
 class Closed(Struct, frozen=True, kw_only=True, tag_field="record"):

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.typing import Subprotocol
 
 from campaign.clients import Gateways
+from campaign.deeds import gist
 from campaign.journal import Closed, Counted, Journal, Outcome, Person, Sight, Subscribed
 from services.notifications.cursor import Cursor
 
@@ -211,6 +212,7 @@ class Reader(Subscriber):
                 connection=connection,
                 at=_now(),
                 cursor=edge["cursor"][:_CURSOR_START],
+                gist=gist(node["content"]) if "content" in node else "",
             )
         )
 

@@ -18,7 +18,7 @@ import psutil
 from campaign.proxy import Proxy
 from tests.servers import until
 
-_STOP_SECONDS: Final = 15.0
+_STOP_SECONDS: Final = 10.0
 _ANSWER_SECONDS: Final = 5.0
 _CODES: Final = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 0}
 """With which code a process ends on these."""
@@ -117,7 +117,7 @@ class ServiceProcess:
         return code in self._excused or (self.is_trapped and code == -signal.SIGKILL)
 
     async def end(self) -> None:
-        """For good: SIGTERM, and SIGKILL when that takes too long."""
+        """For good: SIGTERM, and SIGKILL when that takes too long, which is not as it should be."""
         if self._process is None:
             return
         self.send(signal.SIGCONT)
@@ -125,7 +125,7 @@ class ServiceProcess:
         try:
             await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
         except TimeoutError:
-            self.send(signal.SIGKILL)
+            self._process.kill()
             await self._process.wait()
 
     async def sample(self) -> Sample:

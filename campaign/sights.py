@@ -34,10 +34,7 @@ def check_readers(
     for reader, start in first.items():
         yield from _check_reader(start, seen[reader], by_user[start.user], offset, until)
         yield from _check_order(start, seen[reader], window)
-        own = {row.id for row in by_user[start.user]}
-        if others := {sight.id for sight in seen[reader]} - own:
-            evidence = {"reader": reader, "seen and not its user's": sorted(others)[:10]}
-            yield Finding(Violation.MISDIRECTED, evidence)
+        yield from _check_content(start, seen[reader], by_user[start.user])
 
 
 def _check_reader(
@@ -59,6 +56,19 @@ def _check_reader(
                 "around": _around(sights, row.sent + offset),
             }
             yield Finding(Violation.READER_MISSED, evidence)
+
+
+def _check_content(
+    start: Subscribed, sights: Sequence[Sight], rows: Sequence[Row]
+) -> Iterator[Finding]:
+    """What was seen is stored for this user, and says the same."""
+    own = {row.id: row for row in rows}
+    if others := {sight.id for sight in sights} - set(own):
+        evidence = {"reader": start.reader, "seen and not its user's": sorted(others)[:10]}
+        yield Finding(Violation.MISDIRECTED, evidence)
+    for sight in sights:
+        if sight.gist and sight.id in own and sight.gist != own[sight.id].gist:
+            yield Finding(Violation.ALTERED, {"reader": start.reader, "notification": sight.id})
 
 
 def _check_order(start: Subscribed, sights: Sequence[Sight], window: float) -> Iterator[Finding]:
@@ -94,7 +104,7 @@ def _around(sights: Sequence[Sight], sent: float) -> list[tuple[str, float, int,
 def check_walks(
     walks: Sequence[Walk], rows: Sequence[Row], marks: Sequence[Mark], *, window: float
 ) -> Iterator[Finding]:
-    """No id twice, and nothing skipped that was there, and settled, at the start."""
+    """Newest first, no id twice, and nothing skipped that was there, and settled, at the start."""
     by_user = _by_user(rows)
     moved = {mark.id for mark in marks if mark.field == "archived"}
     for walk in walks:
@@ -105,7 +115,10 @@ def check_walks(
         place = {row.id: (row.sent, row.id) for row in own}
         if others := ids - set(place):
             yield Finding(Violation.MISDIRECTED, who | {"shown": sorted(others)[:10]})
-        oldest = min((place[id] for id in walk.ids if id in place), default=(0.0, ""))
+        places = [place[id] for id in walk.ids if id in place]
+        if wrong := [later for sooner, later in pairwise(places) if later > sooner]:
+            yield Finding(Violation.PAGE_FAULT, who | {"behind an older one": wrong[:10]})
+        oldest = min(places, default=(0.0, ""))
         for row in own:
             reached = walk.complete or place[row.id] >= oldest
             if (

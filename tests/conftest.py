@@ -1,4 +1,4 @@
-"""Servers that all tests share: one private mongod, and one RabbitMQ node when a test wants it."""
+"""What many tests share: a private mongod and a RabbitMQ node, a house, and who is in it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from services.shared.vocabulary import Role
 from tests.kit import House, open_house, quick_settings
+from tests.notices import Wire, customer, wired
 from tests.servers import (
     PrivateMongod,
     PrivateRabbitMQ,
@@ -40,6 +42,20 @@ async def house(mongod: PrivateMongod) -> AsyncIterator[House]:
     """A house on the embedded bus, shared by a module: a test makes users of its own."""
     async with open_house(quick_settings(mongod.url)) as open_:
         yield open_
+
+
+@pytest.fixture(scope="module")
+async def backend(house: House) -> AsyncIterator[Wire]:
+    """The shop's backend, in the module's own house."""
+    async with wired(await house.somebody(Role.SERVICE)) as backend:
+        yield backend
+
+
+@pytest.fixture
+async def ann(house: House) -> AsyncIterator[Wire]:
+    """A customer with an empty inbox, in the module's own house."""
+    async with wired(await customer(house)) as ann:
+        yield ann
 
 
 @pytest.fixture(autouse=True)

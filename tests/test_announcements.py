@@ -57,18 +57,6 @@ async def house(mongod: PrivateMongod, clock: ShiftedClock) -> AsyncIterator[Hou
         yield house
 
 
-@pytest.fixture(scope="module")
-async def backend(house: House) -> AsyncIterator[Wire]:
-    async with wired(await house.somebody(Role.SERVICE)) as backend:
-        yield backend
-
-
-@pytest.fixture
-async def ann(house: House) -> AsyncIterator[Wire]:
-    async with wired(await customer(house)) as ann:
-        yield ann
-
-
 @pytest.fixture
 async def fan(house: House) -> AsyncIterator[Wire]:
     """Somebody who accepts promotions, and was welcomed."""

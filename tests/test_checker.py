@@ -82,9 +82,15 @@ def mark(value: bool, at: float, id: str = "n1", outcome: Outcome = Outcome.OK) 
     return Mark(user="ann", id=id, field="read", value=value, outcome=outcome, **times)
 
 
-def sight(id: str, sent: float, at: float, connection: int = 1) -> Sight:
+def sight(id: str, sent: float, at: float, connection: int = 1, gist: str = "g") -> Sight:
     return Sight(
-        reader="r", user="ann", id=id, sent=NOON + sent, connection=connection, at=NOON + at
+        reader="r",
+        user="ann",
+        id=id,
+        sent=NOON + sent,
+        connection=connection,
+        at=NOON + at,
+        gist=gist,
     )
 
 
@@ -206,6 +212,13 @@ def test_an_answer_that_helps_nobody_is_seen() -> None:
     assert judged([attempt(outcome=Outcome.INDETERMINATE, code="SERVICE_UNAVAILABLE")]).ok
 
 
+@pytest.mark.parametrize("why", ["1001", "1012", "1013", "cut", "1000", "1011", "4400", "4403"])
+def test_a_close_code_that_a_right_client_never_gets_is_seen(why: str) -> None:
+    closed = judged([Closed(reader="r", connection=1, why=why, at=20)])
+    expected = {Violation.NO_REASON: 1} if why in ("1000", "1011", "4400", "4403") else {}
+    assert found(closed) == expected
+
+
 def test_a_recommendation_to_who_refuses_them_is_seen() -> None:
     def off(at: float) -> Change:
         return replaced(change(False, at), type="recommendation")
@@ -276,6 +289,11 @@ def test_what_a_reader_saw_and_is_not_stored_is_seen() -> None:
     assert found(judged(records)) == {Violation.MISDIRECTED: 1}
 
 
+def test_what_a_reader_saw_with_other_content_is_seen() -> None:
+    records: list[Record] = [attempt(), READER, sight("n1", 11, 12, gist="another")]
+    assert found(judged(records, [row()])) == {Violation.ALTERED: 1}
+
+
 def test_what_was_shown_to_another_than_its_user_is_seen() -> None:
     rows = [row(), row("n2", event="shop 2", user="ben")]
     records: list[Record] = [attempt(), attempt(key="shop 2", users=("ben",)), READER]
@@ -297,6 +315,8 @@ def test_pages_that_skip_or_repeat_are_seen() -> None:
     assert found(judged([*records, skipped], rows)) == {Violation.PAGE_FAULT: 1}
     twice = Walk(ids=("n2", "n1", "n1"), complete=True, **times)
     assert found(judged([*records, twice], rows)) == {Violation.PAGE_FAULT: 1}
+    disordered = Walk(ids=("n1", "n2"), complete=True, **times)
+    assert found(judged([*records, disordered], rows)) == {Violation.PAGE_FAULT: 1}
 
 
 def fired(minute: int, id: str = "") -> Row:

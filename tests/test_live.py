@@ -16,7 +16,6 @@ import pytest
 from gateway.hints import Page
 from services.shared.clock import SystemClock
 from services.shared.events import Event, OrderStatusChanged
-from services.shared.vocabulary import Role
 from tests import notices
 from tests.kit import House, Socket, Stream, open_house, quick_settings, raw_socket
 from tests.notices import Wire, ago, create, customer, page, refused, row, store, told, wired
@@ -43,18 +42,6 @@ async def house(mongod: PrivateMongod) -> AsyncIterator[House]:
     )
     async with open_house(settings) as house:
         yield house
-
-
-@pytest.fixture(scope="module")
-async def backend(house: House) -> AsyncIterator[Wire]:
-    async with wired(await house.somebody(Role.SERVICE)) as backend:
-        yield backend
-
-
-@pytest.fixture
-async def ann(house: House) -> AsyncIterator[Wire]:
-    async with wired(await customer(house)) as ann:
-        yield ann
 
 
 @asynccontextmanager

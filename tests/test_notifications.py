@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -34,18 +33,6 @@ from tests.servers import PrivateMongod
 PREFER = "mutation($input: PreferencesInput!) { updatePreferences(input: $input) { version } }"
 ONE = f"query($id: ID!) {{ notification(id: $id) {{ {NODE} }} }}"
 _INT64 = 2**63
-
-
-@pytest.fixture(scope="module")
-async def backend(house: House) -> AsyncIterator[Wire]:
-    async with wired(await house.somebody(Role.SERVICE)) as backend:
-        yield backend
-
-
-@pytest.fixture
-async def ann(house: House) -> AsyncIterator[Wire]:
-    async with wired(await customer(house)) as ann:
-        yield ann
 
 
 TRACK = "mutation($input: ActivityInput!) { trackActivity(input: $input) }"

@@ -17,9 +17,9 @@ from services.notifications.models import Notification
 from services.shared.clock import SystemClock
 from services.shared.events import Event, NotificationChanged
 from services.shared.store import PART_BYTES
-from services.shared.vocabulary import ChangeKind, Role
+from services.shared.vocabulary import ChangeKind
 from tests.kit import House, open_house, quick_settings
-from tests.notices import READ, READ_ALL, Wire, ago, customer, page, refused, row, store, wired
+from tests.notices import READ, READ_ALL, Wire, ago, page, refused, row, store
 from tests.servers import PrivateMongod
 from tests.test_live import ADDED, CHANGED, UNREAD, following, ids, sent
 
@@ -66,18 +66,6 @@ async def house(mongod: PrivateMongod, watch: Watch) -> AsyncIterator[House]:
     )
     async with open_house(settings) as house:
         yield house
-
-
-@pytest.fixture(scope="module")
-async def backend(house: House) -> AsyncIterator[Wire]:
-    async with wired(await house.somebody(Role.SERVICE)) as backend:
-        yield backend
-
-
-@pytest.fixture
-async def ann(house: House) -> AsyncIterator[Wire]:
-    async with wired(await customer(house)) as ann:
-        yield ann
 
 
 async def first_cursor(ann: Wire) -> str:

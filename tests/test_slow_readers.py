@@ -16,9 +16,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosedError
 
 from gateway.back_pressure import BoundedSocket
-from services.shared.vocabulary import Role
 from tests.kit import House, Socket, Stream, open_house, quick_settings, raw_socket
-from tests.notices import Wire, ago, create, customer, page, row, store, wired
+from tests.notices import Wire, ago, create, page, row, store
 from tests.servers import PrivateMongod, until
 
 ADDED = """subscription($after: String) {
@@ -51,18 +50,6 @@ async def house(mongod: PrivateMongod) -> AsyncIterator[House]:
     settings = quick_settings(mongod.url, socket_send_seconds=PATIENCE)
     async with open_house(settings) as house:
         yield house
-
-
-@pytest.fixture(scope="module")
-async def backend(house: House) -> AsyncIterator[Wire]:
-    async with wired(await house.somebody(Role.SERVICE)) as backend:
-        yield backend
-
-
-@pytest.fixture
-async def ann(house: House) -> AsyncIterator[Wire]:
-    async with wired(await customer(house)) as ann:
-        yield ann
 
 
 async def test_a_reader_that_stops_is_closed_in_time_at_a_bounded_cost_and_misses_nothing(
