@@ -16,8 +16,9 @@ from campaign.verdict import Finding, Violation
 from campaign.wishes import State, Wishes
 
 NO_REASON: Final = ("INTERNAL_SERVER_ERROR", "NONE", NOT_GRAPHQL)
-RIGHT_CLOSES: Final = ("1001", "1012", "1013")
 """Answers from which a client can't tell what to do."""
+RIGHT_CLOSES: Final = ("1001", "1012", "1013")
+"""Codes with which a gateway closes on a client that makes no mistakes."""
 _SUPPRESSED: Final = ("SUPPRESSED", "HELD")
 _SLACK: Final = 1.0  # between the services' clocks and this one
 
@@ -237,10 +238,7 @@ def check_stamps(
 def check_reasons(
     answers: Sequence[Attempt | Mark | Change], ends: Iterable[str]
 ) -> Iterator[Finding]:
-    """Who is refused is told why. `ends`: why subscriptions and the pages before them failed.
-
-    To a client without mistakes a gateway says that it goes away, or that it reads too slowly.
-    """
+    """Who is refused is told why. `ends`: why subscriptions and the pages before them failed."""
     for one in answers:
         if one.code in NO_REASON:
             evidence = {"asked": type(one).__name__, "code": one.code, "at": one.ended}

@@ -98,7 +98,7 @@ class Subscribed(Struct, frozen=True, kw_only=True, tag_field="record"):
 class Sight(Struct, frozen=True, kw_only=True, tag_field="record"):
     """A reader saw a notification, live or (`connection` -1) on a page after a RESYNC.
 
-    `gist`: of its content, empty where that was not asked for.
+    `gist`: of its content.
     """
 
     reader: str
@@ -107,8 +107,8 @@ class Sight(Struct, frozen=True, kw_only=True, tag_field="record"):
     sent: float
     connection: int
     at: float
+    gist: str
     cursor: str = ""
-    gist: str = ""
 
 
 class Closed(Struct, frozen=True, kw_only=True, tag_field="record"):

@@ -26,7 +26,7 @@ CHANGED: Final = "subscription { notificationChanged { kind unreadCount notifica
 COUNT: Final = "subscription { unreadCount }"
 PAGE: Final = """query($first: Int, $after: String, $archived: Boolean! = false) {
   notifications(first: $first, after: $after, archived: $archived) {
-    edges { cursor node { id sentAt } } pageInfo { hasNextPage endCursor } } }"""
+    edges { cursor node { id sentAt content } } pageInfo { hasNextPage endCursor } } }"""
 
 _OPEN_SECONDS: Final = 3.0
 _SILENCE_SECONDS: Final = 1.0  # then it asks whether anybody is there
@@ -192,7 +192,7 @@ class Reader(Subscriber):
         if self._on_sight is not None:
             self._on_sight(edge["node"])
         if self.stalls and not self.well_behaved and time.monotonic() > self._stall_at:
-            seconds = self._random.uniform(10, 20)
+            seconds = self._random.uniform(10, 18)  # pings are waited for for 20
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._behave.wait(), seconds)
             self._stall_at = self._next_stall()
@@ -212,7 +212,7 @@ class Reader(Subscriber):
                 connection=connection,
                 at=_now(),
                 cursor=edge["cursor"][:_CURSOR_START],
-                gist=gist(node["content"]) if "content" in node else "",
+                gist=gist(node["content"]),
             )
         )
 

@@ -67,7 +67,7 @@ def _check_content(
         evidence = {"reader": start.reader, "seen and not its user's": sorted(others)[:10]}
         yield Finding(Violation.MISDIRECTED, evidence)
     for sight in sights:
-        if sight.gist and sight.id in own and sight.gist != own[sight.id].gist:
+        if sight.id in own and sight.gist != own[sight.id].gist:
             yield Finding(Violation.ALTERED, {"reader": start.reader, "notification": sight.id})
 
 

@@ -3,15 +3,15 @@
 A reader registers first, reads the database second, and follows third; what it has seen it drops.
 Live events are hints and may be lost: after an overflow or a broken connection the reader reads
 the database again from its own cursor. What it reads only to be sure is read beside the hints, and
-in a line of its own: a database that is away, or asked by everybody at once, holds up nothing that
-is at hand or missing.
+by few at once: a database that is away, or asked by everybody at once, holds up nothing that is at
+hand, and little that is missing.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -64,7 +64,7 @@ class Live:
 
     async def added(
         self, user_id: str, after: Cursor | None, types: Types
-    ) -> AsyncIterator[tuple[Cursor, Notification]]:
+    ) -> AsyncGenerator[tuple[Cursor, Notification], None]:
         """Every notification since `after` (from now on, without), each once, with its cursor.
 
         Hints may be late, as the outbox that they wait in may be: what was told is read once more
@@ -82,6 +82,8 @@ class Live:
                         async for notification in self._missed(user_id, progress, hint):
                             if self._is_shown(notification, types):
                                 yield progress.cursor(), notification
+                        if settling is not None and settling.done():
+                            settling = None
                     elif isinstance(hint, NotificationCreated):
                         notification = Notification.from_event(hint)
                         if progress.wants(notification.position):
@@ -93,7 +95,7 @@ class Live:
                             await asyncio.sleep(self._settings.write_window_seconds)
                         hint = None  # reading settles what is older than the window
                         continue
-                    if progress.unsettled and (settling is None or settling.done()):
+                    if progress.unsettled and settling is None:
                         settling = asyncio.create_task(self._settle(user_id, progress, hints))
                     hint = None  # an idle reader keeps nothing
                     hint = await hints.get()
@@ -107,8 +109,8 @@ class Live:
         """Every change that is made from now on: what was changed, and the unread count after it.
 
         After a gap it tells the last change of each notification, where that was missed; a late
-        hint may tell it again. Raises Resync when more than RESUME_LIMIT were missed, or more than
-        CHANGES_REMEMBERED were told shortly before.
+        hint may tell it again. Raises Resync when more than RESUME_LIMIT were missed, or when it is
+        too much to remember, for the next gap, what was told.
         """
         async with self._registered(user_id) as hints:
             told = Told(self._clock.now(), self.window, self._settings.changes_remembered)
@@ -118,9 +120,11 @@ class Live:
                     count = await self._unread_count(user_id)
                     async for rows in self._in_parts(user_id, hint.notification_ids):
                         told.by_hint(rows, hint.kind)
+                        if told.is_full:
+                            raise Resync(f"Too much changes to keep up with it: {_READ_ANEW}")
                         yield hint.kind, rows, count
                 now = self._clock.now()
-                if hint is None or told.is_too_much(self._settings.resume_limit, now):
+                if hint is None or told.is_reading_due(now):
                     missed = await self._changes_missed(user_id, told, now)
                     count = await self._unread_count(user_id)
                     async for rows in self._in_parts(user_id, [str(one.id) for one in missed]):
@@ -240,8 +244,6 @@ class Live:
 
     async def _changes_missed(self, user_id: str, told: Told, now: datetime) -> Sequence[Change]:
         """The changes that `told` does not know yet; then it does. Raises Resync for too many."""
-        if told.is_blind:
-            raise Resync(f"Too much changed to say what was missed: {_READ_ANEW}")
         limit = self._settings.resume_limit
         most = limit + len(told) + 1
         read = partial(Notification.changed_since, user_id, told.since, most, now)

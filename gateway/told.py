@@ -1,8 +1,7 @@
 """What one screen was told of, so that reading the changes again tells only what it missed.
 
 A hint says nothing of other changes: theirs may be late, and lost. So only a reading moves the time
-on from which the next one reads; until then, what hints have told is remembered, if it is not too
-much.
+on from which the next one reads; until then, what hints have told is remembered.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ class Told:
         self._most = most
         self._read_at = now
         self._last: dict[ObjectId, Change] = {}
-        self.is_blind = False
 
     def __len__(self) -> int:
         return len(self._last)
@@ -35,19 +33,19 @@ class Told:
         """All that was changed before is told."""
         return self._read_at - self._window
 
-    def is_too_much(self, limit: int, now: datetime) -> bool:
-        """Whether a reading is due, since more than `limit` are remembered and it would help."""
-        return len(self) > limit and now > self._read_at + 2 * self._window
+    @property
+    def is_full(self) -> bool:
+        """Whether more are remembered than may be."""
+        return len(self) > self._most
+
+    def is_reading_due(self, now: datetime) -> bool:
+        """Whether half of what may be is remembered, and a reading would help."""
+        return 2 * len(self) > self._most and now > self._read_at + 2 * self._window
 
     def by_hint(self, rows: Sequence[Notification], kind: ChangeKind) -> None:
         """These changes are told, unless another of the same notification has overtaken it."""
-        if self.is_blind:
-            return
         changes = [row.last_change for row in rows]
         self._last |= {one.id: one for one in changes if one and one.kind is kind}
-        if len(self._last) > self._most:
-            self._last.clear()
-            self.is_blind = True  # it can't say any more what a gap has swallowed
 
     def missed(self, changes: Sequence[Change]) -> list[Change]:
         """Those that are not told."""

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from services.notifications.drafts import Draft
@@ -170,16 +171,30 @@ async def test_an_event_with_anothers_id_and_other_content_is_dead(
 async def test_an_order_with_more_details_than_a_notification_may_have_is_dead(
     house: House, ann: Wire
 ) -> None:
-    most = house.runtime.settings.max_content_bytes
-    for id, size in (("fits", most - 200), ("does not", most)):
-        order = OrderStatusChanged(
-            order_id="A-1", user_id=ann.id, status="paid", details={"text": "x" * size}
-        )
-        event = Event.of(order, time=house.runtime.clock.now(), id=id, source="urn:large")
-        await house.runtime.bus.publish([event])
-    [reason] = await buried(house, "does not", 1)
+    order = OrderStatusChanged(
+        order_id="A-1",
+        user_id=ann.id,
+        status="paid",
+        details={"text": "x" * house.runtime.settings.max_content_bytes},
+    )
+    event = Event.of(order, time=house.runtime.clock.now(), id="too large", source="urn:large")
+    await house.runtime.bus.publish([event])
+    [reason] = await buried(house, "too large", 1)
     assert reason.startswith("BAD_USER_INPUT: ")
     assert "MAX_CONTENT_BYTES" in reason
+
+
+async def test_the_largest_order_that_is_accepted_arrives(
+    house: House, backend: Wire, ann: Wire
+) -> None:
+    much = {"orderId": "A" * 200, "status": "s" * 200}
+    empty = OrderStatusChanged(
+        order_id=much["orderId"], user_id=ann.id, status=much["status"], details={"text": ""}
+    )
+    room = house.runtime.settings.max_content_bytes - len(msgspec.json.encode(empty))
+    await ship(backend, ann, **much, details={"text": "x" * room})
+    error = await refused(ship(backend, ann, **much, details={"text": "x" * (room + 1)}))
+    assert error.code == "BAD_USER_INPUT"
     assert len(await arrived(ann, 1)) == 1
 
 

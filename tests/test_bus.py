@@ -449,10 +449,11 @@ async def test_what_a_dying_consumer_held_beside_a_deadly_event_is_handled(
 
     async with between_processes.open() as bus:
         await bus.publish(orders(count))
-        while not (letters := await bus.dead_letters(5)):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(1):
-                    await live(bus)
+        async with asyncio.timeout(60):
+            while not (letters := await bus.dead_letters(5)):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        await live(bus)
     assert ids(letter.body for letter in letters) == [deadly]
     assert {*handled, deadly} == {f"order-{number}" for number in range(count)}
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 from bson import ObjectId
 from pymongo import monitoring
 
+from gateway.hints import Page
+from gateway.live import Live
 from gateway.told import Told
 from services.notifications.cursor import Cursor, Position, to_milliseconds
 from services.notifications.models import Notification
@@ -18,24 +22,25 @@ from services.shared.clock import SystemClock
 from services.shared.events import Event, NotificationChanged
 from services.shared.store import PART_BYTES
 from services.shared.vocabulary import ChangeKind
-from tests.kit import House, open_house, quick_settings
-from tests.notices import READ, READ_ALL, Wire, ago, page, refused, row, store
-from tests.servers import PrivateMongod
-from tests.test_live import ADDED, CHANGED, UNREAD, following, ids, sent
+from tests.kit import House, ShiftedClock, open_house, quick_settings
+from tests.notices import READ, READ_ALL, Wire, ago, page, refused, row, store, told
+from tests.servers import PrivateMongod, until
+from tests.test_live import ADDED, CHANGED, UNREAD, answered, following, ids, sent
 
 LIMIT, REMEMBERED, MOST_IDS, ROOM, AT_ONCE = 20, 60, 5, 4, 3
 MANY = 40  # subscriptions
 
 
 class Watch(monitoring.CommandListener):
-    """How many questions about notifications the database is asked at once, at most."""
+    """How many questions about notifications the database is asked, and at once, at most."""
 
     def __init__(self) -> None:
-        self.most = 0
+        self.most = self.asked = 0
         self._running: set[int] = set()
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         if "notifications" in (event.command.get("find"), event.command.get("aggregate")):
+            self.asked += 1
             self._running.add(event.request_id)
             self.most = max(self.most, len(self._running))
 
@@ -163,15 +168,16 @@ async def test_a_gap_after_many_changes_that_were_all_told_is_no_reason_to_read_
         assert await change(stream) == ("READ", last)
 
 
-async def test_a_gap_after_more_changes_than_are_remembered_ends_with_a_word(
-    house: House, ann: Wire
-) -> None:
+async def test_more_changes_at_once_than_are_remembered_end_with_a_word(ann: Wire) -> None:
     await store(row(ann.id, ago(1000 - n)) for n in range(REMEMBERED + 1))
     async with following(ann, CHANGED) as stream:
         await ann.ask(READ_ALL)
-        assert len({await change(stream) for _ in range(REMEMBERED + 1)}) == REMEMBERED + 1
-        await house.runtime.bus.publish([nothing_new(ann)] * (ROOM + 1))
-        assert (await refused(stream.next())).code == "RESYNC"
+        failure = await refused(many_changes(stream))
+    assert failure.code == "RESYNC"
+
+
+async def many_changes(stream: Any) -> list[tuple[str, str]]:
+    return [await change(stream) for _ in range(REMEMBERED + 1)]
 
 
 async def test_what_was_told_is_remembered_no_longer_than_a_reading_could_find_it(
@@ -188,11 +194,62 @@ async def test_what_was_told_is_remembered_no_longer_than_a_reading_could_find_i
     assert told.missed(changes) == changes, "what is told is another change than the last"
     told.by_hint(rows, ChangeKind.READ)
     assert told.missed(changes) == []
-    assert not told.is_too_much(LIMIT, began + window)
+    assert not told.is_reading_due(began + window)
     later = began + 3 * window
-    assert told.is_too_much(LIMIT, later)
+    assert told.is_reading_due(later)
     told.by_reading([], later)
     assert (len(told), told.since) == (0, later - window)
+
+
+async def test_what_is_over_when_its_turn_comes_is_not_told(house: House, ann: Wire) -> None:
+    clock = ShiftedClock()
+    live = Live(house.runtime.bus, clock, house.runtime.settings)
+    soon = clock.now() + timedelta(hours=1)
+    rows = [row(ann.id, ago(3)), row(ann.id, ago(2), expires_at=soon), row(ann.id, ago(1))]
+    first, _, third = await store(rows)
+    cursor = Cursor(0, bytes(12), 0)
+    async with aclosing(live.added(ann.id, cursor, None)) as told:
+        assert str((await anext(told))[1].id) == first
+        clock.shift = timedelta(hours=2)
+        assert str((await anext(told))[1].id) == third
+
+
+async def test_no_more_than_one_page_waits_for_a_slow_reader(house: House, ann: Wire) -> None:
+    """Whenever it takes the next notification, it could make sure of the last."""
+    changes = {"write_window_seconds": 0.01, "reader_queue_size": 100, "max_cursor_ids": 100}
+    settings = house.runtime.settings.model_copy(update=changes)
+    live = Live(house.runtime.bus, house.runtime.clock, settings)
+
+    def pages() -> int:
+        gc.collect()
+        return sum(type(one) is Page for one in gc.get_objects())
+
+    before, hints = pages(), 8
+    first = await store([row(ann.id, ago(0))])
+    beginning = Cursor(0, bytes(12), 0)
+    async with live.running(), aclosing(live.added(ann.id, beginning, None)) as added:
+        assert str((await anext(added))[1].id) == first[0]
+        rows = [row(ann.id, ago(0)) for _ in range(hints)]
+        await store(rows)
+        await house.runtime.bus.publish([told(one) for one in rows])
+        for _ in range(hints):
+            await asyncio.sleep(0.15)
+            await anext(added)
+            assert pages() <= before + 1
+
+
+async def test_readers_that_make_sure_leave_turns_to_those_that_miss_something(
+    house: House, watch: Watch, backend: Wire, ann: Wire
+) -> None:
+    async with ann.somebody.api.socket() as socket:
+        waiting = {(await socket.subscribe(ADDED)).id for _ in range(MANY)}
+        await answered(socket)
+        await sent(backend, ann)
+        while waiting:
+            waiting.discard((await socket.receive())["id"])
+        watch.most = watch.asked = 0
+        await until(lambda: watch.asked >= MANY)
+    assert watch.most <= AT_ONCE // 2
 
 
 async def test_a_reading_takes_no_more_bytes_at_once_than_a_part_has(ann: Wire) -> None:

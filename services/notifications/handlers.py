@@ -12,6 +12,7 @@ from services.notifications.gather import Gatherer
 from services.notifications.service import NotificationService
 from services.shared.bus import Handler, Handlers
 from services.shared.clock import Clock
+from services.shared.content import json_size
 from services.shared.errors import BadInput, NotFound
 from services.shared.events import (
     Event,
@@ -59,10 +60,10 @@ class NotificationHandlers:
     async def on_order_status_changed(self, events: Sequence[Event]) -> None:
         orders = [_order_update(event) for event in events]
         for order in orders:
-            if order.size > self._most_bytes:
+            if (size := json_size(order.content)) > self._most_bytes:
                 raise BadInput(
-                    f"The order makes a notification of {order.size} bytes; {self._most_bytes} "
-                    "is the most (MAX_CONTENT_BYTES). Store large details elsewhere.",
+                    f"The order makes a content of {size} bytes; {self._most_bytes} is the most "
+                    "(MAX_CONTENT_BYTES). Store large details elsewhere and send a link.",
                     "data.details",
                 )
         await self._announce_to_their_users(orders)

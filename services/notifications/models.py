@@ -20,11 +20,12 @@ from services.notifications.queries import Filter, Span, alive, between, beyond,
 from services.notifications.recommend import Product as KnownProduct
 from services.shared.content import json_size
 from services.shared.events import NotificationCreated
-from services.shared.store import first_part
+from services.shared.store import Row, first_part
 from services.shared.vocabulary import ChangeKind, NotificationType
 
 _DOWN: Final = [("sent_at", -1), ("_id", -1)]
 _UP: Final = [("sent_at", 1), ("_id", 1)]
+_AT_ONCE: Final = 25  # rows of up to MAX_CONTENT_BYTES that one answer of the database holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +83,6 @@ class Notification(Document):
     def position(self) -> Position:
         assert self.id is not None
         return Position.of(self.sent_at, self.id)
-
-    @property
-    def size(self) -> int:
-        """Bytes, nearly."""
-        return json_size((self.title, self.body, self.content))
 
     @property
     def last_change(self) -> Change | None:
@@ -195,11 +191,12 @@ class Notification(Document):
         cls, user_id: str, start: Position, limit: int, now: datetime
     ) -> tuple[Sequence[Self], bool]:
         """The next ones behind that position, the oldest first, archived or not; and whether that
-        is all. At most PART_BYTES, or a single one."""
+        is all. Not many more bytes than PART_BYTES, or a single one."""
         there = {"user_id": user_id, **alive(now), **beyond(start, "$gt")}
-        found = cls.find(there).sort("sent_at", "_id").limit(limit)
-        rows, is_all = await first_part(found, lambda row: row.size)
-        return rows, is_all and len(rows) < limit
+        found = cls.get_pymongo_collection().find(there, batch_size=_AT_ONCE)
+        async with found.sort(_UP).limit(limit) as behind:
+            rows, is_all = await first_part(behind, _size)
+        return [cls.model_validate(row) for row in rows], is_all and len(rows) < limit
 
     @classmethod
     async def more_than(
@@ -293,6 +290,11 @@ class Product(Document):
 
 
 MODELS: list[type[Document]] = [Notification, Product]
+
+
+def _size(row: Row) -> int:
+    """Bytes, nearly."""
+    return json_size((row["title"], row["body"], row["content"]))
 
 
 def _cursors(

@@ -138,8 +138,8 @@ class RabbitBus:
 
 
 class _RabbitSubscription:
-    """One queue's events. It begins with one in hand, and holds no more while that is suspect of
-    killing its consumers: with it would die, in the end, what they held beside it."""
+    """One queue's events, at first one at a time: until the first that is not suspect of having
+    killed its consumers. What they held beside it would come to the delivery limit with it."""
 
     def __init__(self, bus: RabbitBus, queue: str, clock: Clock, settings: Settings) -> None:
         self._bus = bus

@@ -99,8 +99,8 @@ class Settings(BaseSettings):
     )
     changes_remembered: Count = Field(
         10_000,
-        description="Changes told to one subscription within a few WRITE_WINDOW_SECONDS that it "
-        "knows again; after a gap that follows more, its client is told to read anew (RESYNC).",
+        description="Changes of one user's notifications within a few WRITE_WINDOW_SECONDS that a "
+        "subscription keeps up with; with more, its client is told to read anew (RESYNC).",
     )
     reads_at_once: Count = Field(
         5, description="Questions of subscriptions that a gateway asks the database at once."
