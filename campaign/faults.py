@@ -132,9 +132,8 @@ def _failpoint(failpoint: Failpoint) -> Action:
         except AssertionError:
             raise Impossible(f"nobody got to {failpoint}") from None
         finally:
-            at, dying = time.time(), _sprung(living)
+            at, dying = time.time(), [process for process in living if not _defused(process)]
             for process in living:
-                process.failpoint.unlink(missing_ok=True)
                 process.is_trapped = process in dying
         for process in dying:
             await _ended(process, lives[process], _FAILPOINT_SECONDS)
@@ -142,6 +141,15 @@ def _failpoint(failpoint: Failpoint) -> Action:
         return Injected(f"failpoint-{failpoint}", dying[0].name, at, at)
 
     return act
+
+
+def _defused(process: ServiceProcess) -> bool:
+    """Whether its trap was still there, and is gone now. A process takes it away as it dies."""
+    try:
+        process.failpoint.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _sprung(processes: Sequence[ServiceProcess]) -> list[ServiceProcess]:

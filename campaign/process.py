@@ -72,8 +72,9 @@ class Trap:
         self._reached = self._reached + 1 if order == self._order else 1
         self._order = order
         if self._reached >= int(rest.split()[0]):
-            self._path.unlink(missing_ok=True)
-            os.kill(os.getpid(), signal.SIGKILL)
+            with suppress(FileNotFoundError):
+                self._path.unlink()  # whoever removes it decides
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main(kind: str) -> int:
