@@ -118,6 +118,8 @@ async def serve(runtime: Runtime, listening: Sequence[socket.socket], stop: asyn
         access_log=False,
         ws=BoundedSocket.lasting(settings.socket_send_seconds),
         ws_max_size=settings.max_request_bytes,
+        ws_ping_interval=settings.socket_ping_seconds,
+        ws_ping_timeout=settings.socket_ping_seconds,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=round(settings.shutdown_seconds),
         server_header=False,

@@ -3,6 +3,8 @@
 uvicorn lets a message wait while more than 64 KiB lie unsent, but then lets all that wait go at
 once, waits for ever, and answers pings without end. Here the next message waits until the system
 has taken the last, and a client that takes nothing for SOCKET_SEND_SECONDS is closed with 1013.
+So is one that answers no ping for SOCKET_PING_SECONDS, unless it is still taking what waits before
+the ping: uvicorn's own code for that, 1011, tells clients not to come back.
 Any byte counts that the client's system acknowledges: ours takes more from us only when a third of
 its room is free, which at 20 KB/s takes longer than that.
 The close frame stands behind what the client did not take, so it is seen only by one that wakes up
@@ -37,6 +39,7 @@ class BoundedSocket(WebSocketsSansIOProtocol):
 
     _watch: TimerHandle | None = None
     _unsent = 0
+    _unsent_at_ping = 0
 
     @classmethod
     def lasting(cls, seconds: float) -> type[BoundedSocket]:
@@ -66,6 +69,17 @@ class BoundedSocket(WebSocketsSansIOProtocol):
         answer = self.conn.data_to_send()
         if self.writable.is_set():
             self.transport.write(b"".join(answer))
+
+    def send_keepalive_ping(self) -> None:
+        self._unsent_at_ping = self._not_taken()
+        super().send_keepalive_ping()
+
+    def keepalive_timeout(self) -> None:
+        """Who is slow has the ping yet to come; whether he takes anything is watched elsewhere."""
+        if not self.writable.is_set() or self._not_taken() < self._unsent_at_ping:
+            self.schedule_ping()
+        else:
+            self._give_up()
 
     async def send(self, message: Any) -> None:
         while not (self.writable.is_set() or self.disconnected):

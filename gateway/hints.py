@@ -31,20 +31,27 @@ class Hints:
 
     def __init__(self, size: int) -> None:
         self._hints: asyncio.Queue[Hint | Page | None] = asyncio.Queue(size)
+        self.has_page = False
 
     def put(self, hint: Hint | Page) -> None:
         try:
             self._hints.put_nowait(hint)
         except asyncio.QueueFull:
             self.lose_track()
+        else:
+            self.has_page = self.has_page or isinstance(hint, Page)
 
     def lose_track(self) -> None:
         """Some hints may be missing: forget the rest too, the reader has to read again."""
         while not self._hints.empty():
             self._hints.get_nowait()
+        self.has_page = False
         self._hints.put_nowait(None)
 
     async def get(self) -> Hint | Page | None:
         """The next hint, or None when the reader has to read again."""
         end_if_cancelled()
-        return await self._hints.get()
+        hint = await self._hints.get()
+        if isinstance(hint, Page):
+            self.has_page = False
+        return hint

@@ -82,8 +82,6 @@ class Live:
                         async for notification in self._missed(user_id, progress, hint):
                             if self._is_shown(notification, types):
                                 yield progress.cursor(), notification
-                        if settling is not None and settling.done():
-                            settling = None
                     elif isinstance(hint, NotificationCreated):
                         notification = Notification.from_event(hint)
                         if progress.wants(notification.position):
@@ -95,7 +93,8 @@ class Live:
                             await asyncio.sleep(self._settings.write_window_seconds)
                         hint = None  # reading settles what is older than the window
                         continue
-                    if progress.unsettled and settling is None:
+                    is_settling = hints.has_page or not (settling is None or settling.done())
+                    if progress.unsettled and not is_settling:
                         settling = asyncio.create_task(self._settle(user_id, progress, hints))
                     hint = None  # an idle reader keeps nothing
                     hint = await hints.get()

@@ -92,6 +92,11 @@ class Settings(BaseSettings):
         description="A websocket whose client takes nothing for this long is closed with 1013, "
         "seconds.",
     )
+    socket_ping_seconds: Seconds = Field(
+        20,
+        description="How often a websocket is pinged, and how long a ping may go unanswered "
+        "before it is closed with 1013, seconds.",
+    )
     resume_limit: Count = Field(
         1000,
         description="Missed notifications that a subscription makes up for; with more, its "
@@ -99,8 +104,9 @@ class Settings(BaseSettings):
     )
     changes_remembered: Count = Field(
         10_000,
-        description="Changes of one user's notifications within a few WRITE_WINDOW_SECONDS that a "
-        "subscription keeps up with; with more, its client is told to read anew (RESYNC).",
+        description="Changes that a subscription remembers as told; when half are remembered it "
+        "reads, and with more than RESUME_LIMIT not told by then its client is told to read anew "
+        "(RESYNC).",
     )
     reads_at_once: Count = Field(
         5, description="Questions of subscriptions that a gateway asks the database at once."
