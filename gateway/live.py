@@ -119,17 +119,17 @@ class Live:
                     count = await self._unread_count(user_id)
                     async for rows in self._in_parts(user_id, hint.notification_ids):
                         told.by_hint(rows, hint.kind)
-                        if told.is_full:
-                            raise Resync(f"Too much changes to keep up with it: {_READ_ANEW}")
                         yield hint.kind, rows, count
                 now = self._clock.now()
                 if hint is None or told.is_reading_due(now):
-                    missed = await self._changes_missed(user_id, told, now)
+                    missed = await self._changes_missed(user_id, told, now, after_gap=hint is None)
                     count = await self._unread_count(user_id)
                     async for rows in self._in_parts(user_id, [str(one.id) for one in missed]):
                         for row in rows:
                             if row.change is not None:
                                 yield row.change, [row], count
+                if told.is_full:
+                    raise Resync(f"Too much changes to keep up with it: {_READ_ANEW}")
 
     async def unread_counts(self, user_id: str) -> AsyncIterator[int]:
         """The unread count now, and whenever it is another."""
@@ -241,15 +241,22 @@ class Live:
         if await self._ask(asked, "a subscription's start"):
             raise Resync(f"More than {limit} were sent since this cursor: {_READ_ANEW}")
 
-    async def _changes_missed(self, user_id: str, told: Told, now: datetime) -> Sequence[Change]:
-        """The changes that `told` does not know yet; then it does. Raises Resync for too many."""
+    async def _changes_missed(
+        self, user_id: str, told: Told, now: datetime, *, after_gap: bool
+    ) -> Sequence[Change]:
+        """The changes that `told` does not know yet; then it does.
+
+        Too many: after a gap it raises Resync; without one their hints are yet to come.
+        """
         limit = self._settings.resume_limit
         most = limit + len(told) + 1
         read = partial(Notification.changed_since, user_id, told.since, most, now)
         changes = await self._ask(read, "a subscription's changes")
         missed = told.missed(changes)
-        if len(missed) > limit:
+        if len(missed) > limit and after_gap:
             raise Resync(f"More than {limit} changes were missed: {_READ_ANEW}")
+        if len(missed) > limit:
+            return ()
         told.by_reading(changes, now)
         return missed
 

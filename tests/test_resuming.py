@@ -177,7 +177,34 @@ async def test_more_changes_at_once_than_are_remembered_end_with_a_word(ann: Wir
 
 
 async def many_changes(stream: Any) -> list[tuple[str, str]]:
-    return [await change(stream) for _ in range(REMEMBERED + 1)]
+    return [await change(stream) for _ in range(REMEMBERED + 2)]
+
+
+async def test_a_reading_that_is_due_is_no_gap(house: House, ann: Wire) -> None:
+    """Hints of more changes wait than a gap may have; all of them are told by and by."""
+    clock = ShiftedClock()
+    live = Live(house.runtime.bus, clock, house.runtime.settings)
+    ids = await store(row(ann.id, ago(1000 - n)) for n in range(REMEMBERED))
+    first, others = ids[: REMEMBERED // 2 + 1], ids[REMEMBERED // 2 + 1 :]
+    seen: list[str] = []
+
+    async def follow() -> None:
+        async for _, rows, _ in live.changed(ann.id):
+            seen.extend(str(one.id) for one in rows)
+
+    async with live.running():
+        following = asyncio.create_task(follow())
+        await asyncio.sleep(0)  # then it listens
+        await swallow(*ids)  # all are changed, and their hints come one after another
+        clock.shift = timedelta(hours=1)
+        for part in (first, others):
+            data = NotificationChanged(
+                user_id=ann.id, kind=ChangeKind.READ, notification_ids=tuple(part)
+            )
+            await house.runtime.bus.publish([Event.of(data, time=SystemClock().now())])
+        await until(lambda: following.done() or len(seen) == len(ids))
+        following.cancel()
+    assert len(seen) == len(ids)
 
 
 async def test_what_was_told_is_remembered_no_longer_than_a_reading_could_find_it(

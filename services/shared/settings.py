@@ -104,9 +104,8 @@ class Settings(BaseSettings):
     )
     changes_remembered: Count = Field(
         10_000,
-        description="Changes that a subscription remembers as told; when half are remembered it "
-        "reads, and with more than RESUME_LIMIT not told by then its client is told to read anew "
-        "(RESYNC).",
+        description="Changes that a subscription remembers as told, and FAN_OUT_SIZE more; with "
+        "more within a few WRITE_WINDOW_SECONDS its client is told to read anew (RESYNC).",
     )
     reads_at_once: Count = Field(
         5, description="Questions of subscriptions that a gateway asks the database at once."
