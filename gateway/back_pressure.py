@@ -76,6 +76,9 @@ class BoundedSocket(WebSocketsSansIOProtocol):
 
     def keepalive_timeout(self) -> None:
         """Who is slow has the ping yet to come; whether he takes anything is watched elsewhere."""
+        self.pong_timer = self.pending_ping_payload = None  # an answer that is late is none
+        if self.close_sent or self.transport.is_closing():
+            return
         if not self.writable.is_set() or self._not_taken() < self._unsent_at_ping:
             self.schedule_ping()
         else:
