@@ -128,13 +128,14 @@ def _failpoint(failpoint: Failpoint) -> Action:
             process.is_trapped = True
             process.failpoint.write_text(f"{failpoint} {1 + int(length) // 2}")
         try:
-            await until(lambda: _sprung(living), _FAILPOINT_SECONDS, every=0.005)
-        except AssertionError:
-            raise Impossible(f"nobody got to {failpoint}") from None
+            with suppress(AssertionError):
+                await until(lambda: _sprung(living), _FAILPOINT_SECONDS, every=0.005)
         finally:
             at, dying = time.time(), [process for process in living if not _defused(process)]
             for process in living:
                 process.is_trapped = process in dying
+        if not dying:
+            raise Impossible(f"nobody got to {failpoint}")
         for process in dying:
             await _ended(process, lives[process], _FAILPOINT_SECONDS)
             process.is_trapped = False

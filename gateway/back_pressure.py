@@ -82,7 +82,7 @@ class BoundedSocket(WebSocketsSansIOProtocol):
         if not self.writable.is_set() or self._not_taken() < self._unsent_at_ping:
             self.schedule_ping()
         else:
-            self._give_up()
+            self._give_up("ping_unanswered", "No ping was answered")
 
     async def send(self, message: Any) -> None:
         while not (self.writable.is_set() or self.disconnected):
@@ -95,7 +95,7 @@ class BoundedSocket(WebSocketsSansIOProtocol):
         if self._unsent < before:
             self._watch = self.loop.call_later(self.patience, self._look)
         else:
-            self._give_up()
+            self._give_up("reader_stalled", "Nothing was read for too long")
 
     def _not_taken(self) -> int:
         """Bytes that wait here, or in our system until the client's has acknowledged them."""
@@ -106,10 +106,9 @@ class BoundedSocket(WebSocketsSansIOProtocol):
             return here
         return here + int.from_bytes(answer, sys.byteorder)
 
-    def _give_up(self) -> None:
-        log.warning("reader_stalled", unsent=self._unsent, seconds=self.patience)
+    def _give_up(self, event: str, reason: str) -> None:
+        log.warning(event, unsent=self._not_taken())
         if self.handshake_complete and not self.close_sent and not self.transport.is_closing():
-            reason = "Nothing was read for too long"
             self.conn.send_close(TRY_AGAIN_LATER, reason)
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.close_sent = True
@@ -118,6 +117,7 @@ class BoundedSocket(WebSocketsSansIOProtocol):
             )
         self.disconnected = True
         self.writable.set()
+        self._stop_watching()
         self._watch = self.loop.call_later(LAST_SECONDS, self.transport.abort)
 
     def _stop_watching(self) -> None:

@@ -256,6 +256,7 @@ class Live:
         if len(missed) > limit and after_gap:
             raise Resync(f"More than {limit} changes were missed: {_READ_ANEW}")
         if len(missed) > limit:
+            told.put_off(now)
             return ()
         told.by_reading(changes, now)
         return missed

@@ -22,7 +22,7 @@ class Told:
     def __init__(self, now: datetime, window: timedelta, most: int) -> None:
         self._window = window
         self._most = most
-        self._read_at = now
+        self._read_at = self._asked_at = now
         self._last: dict[ObjectId, Change] = {}
 
     def __len__(self) -> int:
@@ -40,7 +40,11 @@ class Told:
 
     def is_reading_due(self, now: datetime) -> bool:
         """Whether half of what may be is remembered, and a reading would help."""
-        return 2 * len(self) > self._most and now > self._read_at + 2 * self._window
+        return 2 * len(self) > self._most and now > self._asked_at + 2 * self._window
+
+    def put_off(self, now: datetime) -> None:
+        """A reading was of no use, and is not due again at once."""
+        self._asked_at = now
 
     def by_hint(self, rows: Sequence[Notification], kind: ChangeKind) -> None:
         """These changes are told, unless another of the same notification has overtaken it."""
@@ -53,6 +57,6 @@ class Told:
 
     def by_reading(self, changes: Sequence[Change], now: datetime) -> None:
         """All that was found `now` is told, and the next reading starts there."""
-        self._read_at = now
+        self._read_at = self._asked_at = now
         self._last |= {one.id: one for one in changes}
         self._last = {id: one for id, one in self._last.items() if one.at >= self.since}

@@ -35,6 +35,7 @@ log = get_logger()
 
 GATEWAY: Final = "gateway"
 SERVE: Final = "serve"
+_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what it may be set to
 EXPORTS: Final[dict[str, tuple[str, Callable[[], str]]]] = {
     "schema": (
         "schema.graphql",
@@ -150,14 +151,19 @@ def _canceller(stop: asyncio.Event) -> Callable[[], None]:
 
 
 def _tell_where(settings: Settings, port: int, people: Sequence[demo.Account]) -> None:
-    host_ = f"[{settings.gateway_host}]" if ":" in settings.gateway_host else settings.gateway_host
-    lines = [f"Tidings is up: open http://{host_}:{port}/graphql in a browser."]
+    lines = [f"Tidings is up: open {_address(settings, port)}/graphql in a browser."]
     if people:
         lines.append("Log in as one of the demo's people, and watch notifications arrive:")
     for account in people:
         role = account.role.name.lower()
         lines.append(f"  {account.email:<20} {account.password:<20} ({account.name}, {role})")
     _say(*lines, "Stop with Ctrl-C.")
+
+
+def _address(settings: Settings, port: int) -> str:
+    """Where this machine reaches its gateway."""
+    name = _ANY_ADDRESS.get(settings.gateway_host, settings.gateway_host)
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
 def _say(*lines: str) -> None:
@@ -207,8 +213,8 @@ def _health(service: str) -> int:
     if service != GATEWAY:
         return asyncio.run(_ping(settings))
     with suppress(OSError):
-        url = f"http://127.0.0.1:{settings.gateway_port}/readyz"
-        return 0 if urlopen(url, timeout=3).status == 200 else 1
+        url = f"{_address(settings, settings.gateway_port)}/readyz"
+        return 0 if urlopen(url, timeout=3).status == 200 else 1  # noqa: S310 - http
     return 1
 
 

@@ -31,6 +31,13 @@ def check(settings: Settings) -> None:
         raise CannotStart(
             "WRITE_WINDOW_SECONDS must be more than MONGODB_TIMEOUT_SECONDS: it bounds a write."
         )
+    if settings.rabbitmq_url and (
+        settings.outbox_lease_seconds < 2 * settings.rabbitmq_timeout_seconds
+    ):
+        raise CannotStart(
+            "OUTBOX_LEASE_SECONDS must be twice RABBITMQ_TIMEOUT_SECONDS or more: a relay that "
+            "connects and waits for a confirm takes as long, and another would do its work again."
+        )
 
 
 def check_single(settings: Settings, name: str) -> None:

@@ -103,6 +103,16 @@ async def test_an_empty_setting_is_one_that_is_not_set(tmp_path: Path) -> None:
             {"RABBITMQ_URL": "rabbit:5672", "MONGODB_URL": "mongodb://x", "JWT_SECRET": SECRET},
             "RABBITMQ_URL",
         ),
+        (
+            "gateway",
+            {
+                "RABBITMQ_URL": "amqp://127.0.0.1/",
+                "MONGODB_URL": "mongodb://127.0.0.1:1/",
+                "JWT_SECRET": SECRET,
+                "RABBITMQ_TIMEOUT_SECONDS": "2",
+            },
+            "OUTBOX_LEASE_SECONDS",
+        ),
     ],
 )
 async def test_a_setting_that_cannot_be_is_named_in_a_sentence(
@@ -172,8 +182,15 @@ async def test_the_backlog_tells_what_waits_in_the_outbox(shop: Run, tmp_path: P
 
 
 async def test_health_tells_whether_the_gateway_is_ready(shop: Run, tmp_path: Path) -> None:
-    for port, code in ((shop.port, 0), (free_port(), 1)):
-        async with tidings("health", "gateway", folder=tmp_path, GATEWAY_PORT=port) as run:
+    anywhere, elsewhere = "0.0.0.0", "127.0.0.2"
+    for host, port, code in (
+        ("127.0.0.1", shop.port, 0),
+        ("127.0.0.1", free_port(), 1),
+        (anywhere, shop.port, 0),
+        (elsewhere, shop.port, 1),
+    ):
+        place: dict[str, Any] = {"GATEWAY_HOST": host, "GATEWAY_PORT": port}
+        async with tidings("health", "gateway", folder=tmp_path, **place) as run:
             assert await run.ended() == code
             assert not run.errors
 

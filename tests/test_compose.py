@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import aio_pika
 import pytest
 import yaml
+from aio_pika.exceptions import ChannelPreconditionFailed
 
+from services.shared.settings import Settings
 from services.shared.vocabulary import Role
 from tests.kit import PASSWORD, Api, forget_queues, quick_settings
 from tests.processes import ROOT, Run, tidings
-from tests.servers import PrivateMongod, PrivateRabbitMQ
+from tests.servers import PrivateMongod, PrivateRabbitMQ, need_rabbitmq, private_rabbitmq
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 OURS = ("gateway", "users", "notifications", "scheduler")
@@ -148,6 +151,20 @@ async def test_the_health_check_of_a_running_service_is_well(
     port: dict[str, Any] = {"GATEWAY_PORT": str(fleet.runs["gateway"][0].port)}
     async with tidings(*arguments, folder=tmp_path, **(fleet.environment | port)) as check:
         assert await check.ended() == 0, check.errors
+
+
+async def test_the_broker_takes_no_larger_events_than_the_workers(tmp_path: Path) -> None:
+    need_rabbitmq()
+    (tmp_path / "rabbitmq.conf").write_text(COMPOSE["configs"]["rabbitmq"]["content"])
+    most = Settings.model_fields["max_event_bytes"].default
+    async with (
+        private_rabbitmq(tmp_path) as broker,
+        await aio_pika.connect(broker.url) as connection,
+    ):
+        exchange = (await connection.channel()).default_exchange
+        await exchange.publish(aio_pika.Message(b"x" * most), "nowhere", mandatory=False)
+        with pytest.raises(ChannelPreconditionFailed):
+            await exchange.publish(aio_pika.Message(b"x" * (most + 1)), "nowhere", mandatory=False)
 
 
 async def _admin(fleet: Fleet) -> Api:

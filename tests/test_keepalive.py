@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -38,9 +37,7 @@ async def test_a_client_that_answers_no_ping_is_closed_with_a_code_to_come_back(
 async def test_a_client_that_answers_pings_stays(house: House) -> None:
     somebody = await house.somebody()
     async with somebody.api.socket() as socket:
-        began = time.monotonic()
         with pytest.raises(TimeoutError):
             await socket.receive(timeout=4 * PING_SECONDS)
         stream = await socket.subscribe("{ me { id } }")
         assert (await stream.next())["me"]["id"] == somebody.id
-        assert time.monotonic() - began >= 4 * PING_SECONDS

@@ -224,6 +224,11 @@ async def test_what_was_told_is_remembered_no_longer_than_a_reading_could_find_i
     assert not told.is_reading_due(began + window)
     later = began + 3 * window
     assert told.is_reading_due(later)
+    told.put_off(later)
+    assert not told.is_reading_due(later + window)
+    assert told.since == began - window
+    later += 3 * window
+    assert told.is_reading_due(later)
     told.by_reading([], later)
     assert (len(told), told.since) == (0, later - window)
 

@@ -120,7 +120,7 @@ class Settings(BaseSettings):
     batch_size: Count = Field(
         500,
         description="Events a worker takes at once; as many again wait in its memory, each of up "
-        "to MAX_EVENT_BYTES.",
+        "to MAX_EVENT_BYTES, if RabbitMQ's max_message_size is that too.",
     )
     retry_waits: tuple[Seconds, ...] = Field(
         (1, 5, 30, 120),
@@ -152,7 +152,9 @@ class Settings(BaseSettings):
         0.25, description="How often a relay looks for rows that nobody told it of, seconds."
     )
     outbox_lease_seconds: Seconds = Field(
-        3, description="Time a relay has for the rows it claimed before another may, seconds."
+        3,
+        description="Time a relay has for the rows it claimed before another may, seconds: twice "
+        "RABBITMQ_TIMEOUT_SECONDS or more, or relays do one another's work.",
     )
     write_window_seconds: Seconds = Field(
         5,
