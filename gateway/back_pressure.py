@@ -23,9 +23,9 @@ from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from gateway.socket import TRY_AGAIN_LATER
 from services.shared.log import get_logger
 
+TRY_AGAIN_LATER: Final = 1013
 LAST_SECONDS: Final = 1.0
 SYSTEM_BYTES: Final = 131_072  # Linux would hold 4 MB, and tell us of every third of it
 

@@ -62,8 +62,12 @@ class Context:
             )
         if self._identifying is None:
             self._identifying = asyncio.ensure_future(self.services.users.identify(self.token))
-            self._identifying.add_done_callback(_heard)
+            self._identifying.add_done_callback(self._heard)
         return await asyncio.shield(self._identifying)
+
+    async def follower(self) -> Identity:
+        """Who subscribes: the viewer, asked for until the database is back."""
+        return await self.services.live.ask(self.viewer, "a subscription's viewer")
 
     async def subject(self, user_id: str | None) -> str:
         """Whom a verb is about: the viewer, or another user for a backend or an admin."""
@@ -88,11 +92,10 @@ class Context:
             found |= {(user_id, str(row.id)): row for row in rows}
         return [found.get(key) for key in keys]
 
-
-def _heard(task: asyncio.Task[Identity]) -> None:
-    """Its error may have nobody left to hear it: whoever asked was cancelled meanwhile."""
-    if not task.cancelled():
-        task.exception()
+    def _heard(self, task: asyncio.Task[Identity]) -> None:
+        """Who asks next after an error asks anew. It may have nobody left to hear it."""
+        if task.cancelled() or task.exception():
+            self._identifying = None
 
 
 Info: TypeAlias = strawberry.Info[Context, None]

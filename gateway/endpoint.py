@@ -31,6 +31,7 @@ from gateway.context import Context, Services
 from gateway.explorer import EXPLORER_CSP, DemoAccount, explorer_page
 from gateway.socket import Socket
 from services.shared.errors import BadInput, Unauthenticated
+from services.shared.store import is_away
 
 RESPONSE_JSON: Final = "application/graphql-response+json"
 SUBSCRIPTION: Final = OperationType.SUBSCRIPTION
@@ -74,7 +75,11 @@ class Endpoint(GraphQL[Context, None]):
         return response
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
-        """Take the token of connection_init before the header's; refuse one that is not valid."""
+        """Take the token of connection_init before the header's; refuse one that is not valid.
+
+        While the database is away, whether its session is open is left to the operations: a client
+        that was sent away would come back, and ask again.
+        """
         token = bearer_token(context.connection_params)
         context.token = context.token if token is None else token
         if context.token is not None:
@@ -82,6 +87,9 @@ class Endpoint(GraphQL[Context, None]):
                 await context.viewer()
             except Unauthenticated as error:
                 raise ConnectionRejectionError from error
+            except Exception as error:
+                if not is_away(error):
+                    raise
         return await super().on_ws_connect(context)
 
     async def execute_single(

@@ -62,6 +62,16 @@ class Live:
         async with self._bus.live(self._dispatch, self._lose_track) as self._feed:
             yield
 
+    async def ask(self, question: Callable[[], Awaitable[T]], what: str) -> T:
+        """The database's answer, when it is back. A few at once: after a gap all readers ask, and
+        callers must not wait behind thousands of them for a connection."""
+
+        async def in_turn() -> T:
+            async with self._turns:
+                return await question()
+
+        return await when_back(in_turn, what)
+
     async def added(
         self, user_id: str, after: Cursor | None, types: Types
     ) -> AsyncGenerator[tuple[Cursor, Notification], None]:
@@ -159,7 +169,7 @@ class Live:
             rows, is_last = await Notification.behind(user_id, start, _READ_AT_ONCE, now)
             return Page(rows, now - self.window, is_last)
 
-        return await self._ask(read, "a subscription's read")
+        return await self.ask(read, "a subscription's read")
 
     async def _missed(
         self, user_id: str, progress: Progress, page: Page | None
@@ -216,7 +226,7 @@ class Live:
     async def _cursor_now(self, user_id: str) -> Cursor:
         now = self._clock.now()
         most = self._settings.max_cursor_ids
-        return await self._ask(
+        return await self.ask(
             lambda: Notification.cursor_now(user_id, now, self.window, most),
             "a subscription's start",
         )
@@ -238,7 +248,7 @@ class Live:
         asked = partial(
             Notification.more_than, user_id, Filter(types=types), start, limit + seen, now
         )
-        if await self._ask(asked, "a subscription's start"):
+        if await self.ask(asked, "a subscription's start"):
             raise Resync(f"More than {limit} were sent since this cursor: {_READ_ANEW}")
 
     async def _changes_missed(
@@ -251,7 +261,7 @@ class Live:
         limit = self._settings.resume_limit
         most = limit + len(told) + 1
         read = partial(Notification.changed_since, user_id, told.since, most, now)
-        changes = await self._ask(read, "a subscription's changes")
+        changes = await self.ask(read, "a subscription's changes")
         missed = told.missed(changes)
         if len(missed) > limit and after_gap:
             raise Resync(f"More than {limit} changes were missed: {_READ_ANEW}")
@@ -270,23 +280,13 @@ class Live:
 
     async def _some(self, user_id: str, ids: Sequence[str]) -> Sequence[Notification]:
         read = partial(Notification.some, user_id, ids, self._clock.now())
-        return await self._ask(read, "a subscription's changes")
+        return await self.ask(read, "a subscription's changes")
 
     async def _unread_count(self, user_id: str) -> int:
         async def count() -> int:
             return await Notification.unread_count(user_id, None, self._clock.now())
 
-        return await self._ask(count, "an unread count")
-
-    async def _ask(self, question: Callable[[], Awaitable[T]], what: str) -> T:
-        """The database's answer, when it is back. A few at once: after a gap all readers ask, and
-        callers must not wait behind thousands of them for a connection."""
-
-        async def in_turn() -> T:
-            async with self._turns:
-                return await question()
-
-        return await when_back(in_turn, what)
+        return await self.ask(count, "an unread count")
 
     def _dispatch(self, event: Event) -> None:
         if isinstance(event.data, NotificationCreated | NotificationChanged):

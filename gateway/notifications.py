@@ -193,7 +193,7 @@ class NotificationSubscription:
     async def notification_added(
         self, info: Info, after: After = None, types: Types = None
     ) -> AsyncIterator[NotificationEdge]:
-        viewer = await info.context.viewer()
+        viewer = await info.context.follower()
         added = info.context.services.live.added(
             viewer.user_id,
             decode_cursor(after, "after"),
@@ -206,7 +206,7 @@ class NotificationSubscription:
         description="What happens to the viewer's notifications, on whatever screen."
     )
     async def notification_changed(self, info: Info) -> AsyncIterator[NotificationChange]:
-        viewer = await info.context.viewer()
+        viewer = await info.context.follower()
         async for kind, rows, count in info.context.services.live.changed(viewer.user_id):
             for row in rows:
                 yield NotificationChange(
@@ -215,6 +215,6 @@ class NotificationSubscription:
 
     @strawberry.subscription(description="The viewer's unread count now, and every change of it.")
     async def unread_count(self, info: Info) -> AsyncIterator[int]:
-        viewer = await info.context.viewer()
+        viewer = await info.context.follower()
         async for count in info.context.services.live.unread_counts(viewer.user_id):
             yield count

@@ -18,9 +18,8 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 
 from gateway.context import Context
 from services.shared.errors import TooComplex
-from services.shared.store import is_away
 
-FORBIDDEN, TRY_AGAIN_LATER = 4403, 1013
+FORBIDDEN: Final = 4403
 
 # A message's fields and the JSON types that they may have.
 _SHAPES: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
@@ -50,17 +49,11 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
             await super().handle_message(message)
 
     async def handle_connection_init(self, message: Any) -> None:
-        try:
-            message["payload"] = message.get("payload") or {}
-            await super().handle_connection_init(message)
-        except Exception as error:
-            if not is_away(error):
-                raise
-            await self.websocket.close(TRY_AGAIN_LATER, "The database does not answer")
-            return
-        first = self._expiry is None
-        if first and self.connection_acknowledged and self.context.token is not None:
-            await self._end_with_the_token()
+        message["payload"] = message.get("payload") or {}
+        await super().handle_connection_init(message)
+        token = self.context.token
+        if self._expiry is None and self.connection_acknowledged and token is not None:
+            self._expiry = asyncio.create_task(self._end_with(token))
 
     async def handle_subscribe(self, message: Any) -> None:
         """One operation more than allowed is refused; the socket lives."""
@@ -106,16 +99,12 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
                 return
             await operation.send_next(result)
 
-    async def _end_with_the_token(self) -> None:
+    async def _end_with(self, token: str) -> None:
         """Close when the access token expires; clients then come back with a new one."""
-        viewer = await self.context.viewer()
-        seconds = (viewer.expires_at - self.context.services.clock.now()).total_seconds()
-
-        async def close() -> None:
-            await asyncio.sleep(seconds)
-            await self.websocket.close(FORBIDDEN, "The access token has expired: refreshSession")
-
-        self._expiry = asyncio.create_task(close())
+        services = self.context.services
+        left = services.users.read_token(token).expires_at - services.clock.now()
+        await asyncio.sleep(left.total_seconds())
+        await self.websocket.close(FORBIDDEN, "The access token has expired: refreshSession")
 
 
 def _malformed(message: Any) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -147,6 +148,33 @@ async def test_a_subscription_outlives_the_database_and_catches_up(
         assert [await _next(stream) for _ in range(3)] == sent[1:]
         while (await counts.next())["unreadCount"] < len(sent):
             pass
+
+
+@pytest.mark.parametrize("way", ["killed", "hung"])
+async def test_who_comes_while_the_database_is_away_stays_and_is_told_when_it_is_back(
+    house: House, mongod: PrivateMongod, way: str
+) -> None:
+    ann, backend = await customer(house), await house.somebody(Role.SERVICE)
+    async with AsyncExitStack() as stack:
+        async with away(mongod, way):
+            stream = await stack.enter_async_context(ann.api.follow(ADDED))
+            counts = await stack.enter_async_context(ann.api.follow(UNREAD))
+            await asyncio.sleep(MOST_SECONDS)
+        assert (await counts.next())["unreadCount"] == 0
+        sent = await _created(backend, ann)
+        assert await _next(stream) == sent
+
+
+@pytest.mark.parametrize("way", ["killed", "hung"])
+async def test_whose_session_has_ended_is_told_so_when_the_database_is_back(
+    house: House, mongod: PrivateMongod, way: str
+) -> None:
+    ann = await house.somebody()
+    await ann.api.ask("mutation { logout }")
+    async with AsyncExitStack() as stack:
+        async with away(mongod, way):
+            stream = await stack.enter_async_context(ann.api.follow(ADDED))
+        assert (await refused(stream.next())).code == "UNAUTHENTICATED"
 
 
 async def _created(backend: Somebody, reader: Somebody) -> str:

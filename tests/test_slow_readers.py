@@ -47,7 +47,9 @@ class Stalled:
 
 @pytest.fixture(scope="module")
 async def house(mongod: PrivateMongod) -> AsyncIterator[House]:
-    settings = quick_settings(mongod.url, socket_send_seconds=PATIENCE)
+    settings = quick_settings(
+        mongod.url, socket_send_seconds=PATIENCE, socket_ping_seconds=PATIENCE
+    )
     async with open_house(settings) as house:
         yield house
 
@@ -105,7 +107,8 @@ async def test_a_slow_reader_that_goes_on_reading_is_left_alone(ann: Wire) -> No
 
 
 async def test_a_reader_that_takes_a_little_at_a_time_is_left_alone(ann: Wire) -> None:
-    """So little that what waits in this process does not get less within its patience."""
+    """So little that what waits in this process does not get less within its patience, nor does
+    a ping get through."""
     _, cursor = await _much_to_read(ann)
     async with _stalled(ann, cursor, NARROWER) as stalled:
         await until(lambda: _unsent(stalled) > 0)

@@ -126,9 +126,13 @@ class UserService:
         """End the session: its access and refresh tokens are refused from now on."""
         await Session.find({"_id": object_id(session_id)}).delete()
 
+    def read_token(self, access_token: str) -> Identity:
+        """Whom the token names, be its session open or not. Raises Unauthenticated."""
+        return self._tokens.identify(access_token)
+
     async def identify(self, access_token: str) -> Identity:
         """Whom the token speaks for. Raises Unauthenticated, also when the session has ended."""
-        identity = self._tokens.identify(access_token)
+        identity = self.read_token(access_token)
         if not await Session.is_open(identity.session_id, self._clock.now()):
             raise Unauthenticated("The session has ended: log in again.")
         return identity
