@@ -10,7 +10,7 @@ from services.notifications import recommend
 from services.notifications.models import Notification, Product
 from services.notifications.recommend import Act, Recommendation
 from services.shared.settings import Settings
-from services.users.models import Activity
+from services.users.models import Activity, Deed
 
 # After six half-lives an act weighs less than two hundredths of what it did.
 _MEMORY: Final = 6 * recommend.HALF_LIFE
@@ -24,24 +24,31 @@ class Gatherer:
 
     async def crowd(self, now: datetime) -> Mapping[str, float]:
         """How popular each product is with everybody; the same for all users of a batch."""
-        latest = await Activity.latest(now - _MEMORY, self._acts)
-        return recommend.popularity_of(map(_act, latest), now)
+        acts = [_act(deed) async for deed in Activity.latest(now - _MEMORY, self._acts)]
+        return recommend.popularity_of(acts, now)
 
     async def recommendations(
         self, user_id: str, crowd: Mapping[str, float], limit: int, now: datetime
     ) -> Sequence[Recommendation]:
-        own = await Activity.of_user(user_id, now - _OWN_MEMORY, self._acts)
-        own += await Activity.purchases(user_id, now - recommend.BOUGHT_LATELY, self._acts)
-        touched = {activity.product_id for activity in own}
-        others = await Activity.around(
+        own = [
+            _act(deed)
+            for deeds in (
+                Activity.of_user(user_id, now - _OWN_MEMORY, self._acts),
+                Activity.purchases(user_id, now - recommend.BOUGHT_LATELY, self._acts),
+            )
+            async for deed in deeds
+        ]
+        touched = {act.product_id for act in own}
+        around = Activity.around(
             list(touched), user_id, now - _MEMORY, self._neighbours, self._acts
         )
-        products = touched | set(crowd) | {activity.product_id for activity in others}
+        others = [_act(deed) async for deed in around]
+        products = touched | set(crowd) | {act.product_id for act in others}
         lately = now - recommend.RECOMMENDED_LATELY
         return recommend.recommend(
             user_id=user_id,
-            history=[_act(activity) for activity in own],
-            others=[_act(activity) for activity in others],
+            history=own,
+            others=others,
             catalogue=await Product.known(products),
             popularity=crowd,
             recently_recommended=await Notification.products_recommended(user_id, lately),
@@ -50,5 +57,5 @@ class Gatherer:
         )
 
 
-def _act(activity: Activity) -> Act:
-    return Act(activity.user_id, activity.product_id, activity.kind.value, activity.at)
+def _act(deed: Deed) -> Act:
+    return Act(deed.user_id, deed.product_id, deed.kind.value, deed.at)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
-from typing import Any, Self
+from sys import intern
+from typing import Any, Final, NamedTuple, Self
 
 from beanie import Document
 from bson import ObjectId
@@ -13,6 +15,9 @@ from pymongo import IndexModel
 
 from services.shared.vocabulary import ActivityKind, Role
 from services.users.preferences import Choices, Preferences, resolve
+
+_DEED: Final = {"_id": 0, "user_id": 1, "product_id": 1, "kind": 1, "at": 1}
+_AT_ONCE: Final = 500
 
 
 def object_id(text: str) -> ObjectId | None:
@@ -98,6 +103,15 @@ class Session(Document):
         return await cls.find_one({"_id": key, "expires_at": {"$gt": now}}) is not None
 
 
+class Deed(NamedTuple):
+    """What an activity says. Thousands are read for one recommendation."""
+
+    user_id: str
+    product_id: str
+    kind: ActivityKind
+    at: datetime
+
+
 class Activity(Document):
     """One thing that a user did with a product. `event` is the key of the event that told of it."""
 
@@ -117,53 +131,45 @@ class Activity(Document):
         )
 
     @classmethod
-    async def of_user(cls, user_id: str, since: datetime, limit: int) -> list[Self]:
+    def of_user(cls, user_id: str, since: datetime, limit: int) -> AsyncIterator[Deed]:
         """The newest first."""
-        return (
-            await cls.find({"user_id": user_id, "at": {"$gte": since}})
-            .sort("-at")
-            .limit(limit)
-            .to_list()
-        )
+        return cls._deeds({"user_id": user_id, "at": {"$gte": since}}, limit)
 
     @classmethod
-    async def purchases(cls, user_id: str, since: datetime, limit: int) -> list[Self]:
+    def purchases(cls, user_id: str, since: datetime, limit: int) -> AsyncIterator[Deed]:
         """What the user bought, the newest first."""
         bought = {"user_id": user_id, "kind": ActivityKind.PURCHASE, "at": {"$gte": since}}
-        return await cls.find(bought).sort("-at").limit(limit).to_list()
+        return cls._deeds(bought, limit)
 
     @classmethod
     async def around(
         cls, product_ids: Sequence[str], but: str, since: datetime, users: int, limit: int
-    ) -> list[Self]:
-        """What others than `but` did who lately touched these products.
+    ) -> AsyncIterator[Deed]:
+        """What others than `but` did who lately touched these products, the newest first.
 
         `users`: how many others, at most; `limit`: how many activities, at most.
         """
-        touching = (
-            await cls.find(
-                {
-                    "product_id": {"$in": list(product_ids)},
-                    "user_id": {"$ne": but},
-                    "at": {"$gte": since},
-                }
-            )
-            .sort("-at")
-            .limit(limit)
-            .to_list()
+        touching = cls._deeds(
+            {
+                "product_id": {"$in": list(product_ids)},
+                "user_id": {"$ne": but},
+                "at": {"$gte": since},
+            },
+            limit,
         )
-        neighbours = list(dict.fromkeys(activity.user_id for activity in touching))[:users]
-        return (
-            await cls.find({"user_id": {"$in": neighbours}, "at": {"$gte": since}})
-            .sort("-at")
-            .limit(limit)
-            .to_list()
-        )
+        others: dict[str, None] = {}
+        async with aclosing(touching):
+            async for deed in touching:
+                others[deed.user_id] = None
+                if len(others) == users:
+                    break
+        async for deed in cls._deeds({"user_id": {"$in": [*others]}, "at": {"$gte": since}}, limit):
+            yield deed
 
     @classmethod
-    async def latest(cls, since: datetime, limit: int) -> list[Self]:
+    def latest(cls, since: datetime, limit: int) -> AsyncIterator[Deed]:
         """What anybody did since then, the newest first."""
-        return await cls.find({"at": {"$gte": since}}).sort("-at").limit(limit).to_list()
+        return cls._deeds({"at": {"$gte": since}}, limit)
 
     @classmethod
     async def active_users(cls, since: datetime, after: str | None, limit: int) -> list[str]:
@@ -180,6 +186,15 @@ class Activity(Document):
             ]
         )
         return [row["_id"] async for row in rows]
+
+    @classmethod
+    async def _deeds(cls, query: Mapping[str, Any], limit: int) -> AsyncGenerator[Deed, None]:
+        """The newest first, a few in memory at a time."""
+        found = cls.get_pymongo_collection().find(query, _DEED, batch_size=_AT_ONCE)
+        async with found.sort("at", -1).limit(limit) as rows:
+            async for row in rows:
+                kind = ActivityKind(row["kind"])
+                yield Deed(intern(row["user_id"]), intern(row["product_id"]), kind, row["at"])
 
 
 MODELS: list[type[Document]] = [User, Session, Activity]
