@@ -38,6 +38,7 @@ from campaign.world import World
 FIRST_FAULT_SECONDS: Final = 5.0
 LAST_RECOVERY_SECONDS: Final = 4.0
 QUIET_SECONDS: Final = 60.0
+PARTING_SECONDS: Final = 2.0  # what served the readers ends with them
 UP_SECONDS: Final = 30.0
 
 
@@ -153,6 +154,7 @@ async def _look(
         print(f"Not quiet after {QUIET_SECONDS:.0f} s: {await world.backlog()}")
     await world.between_fires()
     await load.settle()
+    await asyncio.sleep(PARTING_SECONDS)
     facts = await world.facts()
     found = await gather(world.endpoints, journal)
     await world.end_processes()  # what they have in hand is given back, and counts
