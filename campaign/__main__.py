@@ -34,6 +34,7 @@ from campaign.plan import night, plan
 from campaign.soak import Soak
 from campaign.verdict import Verdict
 from campaign.world import World
+from services.shared import loop
 
 FIRST_FAULT_SECONDS: Final = 5.0
 LAST_RECOVERY_SECONDS: Final = 4.0
@@ -49,7 +50,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="tidings-campaign-"))
     code = 1
     try:
-        code = asyncio.run(_campaign(options, folder))
+        code = loop.run(_campaign(options, folder))
     except KeyboardInterrupt:
         code = 130
         print("\nstopped")

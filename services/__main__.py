@@ -21,6 +21,7 @@ from urllib.request import urlopen
 
 from services import checks, dead_letters, demo, host
 from services.asyncapi import asyncapi
+from services.shared import loop
 from services.shared.errors import CannotStart, DomainError
 from services.shared.log import get_logger, set_up_logging
 from services.shared.mongod import running_url
@@ -66,27 +67,27 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser(SERVE, help="everything in one process").set_defaults(
-        run=lambda _: asyncio.run(_serve(host.WORKERS, gateway=True))
+        run=lambda _: loop.run(_serve(host.WORKERS, gateway=True))
     )
     commands.add_parser(GATEWAY, help="the GraphQL gateway alone").set_defaults(
-        run=lambda _: asyncio.run(_serve((), gateway=True, alone=GATEWAY))
+        run=lambda _: loop.run(_serve((), gateway=True, alone=GATEWAY))
     )
     for worker in host.WORKERS:
         commands.add_parser(worker, help=f"the {worker} service alone").set_defaults(
-            run=lambda _, worker=worker: asyncio.run(_serve((worker,), gateway=False, alone=worker))
+            run=lambda _, worker=worker: loop.run(_serve((worker,), gateway=False, alone=worker))
         )
     create = commands.add_parser("create-user", help="make a user of any role")
     create.add_argument("--name", required=True)
     create.add_argument("--email", required=True)
     create.add_argument("--role", choices=[role.value for role in Role], default=Role.USER.value)
     create.add_argument("--password", help="asked for when it is not given")
-    create.set_defaults(run=lambda chosen: asyncio.run(_create_user(chosen, _password(chosen))))
+    create.set_defaults(run=lambda chosen: loop.run(_create_user(chosen, _password(chosen))))
     letters = commands.add_parser("dead-letters", help="events that nobody could handle")
     dead_letters.add_commands(
-        letters, lambda command, chosen: asyncio.run(_on_dead_letters(command, chosen))
+        letters, lambda command, chosen: loop.run(_on_dead_letters(command, chosen))
     )
     commands.add_parser("backlog", help="what waits in the outbox, and for how long").set_defaults(
-        run=lambda _: asyncio.run(_show_backlog())
+        run=lambda _: loop.run(_show_backlog())
     )
     health = commands.add_parser("health", help="exit code 0 when a service can do its work")
     health.add_argument("service", choices=[GATEWAY, *host.WORKERS])
@@ -211,7 +212,7 @@ async def _show_backlog() -> int:
 def _health(service: str) -> int:
     settings = load_settings()
     if service != GATEWAY:
-        return asyncio.run(_ping(settings))
+        return loop.run(_ping(settings))
     with suppress(OSError):
         url = f"{_address(settings, settings.gateway_port)}/readyz"
         return 0 if urlopen(url, timeout=3).status == 200 else 1  # noqa: S310 - http
