@@ -10,6 +10,7 @@ import socket
 import struct
 from collections import deque
 from enum import Enum
+from typing import cast
 
 HOST = "127.0.0.1"
 SLOW_SECONDS = 0.1  # each way
@@ -159,9 +160,8 @@ class _Side(asyncio.Protocol):
         self._late: deque[bytes] = deque()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.pause_reading()
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
+        self._transport.pause_reading()
         self._proxy.joined(self)
         if self._peer is None:
             return
