@@ -175,7 +175,9 @@ class _Side(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._late.append(data)
-        if self._proxy.is_slow:
+        if not self._proxy.moves:
+            self.update()  # uvloop's transports read once before they can be told not to
+        elif self._proxy.is_slow:
             asyncio.get_running_loop().call_later(SLOW_SECONDS, self._pass_on)
         else:
             self._pass_all_on()
@@ -212,14 +214,14 @@ class _Side(asyncio.Protocol):
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
-        if not self._proxy.is_slow:
+        if self._proxy.moves and not self._proxy.is_slow:
             self._pass_all_on()
 
     def _pass_on(self) -> None:
         """What came first. The order of the timers does not matter, as they are all alike."""
         if self._late and self._peer is not None and self._peer._transport is not None:
             late = self._late.popleft()
-            if not self.muted:
+            if not self.muted and not self._peer._transport.is_closing():
                 self._peer._transport.write(late)
 
     def _pass_all_on(self) -> None:

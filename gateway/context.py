@@ -67,6 +67,8 @@ class Context:
 
     async def follower(self) -> Identity:
         """Who subscribes: the viewer, asked for until the database is back."""
+        if self.token is None:
+            return await self.viewer()
         return await self.services.live.ask(self.viewer, "a subscription's viewer")
 
     async def subject(self, user_id: str | None) -> str:

@@ -73,9 +73,9 @@ class Live:
         return await when_back(in_turn, what)
 
     async def added(
-        self, user_id: str, after: Cursor | None, types: Types
+        self, user_id: str, after: Cursor | None, types: Types, began: datetime
     ) -> AsyncGenerator[tuple[Cursor, Notification], None]:
-        """Every notification since `after` (from now on, without), each once, with its cursor.
+        """Every notification since `after` (since it `began`, without), each once, with its cursor.
 
         Hints may be late, as the outbox that they wait in may be: what was told is read once more
         when it is settled. Raises Resync for a cursor that can't be resumed exactly.
@@ -83,7 +83,7 @@ class Live:
         async with self._registered(user_id) as hints:
             if after is not None:
                 await self._check_resumable(user_id, after, types)
-            progress = Progress(after or await self._cursor_now(user_id))
+            progress = Progress(after or await self._cursor_at(user_id, began))
             hint: Hint | Page | None = None
             settling: asyncio.Task[None] | None = None
             try:
@@ -113,16 +113,18 @@ class Live:
                     settling.cancel()
 
     async def changed(
-        self, user_id: str
+        self, user_id: str, began: datetime
     ) -> AsyncIterator[tuple[ChangeKind, Sequence[Notification], int]]:
-        """Every change that is made from now on: what was changed, and the unread count after it.
+        """Every change that is made since it `began`: what was changed, and the unread count after
+        it.
 
         After a gap it tells the last change of each notification, where that was missed; a late
         hint may tell it again. Raises Resync when more than RESUME_LIMIT were missed, or when it is
         too much to remember, for the next gap, what was told.
         """
         async with self._registered(user_id) as hints:
-            told = Told(self._clock.now(), self.window, self._settings.changes_remembered)
+            told = Told(began + self.window, self.window, self._settings.changes_remembered)
+            hints.lose_track()  # it may have waited long for the database
             while True:
                 hint = await hints.get()
                 if isinstance(hint, NotificationChanged):
@@ -223,11 +225,10 @@ class Live:
                 if self._feed:
                     await self._feed.unwatch(user_id)
 
-    async def _cursor_now(self, user_id: str) -> Cursor:
-        now = self._clock.now()
+    async def _cursor_at(self, user_id: str, began: datetime) -> Cursor:
         most = self._settings.max_cursor_ids
         return await self.ask(
-            lambda: Notification.cursor_now(user_id, now, self.window, most),
+            lambda: Notification.cursor_at(user_id, began, self.window, most),
             "a subscription's start",
         )
 

@@ -193,12 +193,11 @@ class NotificationSubscription:
     async def notification_added(
         self, info: Info, after: After = None, types: Types = None
     ) -> AsyncIterator[NotificationEdge]:
+        began = info.context.services.clock.now()
+        cursor = decode_cursor(after, "after")
         viewer = await info.context.follower()
-        added = info.context.services.live.added(
-            viewer.user_id,
-            decode_cursor(after, "after"),
-            tuple(types) if types is not None else None,
-        )
+        shown = tuple(types) if types is not None else None
+        added = info.context.services.live.added(viewer.user_id, cursor, shown, began)
         async for cursor, row in added:
             yield NotificationEdge(cursor=cursor.encode(), node=Notification.of(row))
 
@@ -206,8 +205,9 @@ class NotificationSubscription:
         description="What happens to the viewer's notifications, on whatever screen."
     )
     async def notification_changed(self, info: Info) -> AsyncIterator[NotificationChange]:
+        began = info.context.services.clock.now()
         viewer = await info.context.follower()
-        async for kind, rows, count in info.context.services.live.changed(viewer.user_id):
+        async for kind, rows, count in info.context.services.live.changed(viewer.user_id, began):
             for row in rows:
                 yield NotificationChange(
                     kind=kind, notification=Notification.of(row), unread_count=count

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from graphql import GraphQLError
@@ -17,7 +18,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 )
 
 from gateway.context import Context
-from services.shared.errors import TooComplex
+from services.shared.errors import TooComplex, Unauthenticated
 
 FORBIDDEN: Final = 4403
 
@@ -102,8 +103,9 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
     async def _end_with(self, token: str) -> None:
         """Close when the access token expires; clients then come back with a new one."""
         services = self.context.services
-        left = services.users.read_token(token).expires_at - services.clock.now()
-        await asyncio.sleep(left.total_seconds())
+        with suppress(Unauthenticated):  # it has expired meanwhile
+            left = services.users.read_token(token).expires_at - services.clock.now()
+            await asyncio.sleep(left.total_seconds())
         await self.websocket.close(FORBIDDEN, "The access token has expired: refreshSession")
 
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from services.notifications.drafts import Draft
 from services.notifications.gather import Gatherer
@@ -18,10 +19,12 @@ from services.notifications.handlers import NotificationHandlers
 from services.notifications.models import Product
 from services.notifications.recommend import RECOMMENDED_LATELY, Recommendation
 from services.notifications.templates import Text
+from services.shared.errors import BadInput
 from services.shared.events import (
     Event,
     OrderStatusChanged,
     ProductChanged,
+    PromotionAnnounced,
     RecommendationsRequested,
 )
 from services.shared.settings import Settings
@@ -495,3 +498,19 @@ async def test_of_many_words_on_new_products_at_the_same_moment_the_newest_stays
     await asyncio.gather(*map(say, (3, 1, 4, 0, 5, 2)))
     known = await Product.known(ids)
     assert [known[id].name for id in ids] == ["0"] * len(ids)
+
+
+@pytest.mark.parametrize("room", [300, 100])  # an envelope takes 100 to 300 bytes
+async def test_an_event_is_measured_with_its_envelope(house: House, room: int) -> None:
+    """A worker measures the whole, and what was accepted must not be too much for it."""
+    size = house.runtime.settings.max_event_bytes - room
+    ids = ("u" * 60,) * ((size - 200) // 63)
+    data = PromotionAnnounced(title="t", body="b", user_ids=ids)
+    data = replace(data, body="b" * (1 + size - len(msgspec.json.encode(data))))
+    assert len(msgspec.json.encode(data)) == size
+    accepting = house.runtime.intake.accept(data, source="urn:shop", event_id=None)
+    if room == 300:
+        await accepting
+    else:
+        with pytest.raises(BadInput, match="MAX_EVENT_BYTES"):
+            await accepting

@@ -189,7 +189,7 @@ async def test_a_reading_that_is_due_is_no_gap(house: House, ann: Wire) -> None:
     seen: list[str] = []
 
     async def follow() -> None:
-        async for _, rows, _ in live.changed(ann.id):
+        async for _, rows, _ in live.changed(ann.id, clock.now()):
             seen.extend(str(one.id) for one in rows)
 
     async with live.running():
@@ -240,7 +240,7 @@ async def test_what_is_over_when_its_turn_comes_is_not_told(house: House, ann: W
     rows = [row(ann.id, ago(3)), row(ann.id, ago(2), expires_at=soon), row(ann.id, ago(1))]
     first, _, third = await store(rows)
     cursor = Cursor(0, bytes(12), 0)
-    async with aclosing(live.added(ann.id, cursor, None)) as told:
+    async with aclosing(live.added(ann.id, cursor, None, SystemClock().now())) as told:
         assert str((await anext(told))[1].id) == first
         clock.shift = timedelta(hours=2)
         assert str((await anext(told))[1].id) == third
@@ -259,7 +259,10 @@ async def test_no_more_than_one_page_waits_for_a_slow_reader(house: House, ann: 
     before, hints = pages(), 8
     first = await store([row(ann.id, ago(0))])
     beginning = Cursor(0, bytes(12), 0)
-    async with live.running(), aclosing(live.added(ann.id, beginning, None)) as added:
+    async with (
+        live.running(),
+        aclosing(live.added(ann.id, beginning, None, SystemClock().now())) as added,
+    ):
         assert str((await anext(added))[1].id) == first[0]
         rows = [row(ann.id, ago(0)) for _ in range(hints)]
         await store(rows)
@@ -336,3 +339,20 @@ def nothing_new(somebody: Wire) -> Event:
         user_id=somebody.id, kind=ChangeKind.READ, notification_ids=(str(ObjectId()),)
     )
     return Event.of(data, time=SystemClock().now())
+
+
+async def test_what_is_sent_while_a_subscription_waits_to_begin_is_told(
+    house: House, ann: Wire
+) -> None:
+    """It has begun for its client, who hears nothing of how long the database was away."""
+    live = Live(house.runtime.bus, house.runtime.clock, house.runtime.settings)
+    old = await store([row(ann.id, ago(60))])
+    began = house.runtime.clock.now()
+    [id] = await store([row(ann.id, began + timedelta(milliseconds=5))])
+    await swallow(*old)
+    async with live.running():
+        async with aclosing(live.added(ann.id, None, None, began)) as added, asyncio.timeout(5):
+            assert str((await anext(added))[1].id) == id
+        async with asyncio.timeout(5):
+            kind, rows, _ = await anext(aiter(live.changed(ann.id, began)))
+    assert (kind, [str(one.id) for one in rows]) == (ChangeKind.READ, old)

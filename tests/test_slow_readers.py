@@ -47,9 +47,7 @@ class Stalled:
 
 @pytest.fixture(scope="module")
 async def house(mongod: PrivateMongod) -> AsyncIterator[House]:
-    settings = quick_settings(
-        mongod.url, socket_send_seconds=PATIENCE, socket_ping_seconds=PATIENCE
-    )
+    settings = quick_settings(mongod.url, socket_send_seconds=PATIENCE)
     async with open_house(settings) as house:
         yield house
 
@@ -113,6 +111,8 @@ async def test_a_reader_that_takes_a_little_at_a_time_is_left_alone(ann: Wire) -
     async with _stalled(ann, cursor, NARROWER) as stalled:
         await until(lambda: _unsent(stalled) > 0)
         stalled.connection.transport.pause_reading()
+        stalled.served.ping_interval = stalled.served.ping_timeout = PATIENCE
+        stalled.served.send_keepalive_ping()
         for _ in range(60):
             stalled.socket.recv(A_LITTLE)
             await asyncio.sleep(PATIENCE / 10)

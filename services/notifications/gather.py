@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from typing import Final, ParamSpec, TypeVar
+
+import pymongo
 
 from services.notifications import recommend
 from services.notifications.models import Notification, Product
@@ -18,6 +22,7 @@ T = TypeVar("T")
 
 # After six half-lives an act weighs less than two hundredths of what it did.
 _MEMORY: Final = 6 * recommend.HALF_LIFE
+_ONE_AT_A_TIME: Final = ThreadPoolExecutor(1, "recommend")
 _OWN_MEMORY: Final = max(_MEMORY, recommend.BOUGHT_LATELY)
 
 
@@ -25,29 +30,24 @@ class Gatherer:
     def __init__(self, settings: Settings) -> None:
         self._acts = settings.recommendation_acts
         self._neighbours = settings.recommendation_neighbours
-        self._turn = asyncio.Lock()
+        self._seconds = settings.mongodb_timeout_seconds
 
     async def crowd(self, now: datetime) -> Mapping[str, float]:
         """How popular each product is with everybody; the same for all users of a batch."""
-        acts = [_act(deed) async for deed in Activity.latest(now - _MEMORY, self._acts)]
+        acts = await self._read(Activity.latest(now - _MEMORY, self._acts))
         return await self._compute(recommend.popularity_of, acts, now)
 
     async def recommendations(
         self, user_id: str, crowd: Mapping[str, float], limit: int, now: datetime
     ) -> Sequence[Recommendation]:
-        own = [
-            _act(deed)
-            for deeds in (
-                Activity.of_user(user_id, now - _OWN_MEMORY, self._acts),
-                Activity.purchases(user_id, now - recommend.BOUGHT_LATELY, self._acts),
-            )
-            async for deed in deeds
-        ]
-        touched = {act.product_id for act in own}
-        around = Activity.around(
-            list(touched), user_id, now - _MEMORY, self._neighbours, self._acts
+        own = await self._read(Activity.of_user(user_id, now - _OWN_MEMORY, self._acts))
+        own += await self._read(
+            Activity.purchases(user_id, now - recommend.BOUGHT_LATELY, self._acts)
         )
-        others = [_act(deed) async for deed in around]
+        touched = {act.product_id for act in own}
+        others = await self._read(
+            Activity.around(list(touched), user_id, now - _MEMORY, self._neighbours, self._acts)
+        )
         products = touched | set(crowd) | {act.product_id for act in others}
         lately = now - recommend.RECOMMENDED_LATELY
         return await self._compute(
@@ -62,10 +62,15 @@ class Gatherer:
             limit=limit,
         )
 
+    async def _read(self, deeds: AsyncIterator[Deed]) -> list[Act]:
+        """All of them, in the time of one operation."""
+        with pymongo.timeout(self._seconds):
+            return [_act(deed) async for deed in deeds]
+
     async def _compute(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Off the loop: it takes up to half a second of one core. One at a time."""
-        async with self._turn:
-            return await asyncio.to_thread(function, *args, **kwargs)
+        """Off the loop: it takes up to half a second of one core."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(_ONE_AT_A_TIME, partial(function, *args, **kwargs))
 
 
 def _act(deed: Deed) -> Act:

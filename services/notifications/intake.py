@@ -18,6 +18,7 @@ from services.shared.events import (
     Malformed,
     OrderStatusChanged,
     PromotionAnnounced,
+    encode,
     parse_data,
 )
 from services.shared.inbox import Inbox
@@ -57,6 +58,7 @@ class Intake:
         if isinstance(data, OrderStatusChanged) and await User.by_id(data.user_id) is None:
             raise NotFound(f"There is no user {data.user_id}.")
         event = Event.of(data, time=self._clock.now(), id=event_id or uuid4().hex, source=source)
+        self._check_size(len(encode(event)), "MAX_EVENT_BYTES", self._settings.max_event_bytes)
 
         async def write(session: Session) -> None:
             await self._inbox.remember(event, session)
@@ -81,13 +83,12 @@ class Intake:
         except (Malformed, msgspec.MsgspecError, OverflowError) as error:
             place = _PLACE.search(str(error))
             raise BadInput(str(error), f"input.{place[1]}" if place else "input") from error
-        many = isinstance(data, PromotionAnnounced)  # it may name its users
-        limit = self._settings.max_event_bytes if many else self._settings.max_content_bytes
-        if len(body) > limit:
-            setting = "MAX_EVENT_BYTES" if many else "MAX_CONTENT_BYTES"
-            raise BadInput(
-                f"The event has {len(body)} bytes; {limit} is the most ({setting}).", "input"
-            )
+        if not isinstance(data, PromotionAnnounced):  # which may name its users
+            self._check_size(len(body), "MAX_CONTENT_BYTES", self._settings.max_content_bytes)
         expires_at = data.expires_at if isinstance(data, PromotionAnnounced) else None
         if expires_at is not None and expires_at <= self._clock.now():
             raise BadInput("expiresAt lies in the past.", "input.expiresAt")
+
+    def _check_size(self, size: int, setting: str, limit: int) -> None:
+        if size > limit:
+            raise BadInput(f"The event has {size} bytes; {limit} is the most ({setting}).", "input")

@@ -172,10 +172,10 @@ class Notification(Document):
         )
 
     @classmethod
-    async def cursor_now(
+    async def cursor_at(
         cls, user_id: str, now: datetime, window: timedelta, most_ids: int
     ) -> Cursor:
-        """The cursor of a reader who has seen all that was sent before now, and waits for more.
+        """The cursor of a reader who has seen all that was sent before, and waits for more.
 
         In a flood of more than `most_ids` within the window it is that of a moment before.
         """

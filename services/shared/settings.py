@@ -120,7 +120,7 @@ class Settings(BaseSettings):
     batch_size: Count = Field(
         500,
         description="Events a worker takes at once; as many again wait in its memory, each of up "
-        "to MAX_EVENT_BYTES, if RabbitMQ's max_message_size is that too.",
+        "to RabbitMQ's max_message_size, which must be more than MAX_EVENT_BYTES.",
     )
     retry_waits: tuple[Seconds, ...] = Field(
         (1, 5, 30, 120),

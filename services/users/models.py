@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from sys import intern
 from typing import Any, Final, NamedTuple, Self
 
 from beanie import Document
@@ -190,11 +189,15 @@ class Activity(Document):
     @classmethod
     async def _deeds(cls, query: Mapping[str, Any], limit: int) -> AsyncGenerator[Deed, None]:
         """The newest first, a few in memory at a time."""
+        names: dict[str, str] = {}  # most are the same again
         found = cls.get_pymongo_collection().find(query, _DEED, batch_size=_AT_ONCE)
         async with found.sort("at", -1).limit(limit) as rows:
             async for row in rows:
                 kind = ActivityKind(row["kind"])
-                yield Deed(intern(row["user_id"]), intern(row["product_id"]), kind, row["at"])
+                user_id, product_id = (
+                    names.setdefault(name, name) for name in (row["user_id"], row["product_id"])
+                )
+                yield Deed(user_id, product_id, kind, row["at"])
 
 
 MODELS: list[type[Document]] = [User, Session, Activity]
