@@ -34,7 +34,6 @@ from campaign.plan import night, plan
 from campaign.soak import Soak
 from campaign.verdict import Verdict
 from campaign.world import World
-from services.shared import loop
 
 FIRST_FAULT_SECONDS: Final = 5.0
 LAST_RECOVERY_SECONDS: Final = 4.0
@@ -50,7 +49,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="tidings-campaign-"))
     code = 1
     try:
-        code = loop.run(_campaign(options, folder))
+        code = asyncio.run(_campaign(options, folder))
     except KeyboardInterrupt:
         code = 130
         print("\nstopped")
