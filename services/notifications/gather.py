@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from functools import partial
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 
 import pymongo
 
@@ -17,12 +14,8 @@ from services.notifications.recommend import Act, Recommendation
 from services.shared.settings import Settings
 from services.users.models import Activity, Deed
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 # After six half-lives an act weighs less than two hundredths of what it did.
 _MEMORY: Final = 6 * recommend.HALF_LIFE
-_ONE_AT_A_TIME: Final = ThreadPoolExecutor(1, "recommend")
 _OWN_MEMORY: Final = max(_MEMORY, recommend.BOUGHT_LATELY)
 
 
@@ -35,7 +28,7 @@ class Gatherer:
     async def crowd(self, now: datetime) -> Mapping[str, float]:
         """How popular each product is with everybody; the same for all users of a batch."""
         acts = await self._read(Activity.latest(now - _MEMORY, self._acts))
-        return await self._compute(recommend.popularity_of, acts, now)
+        return recommend.popularity_of(acts, now)
 
     async def recommendations(
         self, user_id: str, crowd: Mapping[str, float], limit: int, now: datetime
@@ -50,8 +43,7 @@ class Gatherer:
         )
         products = touched | set(crowd) | {act.product_id for act in others}
         lately = now - recommend.RECOMMENDED_LATELY
-        return await self._compute(
-            recommend.recommend,
+        return recommend.recommend(
             user_id=user_id,
             history=own,
             others=others,
@@ -66,11 +58,6 @@ class Gatherer:
         """All of them, in the time of one operation."""
         with pymongo.timeout(self._seconds):
             return [_act(deed) async for deed in deeds]
-
-    async def _compute(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Off the loop: it takes up to half a second of one core."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(_ONE_AT_A_TIME, partial(function, *args, **kwargs))
 
 
 def _act(deed: Deed) -> Act:
