@@ -92,7 +92,7 @@ class _Part(NamedTuple):
 
 
 _NOTHING: Final = _Part(0.0, "")
-_Interests = Mapping[str, Mapping[str, _Interest]]  # by user, then by product
+_Interests = Mapping[str, Mapping[str, _Interest]]  # by user and product, or the other way
 
 
 def recommend(
@@ -134,8 +134,8 @@ def popularity_of(acts: Iterable[Act], now: datetime) -> dict[str, float]:
 class _Evidence:
     """What the parts of a score are taken from.
 
-    `known`: the user's interests, and `by_category` their products. `pairs[c][p]`: one entry for
-    each other shopper of both c and a known p.
+    `known`: the user's interests, and `by_category` their products. `shoppers`: the interests of
+    all others, by product and by shopper.
     """
 
     catalogue: Mapping[str, Product]
@@ -143,7 +143,7 @@ class _Evidence:
     greatest_interest: float
     total_interest: float
     by_category: Mapping[str, Sequence[str]]
-    pairs: Mapping[str, Mapping[str, Sequence[_Interest]]]
+    shoppers: _Interests
     crowd: Mapping[str, float]
     popular_from: float
     greatest_crowd: float
@@ -155,22 +155,29 @@ class _Evidence:
         return Recommendation(candidate, self.catalogue[candidate].name, score, reason)
 
     def _together(self, candidate: str) -> _Part:
-        pairs = self.pairs.get(candidate)
-        if not pairs:
-            return _NOTHING
         full = self.greatest_interest + WEIGHTS["view"]
-        links = {
-            product: self.known[product].weight / full * self._similarity(product, candidate)
-            for product in sorted(pairs)
-        }
-        strongest = max(links, key=lambda product: links[product])
-        verb = _VERBS[max(pair.deepest for pair in pairs[strongest])]
-        together = 1 - math.prod(1 - link for link in links.values())
+        links: dict[str, _Interest] = {}
+        for product in sorted(self.known.keys() - {candidate}):
+            shared = self._shared(product, candidate)
+            if shared.deepest:
+                doubtful = math.sqrt(self.crowd[product] * self.crowd[candidate]) + _DOUBT
+                strength = self.known[product].weight / full
+                links[product] = shared._replace(weight=strength * shared.weight / doubtful)
+        if not links:
+            return _NOTHING
+        strongest = max(links, key=lambda product: links[product].weight)
+        verb = _VERBS[links[strongest].deepest]
+        together = 1 - math.prod(1 - link.weight for link in links.values())
         return _Part(_TOGETHER * together, f"{verb} together with {self.catalogue[strongest].name}")
 
-    def _similarity(self, product: str, candidate: str) -> float:
-        overlap = math.fsum(pair.weight for pair in self.pairs[candidate][product])
-        return overlap / (math.sqrt(self.crowd[product] * self.crowd[candidate]) + _DOUBT)
+    def _shared(self, one: str, other: str) -> _Interest:
+        """The interest in both of them; with `deepest` 0 where nobody shares it."""
+        ones, others = self.shoppers.get(one, {}), self.shoppers.get(other, {})
+        pairs = [(ones[shopper], others[shopper]) for shopper in ones.keys() & others.keys()]
+        return _Interest(
+            math.fsum(min(a.weight, b.weight) for a, b in pairs),
+            max((min(a.deepest, b.deepest) for a, b in pairs), default=0),
+        )
 
     def _affinity(self, candidate: str) -> _Part:
         category = self.catalogue[candidate].category
@@ -197,12 +204,10 @@ def _evidence(
     by_category: defaultdict[str, list[str]] = defaultdict(list)
     for product in known:
         by_category[catalogue[product].category].append(product)
-    pairs: dict[str, dict[str, list[_Interest]]] = {}
-    for interests in strangers.values():
-        for product in known.keys() & interests.keys():
-            for candidate in interests.keys() - {product}:
-                shared = _shared(interests[product], interests[candidate])
-                pairs.setdefault(candidate, {}).setdefault(product, []).append(shared)
+    shoppers: defaultdict[str, dict[str, _Interest]] = defaultdict(dict)
+    for shopper, interests in strangers.items():
+        for product, interest in interests.items():
+            shoppers[product][shopper] = interest
     crowd = _crowd(catalogue, known, strangers, popularity)
     crowds = [weight for weight in crowd.values() if weight > 0] or [0.0]
     own = [interest.weight for interest in known.values()]
@@ -212,7 +217,7 @@ def _evidence(
         greatest_interest=max(own, default=0.0),
         total_interest=math.fsum(own),
         by_category=by_category,
-        pairs=pairs,
+        shoppers=shoppers,
         crowd=crowd,
         popular_from=max(median(crowds), _POPULAR_FROM),
         greatest_crowd=max(crowds),
@@ -258,10 +263,6 @@ def _interests(acts: Iterable[Act], now: datetime) -> _Interests:
         if weight := math.fsum(kinds.values()):
             interests[user][product] = _Interest(weight, max(WEIGHTS[kind] for kind in kinds))
     return interests
-
-
-def _shared(one: _Interest, other: _Interest) -> _Interest:
-    return _Interest(min(one.weight, other.weight), min(one.deepest, other.deepest))
 
 
 def _weight(act: Act, now: datetime) -> float:

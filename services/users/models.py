@@ -192,12 +192,12 @@ class Activity(Document):
         names: dict[str, str] = {}  # most are the same again
         found = cls.get_pymongo_collection().find(query, _DEED, batch_size=_AT_ONCE)
         async with found.sort("at", -1).limit(limit) as rows:
-            async for row in rows:
-                kind = ActivityKind(row["kind"])
-                user_id, product_id = (
-                    names.setdefault(name, name) for name in (row["user_id"], row["product_id"])
-                )
-                yield Deed(user_id, product_id, kind, row["at"])
+            while part := await rows.to_list(_AT_ONCE):
+                for row in part:
+                    user_id, product_id = (
+                        names.setdefault(name, name) for name in (row["user_id"], row["product_id"])
+                    )
+                    yield Deed(user_id, product_id, ActivityKind(row["kind"]), row["at"])
 
 
 MODELS: list[type[Document]] = [User, Session, Activity]
