@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from services.shared.loop import loop_factory
 from services.shared.vocabulary import Role
 from tests.kit import House, open_house, quick_settings
 from tests.notices import Wire, customer, wired
@@ -24,11 +22,6 @@ from tests.servers import (
 # Machines are noisy: no example fails for being slow.
 settings.register_profile("tidings", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tidings")
-
-
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], AbstractEventLoop]]:
-    """Tests run on the loop that services run on."""
-    return {"loop": loop_factory()}
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pymongo import AsyncMongoClient
 
 from services.notifications.gather import Gatherer
+from services.notifications.models import Product
 from services.shared.events import ProductChanged
 from services.shared.vocabulary import ActivityKind, Role
 from services.users.models import Activity
@@ -416,5 +417,7 @@ async def test_what_many_did_is_read_for_a_recommendation_a_part_at_a_time(
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
+        for model in (Activity, Product):  # others are here, too
+            await model.get_pymongo_collection().delete_many({})
     assert (len(crowd) >= 41, len(found)) == (True, 2)
     assert most < 4 * 2**20

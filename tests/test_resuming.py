@@ -187,14 +187,17 @@ async def test_a_reading_that_is_due_is_no_gap(house: House, ann: Wire) -> None:
     ids = await store(row(ann.id, ago(1000 - n)) for n in range(REMEMBERED))
     first, others = ids[: REMEMBERED // 2 + 1], ids[REMEMBERED // 2 + 1 :]
     seen: list[str] = []
+    early, began = await store([row(ann.id, ago(2000))]), clock.now()
+    await swallow(*early)
 
     async def follow() -> None:
-        async for _, rows, _ in live.changed(ann.id, clock.now()):
+        async for _, rows, _ in live.changed(ann.id, began):
             seen.extend(str(one.id) for one in rows)
 
     async with live.running():
         following = asyncio.create_task(follow())
-        await asyncio.sleep(0)  # then it listens
+        await until(lambda: following.done() or seen == early)  # then it listens
+        seen.clear()
         await swallow(*ids)  # all are changed, and their hints come one after another
         clock.shift = timedelta(hours=1)
         for part in (first, others):
