@@ -10,7 +10,6 @@ import socket
 import struct
 from collections import deque
 from enum import Enum
-from typing import cast
 
 HOST = "127.0.0.1"
 SLOW_SECONDS = 0.1  # each way
@@ -160,8 +159,9 @@ class _Side(asyncio.Protocol):
         self._late: deque[bytes] = deque()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
-        self._transport.pause_reading()
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.pause_reading()
         self._proxy.joined(self)
         if self._peer is None:
             return
@@ -175,9 +175,7 @@ class _Side(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._late.append(data)
-        if not self._proxy.moves:
-            self.update()  # uvloop's transports read once before they can be told not to
-        elif self._proxy.is_slow:
+        if self._proxy.is_slow:
             asyncio.get_running_loop().call_later(SLOW_SECONDS, self._pass_on)
         else:
             self._pass_all_on()
@@ -214,14 +212,14 @@ class _Side(asyncio.Protocol):
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
-        if self._proxy.moves and not self._proxy.is_slow:
+        if not self._proxy.is_slow:
             self._pass_all_on()
 
     def _pass_on(self) -> None:
         """What came first. The order of the timers does not matter, as they are all alike."""
         if self._late and self._peer is not None and self._peer._transport is not None:
             late = self._late.popleft()
-            if not self.muted and not self._peer._transport.is_closing():
+            if not self.muted:
                 self._peer._transport.write(late)
 
     def _pass_all_on(self) -> None:

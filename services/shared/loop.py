@@ -7,23 +7,18 @@ all processes open theirs, on cores that are busy, and each waits for its thread
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """What makes a loop."""
-    try:
-        factory: Callable[[], asyncio.AbstractEventLoop] = import_module("uvloop").new_event_loop
-    except ImportError:  # installed on Linux only
-        return asyncio.new_event_loop
-    return factory
-
-
 def run(main: Coroutine[Any, Any, T]) -> T:
     """As asyncio.run."""
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    factory = asyncio.new_event_loop
+    with suppress(ImportError):  # it is installed on Linux only
+        factory = import_module("uvloop").new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(main)
