@@ -413,11 +413,13 @@ async def test_what_many_did_is_read_for_a_recommendation_a_part_at_a_time(
     tracemalloc.start()
     try:
         crowd = await gatherer.crowd(now)
-        found = await gatherer.recommendations(ann.id, crowd, 5, now)
+        at_once = (gatherer.recommendations(ann.id, crowd, 5, now) for _ in range(5))
+        found, *others = await asyncio.gather(*at_once)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
         for model in (Activity, Product):  # others are here, too
             await model.get_pymongo_collection().delete_many({})
     assert (len(crowd) >= 41, len(found)) == (True, 2)
+    assert all(other == found for other in others)
     assert most < 4 * 2**20

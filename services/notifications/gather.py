@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
@@ -20,39 +21,44 @@ _OWN_MEMORY: Final = max(_MEMORY, recommend.BOUGHT_LATELY)
 
 
 class Gatherer:
+    """For one user at a time: each takes some megabytes for a moment, and as much of the loop."""
+
     def __init__(self, settings: Settings) -> None:
+        self._turn = asyncio.Semaphore(1)
         self._acts = settings.recommendation_acts
         self._neighbours = settings.recommendation_neighbours
         self._seconds = settings.mongodb_timeout_seconds
 
     async def crowd(self, now: datetime) -> Mapping[str, float]:
         """How popular each product is with everybody; the same for all users of a batch."""
-        acts = await self._read(Activity.latest(now - _MEMORY, self._acts))
-        return recommend.popularity_of(acts, now)
+        async with self._turn:
+            acts = await self._read(Activity.latest(now - _MEMORY, self._acts))
+            return recommend.popularity_of(acts, now)
 
     async def recommendations(
         self, user_id: str, crowd: Mapping[str, float], limit: int, now: datetime
     ) -> Sequence[Recommendation]:
-        own = await self._read(Activity.of_user(user_id, now - _OWN_MEMORY, self._acts))
-        own += await self._read(
-            Activity.purchases(user_id, now - recommend.BOUGHT_LATELY, self._acts)
-        )
-        touched = {act.product_id for act in own}
-        others = await self._read(
-            Activity.around(list(touched), user_id, now - _MEMORY, self._neighbours, self._acts)
-        )
-        products = touched | set(crowd) | {act.product_id for act in others}
-        lately = now - recommend.RECOMMENDED_LATELY
-        return recommend.recommend(
-            user_id=user_id,
-            history=own,
-            others=others,
-            catalogue=await Product.known(products),
-            popularity=crowd,
-            recently_recommended=await Notification.products_recommended(user_id, lately),
-            now=now,
-            limit=limit,
-        )
+        async with self._turn:
+            own = await self._read(Activity.of_user(user_id, now - _OWN_MEMORY, self._acts))
+            own += await self._read(
+                Activity.purchases(user_id, now - recommend.BOUGHT_LATELY, self._acts)
+            )
+            touched = {act.product_id for act in own}
+            others = await self._read(
+                Activity.around(list(touched), user_id, now - _MEMORY, self._neighbours, self._acts)
+            )
+            products = touched | set(crowd) | {act.product_id for act in others}
+            lately = now - recommend.RECOMMENDED_LATELY
+            return recommend.recommend(
+                user_id=user_id,
+                history=own,
+                others=others,
+                catalogue=await Product.known(products),
+                popularity=crowd,
+                recently_recommended=await Notification.products_recommended(user_id, lately),
+                now=now,
+                limit=limit,
+            )
 
     async def _read(self, deeds: AsyncIterator[Deed]) -> list[Act]:
         """All of them, in the time of one operation."""

@@ -238,14 +238,12 @@ class Notification(Document):
 
     @classmethod
     async def products_recommended(cls, user_id: str, since: datetime) -> set[str]:
-        rows = cls.find(
-            {
-                "user_id": user_id,
-                "type": NotificationType.RECOMMENDATION,
-                "sent_at": {"$gte": since},
-            }
-        )
-        return {product_id async for row in rows for product_id in row.product_ids}
+        lately = {
+            "user_id": user_id,
+            "type": NotificationType.RECOMMENDATION,
+            "sent_at": {"$gte": since},
+        }
+        return set(await cls.get_pymongo_collection().distinct("product_ids", lately))
 
     @classmethod
     async def _rows(cls, user_id: str, which: Filter, span: Span, now: datetime) -> list[Self]:
