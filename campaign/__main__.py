@@ -75,7 +75,7 @@ async def _campaign(options: Options, folder: Path) -> int:
         start = datetime.now(UTC) + timedelta(seconds=offset)
         load = Load(world.endpoints, options.seed, journal, options.rate, start)
         await world.remember_start()
-        await load.prepare()
+        await load.prepare(with_a_past=options.soak)
         await world.remember_memory()
         rare = [kind for kind, fault in FAULTS.items() if fault.rare]
         steps = plan(options.seed, options.kinds, rare, options.fault_every)

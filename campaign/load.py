@@ -16,6 +16,7 @@ from campaign.deeds import EXCHANGE, Backend, Deed, Producer
 from campaign.environment import Endpoints
 from campaign.journal import Attempt, Journal, Outcome, Scheduled
 from campaign.mix import Mix
+from campaign.past import give_a_past
 from campaign.people import Cast, cast
 from campaign.probe import Prober, recovery
 from campaign.readers import Counter, Reader, Subscriber, Watcher
@@ -84,8 +85,11 @@ class Load:
         """What the services' clocks say."""
         return datetime.now(UTC) + self._shift
 
-    async def prepare(self) -> None:
-        """People, schedules and a catalogue, before anything is broken; then the readers."""
+    async def prepare(self, *, with_a_past: bool = False) -> None:
+        """People, schedules and a catalogue, before anything is broken; then the readers.
+
+        `with_a_past`: customers have done as much as a recommendation reads at most.
+        """
         self._start(self._audit.keep())
         async with asyncio.timeout(30):
             await self._audit.declared.wait()
@@ -99,6 +103,8 @@ class Load:
         )
         for deed in self._mix.catalogue():
             await self.perform(deed)
+        if with_a_past:
+            await give_a_past(self._endpoints, people, self._seed, self.now())
         probing = Producer("urn:campaign:prober")
         self._prober = Prober(
             people.probes, backend, probing, self.perform, self.now, self._journal, PROBE_SECONDS

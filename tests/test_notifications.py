@@ -409,7 +409,8 @@ async def test_what_many_did_is_read_for_a_recommendation_a_part_at_a_time(
         for n in range(41)
     ]
     await house.runtime.notifications.keep_products(changes)
-    gatherer = Gatherer(house.runtime.settings)
+    patient = house.runtime.settings.model_copy(update={"mongodb_timeout_seconds": 60.0})
+    gatherer = Gatherer(patient)
     tracemalloc.start()
     try:
         crowd = await gatherer.crowd(now)

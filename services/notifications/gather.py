@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final
 
@@ -12,6 +13,7 @@ import pymongo
 from services.notifications import recommend
 from services.notifications.models import Notification, Product
 from services.notifications.recommend import Act, Recommendation
+from services.shared.errors import Unavailable
 from services.shared.settings import Settings
 from services.users.models import Activity, Deed
 
@@ -21,24 +23,28 @@ _OWN_MEMORY: Final = max(_MEMORY, recommend.BOUGHT_LATELY)
 
 
 class Gatherer:
-    """For one user at a time: each takes some megabytes for a moment, and as much of the loop."""
+    """For one user at a time: each takes some megabytes for a moment, and as much of the loop.
+
+    Raises Unavailable when others are before it for half of MONGODB_TIMEOUT_SECONDS: the database
+    may hold them up, and then nobody shall stand in line for it.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self._turn = asyncio.Semaphore(1)
+        self._turns = asyncio.Semaphore(1)
         self._acts = settings.recommendation_acts
         self._neighbours = settings.recommendation_neighbours
         self._seconds = settings.mongodb_timeout_seconds
 
     async def crowd(self, now: datetime) -> Mapping[str, float]:
         """How popular each product is with everybody; the same for all users of a batch."""
-        async with self._turn:
+        async with self._turn():
             acts = await self._read(Activity.latest(now - _MEMORY, self._acts))
             return recommend.popularity_of(acts, now)
 
     async def recommendations(
         self, user_id: str, crowd: Mapping[str, float], limit: int, now: datetime
     ) -> Sequence[Recommendation]:
-        async with self._turn:
+        async with self._turn():
             own = await self._read(Activity.of_user(user_id, now - _OWN_MEMORY, self._acts))
             own += await self._read(
                 Activity.purchases(user_id, now - recommend.BOUGHT_LATELY, self._acts)
@@ -59,6 +65,19 @@ class Gatherer:
                 now=now,
                 limit=limit,
             )
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._seconds / 2):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            busy = "Too many recommendations are asked for: try again in a moment."
+            raise Unavailable(busy) from error
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     async def _read(self, deeds: AsyncIterator[Deed]) -> list[Act]:
         """All of them, in the time of one operation."""
