@@ -29,7 +29,9 @@ def _outbox() -> None:
     waiting: list[Event] = []
     running: set[asyncio.Task[None]] = set()
 
-    async def put(self: Outbox, events: Sequence[Event], session: Session) -> None:
+    async def put(
+        self: Outbox, events: Sequence[Event], session: Session, *, whatever_waits: bool = False
+    ) -> None:
         waiting.extend(events)
 
     def wake(self: Outbox) -> None:

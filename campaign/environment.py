@@ -51,6 +51,7 @@ def shared_settings(mongodb_url: str, rabbitmq_url: str) -> dict[str, str]:
         "STARTUP_WAIT_SECONDS": "60",
         "FAN_OUT_SIZE": str(_FAN_OUT_SIZE),
         "RETRY_WAITS": json.dumps(_RETRY_WAITS),
+        "MAX_SOCKETS_PER_ADDRESS": "1000",  # all clients have one
     }
 
 

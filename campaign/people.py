@@ -15,7 +15,8 @@ from services.notifications.models import Notification
 from services.shared.vocabulary import NotificationType, Role
 from services.users.preferences import TypeChange
 from services.users.service import Registration
-from services.users.tokens import AccessTokens
+from services.users.sessions import Caller
+from services.users.tokens import AccessTokens, SigningKeys
 from tests.servers import until
 
 CUSTOMERS, SCHEDULED = 60, 20
@@ -57,17 +58,18 @@ async def cast(endpoints: Endpoints, seed: int, now: Callable[[], datetime]) -> 
         }
     )
     clock = _Clock(now)
-    tokens = AccessTokens(endpoints.jwt_secret, _TOKEN_LIFE, clock)
+    tokens = AccessTokens(SigningKeys(endpoints.jwt_secret), _TOKEN_LIFE, clock)
     async with host.open_runtime(settings, clock) as runtime:
 
         async def enter(name: str, role: Role, refuses: Sequence[NotificationType] = ()) -> Person:
             wishes = tuple(TypeChange(type_, False, ()) for type_ in refuses)
             email = f"{name}-{seed}@campaign.example"
-            login = await runtime.users.register(
+            user = await runtime.users.create(
                 Registration(name, email, "a password for campaigns", preferences=wishes), role
             )
+            login = await runtime.sessions.open(user, Caller("127.0.0.1"))
             session_id = login.refresh_token.partition(".")[0]
-            id = str(login.user.id)
+            id = str(user.id)
             token, _ = tokens.issue(id, role, session_id)
             return Person(id=id, role=role.value, token=token, refuses=tuple(refuses))
 

@@ -19,13 +19,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from gateway.back_pressure import BoundedSocket
+from gateway.bounded_request import BoundedRequest
 from gateway.context import Services
 from gateway.endpoint import Endpoint
 from gateway.explorer import DemoAccount
 from gateway.live import Live
+from gateway.persisted import load_documents
 from gateway.schema import make_schema
+from gateway.security import SecurityHeaders
 from services import demo
 from services.host import Runtime
 from services.shared.errors import CannotStart
@@ -46,6 +50,9 @@ def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
         settings=runtime.settings,
         clock=runtime.clock,
         intake=runtime.intake,
+        sessions=runtime.sessions,
+        access=runtime.access,
+        api_keys=runtime.api_keys,
         users=runtime.users,
         notifications=runtime.notifications,
         schedules=runtime.schedules,
@@ -59,29 +66,37 @@ def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
             people = ()  # the page opens all the same, and its queries say what is wrong
         return [DemoAccount(one.name, one.email, one.password) for one in people]
 
-    endpoint = Endpoint(make_schema(runtime.settings), services, demo_accounts)
+    settings = runtime.settings
+    endpoint = Endpoint(make_schema(settings), services, load_documents(settings), demo_accounts)
 
     async def ready(request: Request) -> Response:
         return await _readiness(runtime, live, stop)
 
+    pages = [Route("/", _to_graphiql), Mount("/static", StaticFiles(directory=_STATIC))]
     return Starlette(
         routes=[
-            Route("/", _to_graphiql),
             Route("/graphql", endpoint),
             WebSocketRoute("/graphql", endpoint),
             Route("/healthz", _healthy),
             Route("/readyz", ready),
-            Mount("/static", StaticFiles(directory=_STATIC)),
+            *([] if settings.in_production else pages),
         ],
-        middleware=[
-            Middleware(
-                CORSMiddleware,
-                allow_origins=runtime.settings.allowed_origins,
-                allow_methods=["GET", "POST"],
-                allow_headers=["authorization", "content-type"],
-            )
-        ],
+        middleware=_middleware(settings),
     )
+
+
+def _middleware(settings: Settings) -> list[Middleware]:
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=settings.allowed_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type"],
+    )
+    stack = [cors]
+    if settings.trusted_proxies:
+        trusted = list(settings.trusted_proxies)
+        stack.insert(0, Middleware(ProxyHeadersMiddleware, trusted_hosts=trusted))
+    return stack
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -112,12 +127,15 @@ async def serve(runtime: Runtime, listening: Sequence[socket.socket], stop: asyn
     settings = runtime.settings
     live = Live(runtime.bus, runtime.clock, settings)
     config = uvicorn.Config(
-        create_app(runtime, live, stop),
+        SecurityHeaders(create_app(runtime, live, stop)),
         lifespan="off",
+        http=BoundedRequest.within(settings),
+        limit_concurrency=settings.max_connections,
+        proxy_headers=False,  # it would trust whoever comes from this machine
         log_config=None,
         access_log=False,
         ws=BoundedSocket.lasting(settings.socket_send_seconds),
-        ws_max_size=settings.max_request_bytes,
+        ws_max_size=settings.max_message_bytes,
         ws_ping_interval=settings.socket_ping_seconds,
         ws_ping_timeout=settings.socket_ping_seconds,
         ws_per_message_deflate=False,
@@ -146,7 +164,7 @@ async def _hearing(live: Live) -> AsyncIterator[None]:
         async with live.running():
             yield
     except ExceptionGroup as group:
-        log.error("loop_died", loop="live feed", error=repr(group.exceptions[0]))
+        log.error("loop_died", loop="live feed", exc_info=group.exceptions[0])
         raise
 
 
@@ -166,6 +184,9 @@ async def _readiness(runtime: Runtime, live: Live, stop: asyncio.Event) -> Respo
         away["live"] = "Live events have not got through from the broker yet."
     if away:
         answer = {"status": "not ready", "reason": " ".join(away.values()), "away": away}
+        if runtime.settings.in_production:  # strangers need not know where our servers are
+            log.warning("not_ready", **away)
+            answer = {"status": "not ready", "away": list(away)}
         return JSONResponse(answer, status_code=503)
     return JSONResponse({"status": "ready"})
 

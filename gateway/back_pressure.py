@@ -48,6 +48,7 @@ class BoundedSocket(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
+        self.close_timeout = LAST_SECONDS  # uvicorn would wait ten for the answer to its close
         self.transport.set_write_buffer_limits(high=0)  # whatever the system does not take, waits
         self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_SNDBUF, SYSTEM_BYTES)
 

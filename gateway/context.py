@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -12,6 +12,7 @@ from strawberry.dataloader import DataLoader
 from strawberry.extensions import FieldExtension
 from strawberry.permission import BasePermission, PermissionExtension
 
+from gateway.admission import Place
 from gateway.live import Live
 from services.notifications.intake import Intake
 from services.notifications.models import Notification
@@ -20,9 +21,12 @@ from services.scheduler.service import SchedulerService
 from services.shared.clock import Clock
 from services.shared.errors import Forbidden, Unauthenticated
 from services.shared.settings import Settings
-from services.shared.vocabulary import Role
+from services.shared.vocabulary import Role, Scope
+from services.users.access import Access
+from services.users.api_keys import ApiKeys, is_api_key
 from services.users.models import User
 from services.users.service import UserService
+from services.users.sessions import Caller, Sessions
 from services.users.tokens import Identity
 
 
@@ -33,18 +37,34 @@ class Services:
     settings: Settings
     clock: Clock
     intake: Intake
+    sessions: Sessions
+    access: Access
+    api_keys: ApiKeys
     users: UserService
     notifications: NotificationService
     schedules: SchedulerService
     live: Live
 
+    def read_token(self, token: str) -> Identity:
+        """Whom an access token names, be its session open or not. Raises Unauthenticated."""
+        return self.sessions.read_token(token)
+
+    async def identify(self, token: str) -> Identity:
+        """Whom a bearer token speaks for. Raises Unauthenticated."""
+        keys = self.api_keys if is_api_key(token) else self.sessions
+        return await keys.identify(token)
+
 
 @dataclass
 class Context:
-    """One request, or one websocket. `token`: the bearer token that came with it."""
+    """One request, or one operation on a websocket. `token`: the bearer token that came with it;
+    `place`: the websocket's among the open ones; `extensions`: the request's."""
 
     services: Services
     token: str | None
+    caller: Caller
+    place: Place | None = None
+    extensions: Mapping[str, Any] = field(default_factory=dict)
     connection_params: dict[str, Any] = field(default_factory=dict)
     _identifying: asyncio.Task[Identity] | None = None
 
@@ -54,14 +74,34 @@ class Context:
             self._load_notifications, cache=False
         )
 
-    async def viewer(self) -> Identity:
-        """Who is asking. Raises Unauthenticated."""
+    def again(self, extensions: Mapping[str, Any]) -> Context:
+        """The same caller's next operation."""
+        return Context(
+            self.services,
+            self.token,
+            self.caller,
+            self.place,
+            extensions,
+            self.connection_params,
+        )
+
+    async def viewer(self, scope: Scope | None = None) -> Identity:
+        """Who is asking. Raises Unauthenticated, and Forbidden for an API key without the scope:
+        without one, for all of them."""
+        viewer = await self.identity()
+        if viewer.scopes is not None and scope not in viewer.scopes:
+            needed = f"the scope {scope.name}" if scope else "a login instead"
+            raise Forbidden(f"An API key may not do this: it needs {needed}.")
+        return viewer
+
+    async def identity(self) -> Identity:
+        """Whom the bearer token speaks for, whatever they may do. Raises Unauthenticated."""
         if self.token is None:
             raise Unauthenticated(
                 "Log in first: send the header Authorization: Bearer <accessToken>."
             )
         if self._identifying is None:
-            self._identifying = asyncio.ensure_future(self.services.users.identify(self.token))
+            self._identifying = asyncio.ensure_future(self.services.identify(self.token))
             self._identifying.add_done_callback(self._heard)
         return await asyncio.shield(self._identifying)
 
@@ -71,9 +111,9 @@ class Context:
             return await self.viewer()
         return await self.services.live.ask(self.viewer, "a subscription's viewer")
 
-    async def subject(self, user_id: str | None) -> str:
+    async def subject(self, user_id: str | None, scope: Scope) -> str:
         """Whom a verb is about: the viewer, or another user for a backend or an admin."""
-        viewer = await self.viewer()
+        viewer = await self.viewer(scope)
         if user_id is None or user_id == viewer.user_id:
             return viewer.user_id
         if viewer.role not in (Role.SERVICE, Role.ADMIN):
@@ -82,7 +122,7 @@ class Context:
 
     async def source(self) -> str:
         """The viewer as the source of events: their ids are the viewer's own."""
-        return f"urn:tidings:user:{(await self.viewer()).user_id}"
+        return f"urn:tidings:user:{(await self.identity()).user_id}"
 
     async def _load_notifications(
         self, keys: list[tuple[str, str]]
@@ -104,20 +144,21 @@ Info: TypeAlias = strawberry.Info[Context, None]
 
 
 class _Allow(BasePermission):
-    def __init__(self, *roles: Role) -> None:
+    def __init__(self, roles: Sequence[Role], scope: Scope | None) -> None:
         self._roles = roles
+        self._scope = scope
 
     async def has_permission(self, source: Any, info: Info, **kwargs: Any) -> bool:
-        viewer = await info.context.viewer()
+        viewer = await info.context.viewer(self._scope)
         if viewer.role not in self._roles:
             names = " or ".join(role.name for role in self._roles)
             raise Forbidden(f"This needs the role {names}; yours is {viewer.role.name}.")
         return True
 
 
-def only(*roles: Role) -> list[FieldExtension]:
-    """Field extensions that let in these roles alone."""
-    return [PermissionExtension([_Allow(*roles)], use_directives=False)]
+def only(*roles: Role, scope: Scope | None = None) -> list[FieldExtension]:
+    """Field extensions that let in these roles alone, and of API keys those with the scope."""
+    return [PermissionExtension([_Allow(roles, scope)], use_directives=False)]
 
 
 async def _load_users(ids: list[str]) -> Sequence[User | None]:

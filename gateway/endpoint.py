@@ -1,42 +1,55 @@
 """The GraphQL endpoint: HTTP and graphql-transport-ws at one address.
 
-Strawberry's own, with what it gets wrong put right: malformed requests and messages are answered
-as the protocols want, and a socket ends when its token does.
+Strawberry's own for websockets, each of which is counted. Over HTTP it is ours: Strawberry's knows
+neither the media types nor the statuses that the specification wants.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from json import JSONDecodeError
 from typing import Any, Final
 
 import msgspec
-from cross_web import AsyncHTTPRequestAdapter, HTTPException, StarletteRequestAdapter
-from starlette.requests import HTTPConnection, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.responses import HTMLResponse, Response
 from starlette.websockets import WebSocket
 from strawberry import Schema
 from strawberry.asgi import GraphQL
-from strawberry.exceptions import ConnectionRejectionError, MissingQueryError
-from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
+from strawberry.exceptions import ConnectionRejectionError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UnsetType
 
+from gateway.admission import Admission, TryAgainLater, network_of
 from gateway.context import Context, Services
+from gateway.documents import NO_OPERATION
+from gateway.errors import mapped
 from gateway.explorer import EXPLORER_CSP, DemoAccount, explorer_page
-from gateway.socket import Socket
-from services.shared.errors import BadInput, Unauthenticated
+from gateway.http import (
+    ALLOW,
+    HTML,
+    JSON,
+    GraphQLRequest,
+    Refused,
+    answered,
+    media_type,
+    read_json,
+    read_request,
+    refusal,
+    response_body,
+)
+from gateway.persisted import PersistedDocuments
+from gateway.socket import TRY_AGAIN_LATER, Socket
+from services.shared.errors import BadInput, DomainError, Unauthenticated
 from services.shared.store import is_away
+from services.users.api_keys import is_api_key
+from services.users.sessions import Caller
 
-RESPONSE_JSON: Final = "application/graphql-response+json"
 SUBSCRIPTION: Final = OperationType.SUBSCRIPTION
-
-_PLACE: Final = re.compile(r"`(\w+)`")  # the part of a request that a refusal is about
 
 
 class Endpoint(GraphQL[Context, None]):
@@ -46,6 +59,7 @@ class Endpoint(GraphQL[Context, None]):
         self,
         schema: Schema,
         services: Services,
+        documents: PersistedDocuments,
         demo_accounts: Callable[[], Awaitable[Sequence[DemoAccount]]],
     ) -> None:
         settings = services.settings
@@ -56,118 +70,117 @@ class Endpoint(GraphQL[Context, None]):
             max_subscriptions_per_connection=settings.max_operations_per_socket,
             allowed_origins=settings.allowed_origins,
         )
-        self.request_adapter_class = _BoundedRequest
         self.graphql_transport_ws_handler_class = Socket
+        self.documents = documents
         self._services = services
+        self._settings = settings
+        self._admission = Admission(settings)
         self._demo_accounts = demo_accounts
 
-    async def get_context(self, request: HTTPConnection, response: Response | WebSocket) -> Context:
-        return Context(self._services, bearer_token(request.headers))
-
     async def run(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        request.state.max_bytes = self._services.settings.max_request_bytes
+        if isinstance(request, Request):
+            return await self._answer(request)
         try:
-            response = await super().run(request, *args, **kwargs)
-        except HTTPException as error:
-            response = _refusal(error)
-        if isinstance(request, Request) and response.media_type == "application/json":
-            _negotiate(request, response)
-        return response
+            with self._admission.arrival(_address(request)) as request.state.place:
+                return await super().run(request, *args, **kwargs)
+        except TryAgainLater as error:
+            await request.accept(subprotocol=await self.pick_websocket_subprotocol(request))
+            await request.close(TRY_AGAIN_LATER, str(error))
+
+    async def get_context(self, request: HTTPConnection, response: Response | WebSocket) -> Context:
+        return Context(
+            self._services,
+            bearer_token(request.headers),
+            Caller(_address(request), request.headers.get("user-agent", "")),
+            place=getattr(request.state, "place", None),
+        )
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
         """Take the token of connection_init before the header's; refuse one that is not valid.
 
-        While the database is away, whether its session is open is left to the operations: a client
-        that was sent away would come back, and ask again.
+        Raises TryAgainLater for one socket too many of its user. While the database is away,
+        whether a session is open is left to the operations: a client that was sent away would come
+        back, and ask again.
         """
-        token = bearer_token(context.connection_params)
+        token, context.connection_params = bearer_token(context.connection_params), {}
         context.token = context.token if token is None else token
-        if context.token is not None:
+        if context.token is not None and context.place is not None:
             try:
-                await context.viewer()
+                identity = await context.identity()
             except Unauthenticated as error:
                 raise ConnectionRejectionError from error
             except Exception as error:
                 if not is_away(error):
                     raise
+                if is_api_key(context.token):
+                    raise TryAgainLater("The database does not answer") from error
+                identity = self._services.read_token(context.token)
+            context.place.name(identity.user_id)
         return await super().on_ws_connect(context)
 
-    async def execute_single(
-        self,
-        request: Request,
-        request_adapter: AsyncHTTPRequestAdapter,
-        sub_response: Response,
-        context: Context,
-        root_value: None,
-        request_data: GraphQLRequestData,
-    ) -> ExecutionResult:
-        """A query, or by POST a mutation. Strawberry's own would run a subscription as a query."""
-        method = request_adapter.method
-        try:
-            return await self.schema.execute(
-                request_data.query,
-                variable_values=request_data.variables,
-                context_value=context,
-                operation_name=request_data.operation_name,
-                allowed_operation_types=OperationType.from_http(method) - {SUBSCRIPTION},
-            )
-        except MissingQueryError as error:
-            raise HTTPException(400, "Send a GraphQL document as `query`.") from error
-        except CannotGetOperationTypeError as error:
-            reason = "`operationName` must name one of the document's operations."
-            raise HTTPException(400, reason) from error
-        except InvalidOperationTypeError as error:
-            wanted = error.operation_type
-            way = "over a websocket" if wanted is SUBSCRIPTION else "by POST"
-            reason = f"The `query` holds a {wanted.value}: send it {way}."
-            raise HTTPException(400, reason) from error
-
-    async def process_result(
-        self, request: Request, result: ExecutionResult
-    ) -> GraphQLHTTPResponse:
-        response = await super().process_result(request, result)
-        if result.data is None and all(error.path is None for error in result.errors or ()):
-            response.pop("data", None)  # nothing was executed
-            request.state.refused = True
-        return response
-
-    async def render_graphql_ide(self, request: Request) -> Response:
-        page = explorer_page(await self._demo_accounts())
-        return HTMLResponse(page, headers={"content-security-policy": EXPLORER_CSP})
-
-    def parse_json(self, data: str | bytes) -> dict[str, Any]:
-        """The body, or a parameter of the URL: an object, or null for an empty one."""
-        try:
-            value = self.decode_json(data)
-        except JSONDecodeError as error:
-            raise HTTPException(400, f"Send valid JSON: {error.msg}.") from error
-        if not isinstance(value, dict | None):
-            raise HTTPException(400, 'Send a JSON object: {"query": …, "variables": …}.')
-        return value or {}
-
     def decode_json(self, data: str | bytes) -> object:
-        """Strictly: no lone surrogates, which Python's own decoder lets pass."""
+        """A websocket's message, read as strictly as a request's body."""
         try:
-            return msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise JSONDecodeError(str(error), "", 0) from error
+            return read_json(data, self._settings)
+        except Refused as refused:
+            raise JSONDecodeError(str(refused), "", 0) from refused
 
     def encode_json(self, data: object) -> str:
         return msgspec.json.encode(data).decode()
 
+    async def _answer(self, request: Request) -> Response:
+        media = JSON
+        try:
+            if request.method not in ("GET", "POST"):
+                advice = f"GraphQL takes GET and POST, not {request.method}."
+                raise Refused(405, BadInput(advice, "method"), ALLOW)
+            if not self._settings.in_production and _asks_for_a_page(request):
+                return await self._page()
+            media = media_type(request)
+            asked = await read_request(request, self._settings)
+            result = await self._execute(request, asked)
+        except Refused as refused:
+            return refusal(refused, media)
+        except ClientDisconnect:
+            return Response(status_code=400)  # to nobody
+        except DomainError as problem:
+            error = {"message": problem.message, "extensions": problem.extensions}
+            return answered({"errors": [error]}, media)
+        # What an extension of the schema raises comes past those that map.
+        result.errors = [mapped(error, valid=False) for error in result.errors or ()]
+        executed = result.data is not None or any(error.path for error in result.errors)
+        return answered(response_body(result, executed=executed), media)
 
-class _BoundedRequest(StarletteRequestAdapter):
-    """A request whose body is read no further than its `state.max_bytes`."""
+    async def _execute(self, request: Request, asked: GraphQLRequest) -> ExecutionResult:
+        """A query, or by POST a mutation. Raises Refused and DomainError."""
+        if asked.query is None and self.documents.id_of(asked) is None:
+            raise Refused(400, BadInput("Send a GraphQL document as `query`.", "query"))
+        context = await self.get_context(request, Response())
+        try:
+            return await self.schema.execute(
+                self.documents.document(asked),
+                variable_values=asked.variables,
+                context_value=context.again(asked.extensions),
+                operation_name=asked.operation_name,
+                operation_extensions=asked.extensions,
+                allowed_operation_types=_allowed(request.method),
+            )
+        except CannotGetOperationTypeError as error:
+            raise BadInput(NO_OPERATION, "operationName") from error
+        except InvalidOperationTypeError as error:
+            wanted = error.operation_type
+            over_socket = wanted is SUBSCRIPTION
+            way = "over a websocket" if over_socket else "by POST"
+            advice = f"The `query` holds a {wanted.value}: send it {way}."
+            if request.method == "GET" and not over_socket:
+                raise Refused(405, BadInput(advice, "query"), {"allow": "POST"}) from error
+            raise BadInput(advice, "query") from error
 
-    async def get_body(self) -> bytes:
-        limit: int = self._request.state.max_bytes
-        body = bytearray()
-        async for chunk in self._request.stream():
-            body += chunk
-            if len(body) > limit:
-                reason = f"The body has more than {limit} bytes (MAX_REQUEST_BYTES)."
-                raise HTTPException(413, f"{reason} Send less at once.")
-        return bytes(body)
+    async def _page(self) -> Response:
+        return HTMLResponse(
+            explorer_page(await self._demo_accounts()),
+            headers={"content-security-policy": EXPLORER_CSP, "cache-control": "no-store"},
+        )
 
 
 def bearer_token(headers: Mapping[str, Any]) -> str | None:
@@ -179,21 +192,15 @@ def bearer_token(headers: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _negotiate(request: Request, response: Response) -> None:
-    """GraphQL over HTTP: the media type that the client prefers, and the status that goes with it.
-
-    https://graphql.github.io/graphql-over-http/draft/#sec-Media-Types
-    """
-    if RESPONSE_JSON not in request.headers.get("accept", ""):
-        return
-    response.headers["content-type"] = f"{RESPONSE_JSON}; charset=utf-8"
-    if getattr(request.state, "refused", False):
-        response.status_code = 400
+def _allowed(method: str) -> set[OperationType]:
+    return OperationType.from_http("GET" if method == "GET" else "POST") - {SUBSCRIPTION}
 
 
-def _refusal(error: HTTPException) -> Response:
-    """A request that is no GraphQL request, answered as GraphQL answers."""
-    place = _PLACE.search(error.reason)
-    problem = BadInput(error.reason, place[1] if place else "request")
-    body = {"errors": [{"message": problem.message, "extensions": problem.extensions}]}
-    return JSONResponse(body, status_code=error.status_code)
+def _asks_for_a_page(request: Request) -> bool:
+    """Whether it is a browser's visit: GraphQL's own clients never prefer HTML."""
+    asks = {"query", "documentId", "extensions"} & request.query_params.keys()
+    return request.method == "GET" and not asks and HTML in request.headers.get("accept", "")
+
+
+def _address(connection: HTTPConnection) -> str:
+    return network_of(connection.client.host) if connection.client else "unknown"

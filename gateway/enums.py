@@ -9,11 +9,13 @@ from services.shared.vocabulary import (
     NotificationType,
     Outcome,
     Role,
+    Scope,
 )
 
-__all__ = ["ActivityKind", "ChangeKind", "Channel", "NotificationType", "Outcome", "Role"]
+__all__ = ["ActivityKind", "ChangeKind", "Channel", "NotificationType", "Outcome", "Role", "Scope"]
 
 strawberry.enum(Role, description="What somebody may do.")
+strawberry.enum(Scope, description="What an API key may do.")
 strawberry.enum(NotificationType, description="What a notification is about; users choose by it.")
 strawberry.enum(Channel, description="A way to a user. Delivery is in-app today.")
 strawberry.enum(ActivityKind, description="What a user did with a product.")

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 from uuid import uuid4
 
 from graphql import GraphQLError, GraphQLSyntaxError, VariableDefinitionNode
 from strawberry.extensions import SchemaExtension
+from strawberry.schema.exceptions import CannotGetOperationTypeError
 
+from gateway.documents import NO_OPERATION
 from services.shared.errors import BadInput, DomainError, TooComplex, Unavailable
 from services.shared.log import get_logger
+from services.shared.settings import Settings
 from services.shared.store import is_away
 
 log = get_logger()
 
+_LONGEST: Final = 1000  # characters of a message
 PARSE_FAILED: Final = "GRAPHQL_PARSE_FAILED"
 VALIDATION_FAILED: Final = "GRAPHQL_VALIDATION_FAILED"
 INTERNAL: Final = "INTERNAL_SERVER_ERROR"
+_SUGGESTION: Final = re.compile(r" Did you mean [^?]*\?")
 
 
 class MapErrors(SchemaExtension):
@@ -25,6 +31,11 @@ class MapErrors(SchemaExtension):
 
     _valid = False
     _streamed = False
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._most = settings.max_errors
+        self._suggests = not settings.in_production
 
     def on_operation(self) -> Iterator[None]:
         self._valid = self._streamed = False
@@ -43,7 +54,11 @@ class MapErrors(SchemaExtension):
 
     def _map(self, result: Any) -> None:
         if errors := getattr(result, "errors", None):
-            result.errors = [mapped(error, valid=self._valid) for error in errors]
+            told = [mapped(error, valid=self._valid) for error in errors][: self._most]
+            if not self._suggests:
+                for error in told:
+                    error.message = _SUGGESTION.sub("", error.message)
+            result.errors = told
 
 
 def mapped(error: GraphQLError, *, valid: bool) -> GraphQLError:
@@ -56,14 +71,22 @@ def mapped(error: GraphQLError, *, valid: bool) -> GraphQLError:
     if original is not None and is_away(original):
         away = Unavailable("The database does not answer: try again in a moment.")
         return _with(error, away.message, away.extensions)
+    if isinstance(original, CannotGetOperationTypeError):
+        unnamed = BadInput(NO_OPERATION, "operationName")
+        return _with(error, unnamed.message, unnamed.extensions)
     if isinstance(error, GraphQLSyntaxError):
         too_much = error.message.endswith("Parsing aborted.")  # too many tokens, or too deep
         return _with(error, error.message, {"code": TooComplex.code if too_much else PARSE_FAILED})
-    if not valid:
+    if not valid and original is None:
         return _with(error, error.message, {"code": VALIDATION_FAILED})
     if error.path is None and _is_coercion(error):
         return _with(error, error.message, BadInput(error.message, _variable(error)).extensions)
     return _masked(error)
+
+
+def masked(fault: Exception) -> GraphQLError:
+    """What nobody foresaw, as an error that tells nothing but where the log has more."""
+    return mapped(GraphQLError("", original_error=fault), valid=True)
 
 
 def _is_coercion(error: GraphQLError) -> bool:
@@ -94,8 +117,9 @@ def _masked(error: GraphQLError) -> GraphQLError:
 
 
 def _with(error: GraphQLError, message: str, extensions: dict[str, Any]) -> GraphQLError:
+    """It may quote what the caller sent, which is not sent back whole."""
     return GraphQLError(
-        message,
+        message if len(message) <= _LONGEST else f"{message[:_LONGEST]}…",
         nodes=error.nodes,
         source=error.source,
         positions=error.positions,

@@ -10,7 +10,7 @@ from strawberry import ID
 from strawberry.scalars import JSON
 
 from gateway.context import Info, only
-from gateway.enums import Role
+from gateway.enums import Role, Scope
 from services.shared.events import Data, OrderStatusChanged, ProductChanged, PromotionAnnounced
 
 
@@ -69,7 +69,7 @@ class ProductInput:
 class EventMutation:
     @strawberry.mutation(
         description="Tell that an order moved. For SERVICE and ADMIN.",
-        extensions=only(Role.SERVICE, Role.ADMIN),
+        extensions=only(Role.SERVICE, Role.ADMIN, scope=Scope.PUBLISH_ORDERS),
     )
     async def publish_order_status(
         self,
@@ -87,7 +87,7 @@ class EventMutation:
 
     @strawberry.mutation(
         description="Start a promotion. For SERVICE and ADMIN.",
-        extensions=only(Role.SERVICE, Role.ADMIN),
+        extensions=only(Role.SERVICE, Role.ADMIN, scope=Scope.PUBLISH_PROMOTIONS),
     )
     async def publish_promotion(
         self,
@@ -105,7 +105,7 @@ class EventMutation:
     @strawberry.mutation(
         description="Tell of a product that is new in the catalogue, or has changed: only what "
         "the catalogue holds is recommended. For SERVICE and ADMIN.",
-        extensions=only(Role.SERVICE, Role.ADMIN),
+        extensions=only(Role.SERVICE, Role.ADMIN, scope=Scope.PUBLISH_PRODUCTS),
     )
     async def publish_product(
         self,

@@ -1,8 +1,8 @@
-"""What a GraphQL document may ask for at most: its depth and its aliases."""
+"""What a GraphQL document may hold at most: fields, levels, aliases and root fields."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 from graphql import (
     DocumentNode,
@@ -13,39 +13,46 @@ from graphql import (
     InlineFragmentNode,
     OperationDefinitionNode,
     SelectionSetNode,
-    ValidationContext,
-    ValidationRule,
 )
+from strawberry.extensions import SchemaExtension
 
 from services.shared.errors import TooComplex
 from services.shared.settings import Settings
 
 
-def limits_rule(settings: Settings) -> type[ValidationRule]:
-    """A validation rule that refuses documents beyond the settings' limits."""
+class DocumentLimits(SchemaExtension):
+    """Refuses documents beyond the settings' limits before they are validated, which takes long
+    for large ones. To be listed before what validates."""
 
-    class Limits(ValidationRule):
-        def enter_document(self, node: DocumentNode, *_: Any) -> None:
-            measure = _Measure(node)
-            if measure.depth > settings.max_query_depth:
-                self._refuse(f"is {measure.depth} levels deep", settings.max_query_depth)
-            if measure.aliases > settings.max_query_aliases:
-                self._refuse(f"has {measure.aliases} aliases", settings.max_query_aliases)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._settings = settings
 
-        def _refuse(self, found: str, limit: int) -> None:
-            context: ValidationContext = self.context
-            context.report_error(
-                GraphQLError(
-                    f"The document {found}; {limit} is the most. Ask for less at once.",
-                    extensions={"code": TooComplex.code},
-                )
-            )
+    def on_validate(self) -> Iterator[None]:
+        document = self.execution_context.graphql_document
+        if document is not None and (excess := self._excess(document)):
+            found, limit = excess
+            message = f"The document {found}; {limit} is the most. Ask for less at once."
+            error = GraphQLError(message, extensions={"code": TooComplex.code})
+            self.execution_context.pre_execution_errors = [error]
+        yield
 
-    return Limits
+    def _excess(self, document: DocumentNode) -> tuple[str, int] | None:
+        settings, measure = self._settings, _Measure(document)
+        if measure.fields > settings.max_query_fields:
+            return f"has {measure.fields} fields", settings.max_query_fields
+        if measure.depth > settings.max_query_depth:
+            return f"is {measure.depth} levels deep", settings.max_query_depth
+        if measure.aliases > settings.max_query_aliases:
+            return f"has {measure.aliases} aliases", settings.max_query_aliases
+        if measure.root_fields > settings.max_root_fields:
+            return f"has {measure.root_fields} root fields", settings.max_root_fields
+        return None
 
 
 class _Measure:
-    """`depth`: levels of fields of the deepest operation; `aliases`: of all operations, spread."""
+    """`fields`: as they are written. And of the worst of its operations, fragments spread:
+    `depth`, levels of fields; `aliases`; `root_fields`, those on the first level."""
 
     def __init__(self, document: DocumentNode) -> None:
         self._fragments = {
@@ -53,35 +60,41 @@ class _Measure:
             for definition in document.definitions
             if isinstance(definition, FragmentDefinitionNode)
         }
-        self._known: dict[str, tuple[int, int]] = {}
+        self._known: dict[str, tuple[int, int, int]] = {}
+        self.fields = 0
         measures = [
             self._of(definition.selection_set)
             for definition in document.definitions
             if isinstance(definition, OperationDefinitionNode)
-        ]
-        self.depth = max((depth for depth, _ in measures), default=0)
-        self.aliases = max((aliases for _, aliases in measures), default=0)
+        ] or [(0, 0, 0)]
+        self.depth, self.aliases, self.root_fields = map(max, zip(*measures, strict=True))
+        for fragment in self._fragments:  # those that no operation spreads are validated, too
+            self._of_fragment(fragment)
 
-    def _of(self, selections: SelectionSetNode | None) -> tuple[int, int]:
-        deepest, aliases = 0, 0
+    def _of(self, selections: SelectionSetNode | None) -> tuple[int, int, int]:
+        """Depth, aliases, and fields on the first level."""
+        deepest, aliases, fields = 0, 0, 0
         for selection in selections.selections if selections else ():
             if isinstance(selection, FragmentSpreadNode):
-                depth, within = self._of_fragment(selection.name.value)
+                depth, within, beside = self._of_fragment(selection.name.value)
             elif isinstance(selection, FieldNode):
+                self.fields += 1
+                within, beside = int(selection.alias is not None), 1
+                depth, inner, _ = self._of(selection.selection_set)
                 if selection.name.value.startswith("__"):
-                    continue  # introspection is deep by nature, and bounded
-                depth, within = self._of(selection.selection_set)
-                depth, within = depth + 1, within + (selection.alias is not None)
+                    depth = 0  # introspection is deep by nature, and bounded
+                else:
+                    depth, within = depth + 1, within + inner
             elif isinstance(selection, InlineFragmentNode):
-                depth, within = self._of(selection.selection_set)
+                depth, within, beside = self._of(selection.selection_set)
             else:
                 continue
-            deepest, aliases = max(deepest, depth), aliases + within
-        return deepest, aliases
+            deepest, aliases, fields = max(deepest, depth), aliases + within, fields + beside
+        return deepest, aliases, fields
 
-    def _of_fragment(self, name: str) -> tuple[int, int]:
+    def _of_fragment(self, name: str) -> tuple[int, int, int]:
         if name not in self._known:
-            self._known[name] = (0, 0)  # a cycle; another rule refuses it
+            self._known[name] = (0, 0, 0)  # a cycle; another rule refuses it
             if name in self._fragments:
                 self._known[name] = self._of(self._fragments[name].selection_set)
         return self._known[name]

@@ -10,7 +10,7 @@ hand, and little that is missing.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -18,6 +18,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from gateway.hints import Hint, Hints, Page
+from gateway.session_watch import SessionWatch
 from gateway.told import Told
 from services.notifications.cursor import Cursor, Position, Progress
 from services.notifications.models import Change, Notification
@@ -25,10 +26,11 @@ from services.notifications.queries import Filter
 from services.shared.bus import Bus, LiveFeed
 from services.shared.clock import Clock
 from services.shared.errors import Resync
-from services.shared.events import Event, NotificationChanged, NotificationCreated
+from services.shared.events import Event, NotificationChanged, NotificationCreated, SessionsEnded
 from services.shared.settings import Settings
 from services.shared.vocabulary import ChangeKind, NotificationType
 from services.shared.worker import when_back
+from services.users.tokens import Identity
 
 T = TypeVar("T")
 
@@ -42,11 +44,13 @@ Types = tuple[NotificationType, ...] | None
 
 class Live:
     def __init__(self, bus: Bus, clock: Clock, settings: Settings) -> None:
+        self.sessions = SessionWatch(clock, settings)
         self._bus = bus
         self._clock = clock
         self._settings = settings
         self.window = timedelta(seconds=settings.write_window_seconds)
         self._waiting: defaultdict[str, set[Hints]] = defaultdict(set)
+        self._heard_of: Counter[str] = Counter()
         self._feed: LiveFeed | None = None
         self._turns = asyncio.Semaphore(settings.reads_at_once)
         self._settling_turns = asyncio.Semaphore(max(1, settings.reads_at_once // 2))
@@ -59,8 +63,20 @@ class Live:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Hear live events while this is open."""
-        async with self._bus.live(self._dispatch, self._lose_track) as self._feed:
+        async with (
+            self._bus.live(self._dispatch, self._lose_track) as self._feed,
+            asyncio.TaskGroup() as group,
+        ):
+            checking = group.create_task(self.sessions.keep_checking())
             yield
+            checking.cancel()
+
+    @asynccontextmanager
+    async def session(self, identity: Identity, end: Callable[[], None]) -> AsyncIterator[None]:
+        """Have `end` called when the session ends, or has ended already."""
+        async with self._hearing_of(identity.user_id):
+            with self.sessions.watched(identity.session_id, end):
+                yield
 
     async def ask(self, question: Callable[[], Awaitable[T]], what: str) -> T:
         """The database's answer, when it is back. A few at once: after a gap all readers ask, and
@@ -215,13 +231,24 @@ class Live:
         readers = self._waiting[user_id]
         readers.add(hints)
         try:
-            if self._feed:
-                await self._feed.watch(user_id)
-            yield hints
+            async with self._hearing_of(user_id):
+                yield hints
         finally:
             readers.discard(hints)
             if not readers:
                 del self._waiting[user_id]
+
+    @asynccontextmanager
+    async def _hearing_of(self, user_id: str) -> AsyncIterator[None]:
+        self._heard_of[user_id] += 1
+        try:
+            if self._feed:
+                await self._feed.watch(user_id)
+            yield
+        finally:
+            self._heard_of[user_id] -= 1
+            if not self._heard_of[user_id]:
+                del self._heard_of[user_id]
                 if self._feed:
                     await self._feed.unwatch(user_id)
 
@@ -293,8 +320,11 @@ class Live:
         if isinstance(event.data, NotificationCreated | NotificationChanged):
             for hints in self._waiting.get(event.data.user_id, ()):
                 hints.put(event.data)
+        elif isinstance(event.data, SessionsEnded):
+            self.sessions.ended(event.data)
 
     def _lose_track(self) -> None:
+        self.sessions.lose_track()
         for readers in self._waiting.values():
             for hints in readers:
                 hints.lose_track()

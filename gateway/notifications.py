@@ -10,7 +10,7 @@ from strawberry import ID
 
 from gateway.arguments import decode_cursor, span_of
 from gateway.context import Info, only
-from gateway.enums import NotificationType, Role
+from gateway.enums import NotificationType, Role, Scope
 from gateway.notification_types import (
     CreateNotificationInput,
     CreateNotificationPayload,
@@ -151,7 +151,7 @@ class NotificationMutation:
 
     @strawberry.mutation(
         description="Notify one user. For SERVICE and ADMIN.",
-        extensions=only(Role.SERVICE, Role.ADMIN),
+        extensions=only(Role.SERVICE, Role.ADMIN, scope=Scope.CREATE_NOTIFICATIONS),
     )
     async def create_notification(
         self,
@@ -182,7 +182,8 @@ class NotificationMutation:
         ] = None,
     ) -> CreateNotificationPayload:
         announcement = await info.context.services.notifications.recommend(
-            await info.context.subject(user_id), await info.context.source()
+            await info.context.subject(user_id, Scope.CREATE_NOTIFICATIONS),
+            await info.context.source(),
         )
         return CreateNotificationPayload.of(announcement)
 

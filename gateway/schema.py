@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, ClassVar
 
 import strawberry
+from graphql import (
+    ASTValidationRule,
+    ExecutionResult,
+    GraphQLError,
+    NoSchemaIntrospectionCustomRule,
+)
 from graphql.execution import Executor
 from strawberry.extensions import AddValidationRules, MaxTokensLimiter
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from gateway.documents import KnownDocuments, KnownToBeValid
+from gateway.access import AccessMutation, AccessQuery
+from gateway.cost import CostLimit
+from gateway.documents import KnownDocuments, KnownToBeValid, OneOperation
 from gateway.errors import MapErrors
 from gateway.events import EventMutation
-from gateway.limits import limits_rule
+from gateway.limits import DocumentLimits
 from gateway.notifications import (
     NotificationMutation,
     NotificationQuery,
@@ -20,16 +29,17 @@ from gateway.notifications import (
 )
 from gateway.schedules import ScheduleMutation, ScheduleQuery
 from gateway.users import UserMutation, UserQuery
+from services.shared.errors import Unavailable
 from services.shared.settings import Settings
 
 
 @strawberry.type(description="What one may ask.")
-class Query(UserQuery, NotificationQuery, ScheduleQuery):
+class Query(UserQuery, AccessQuery, NotificationQuery, ScheduleQuery):
     pass
 
 
 @strawberry.type(description="What one may do.")
-class Mutation(UserMutation, NotificationMutation, EventMutation, ScheduleMutation):
+class Mutation(UserMutation, AccessMutation, NotificationMutation, EventMutation, ScheduleMutation):
     pass
 
 
@@ -41,17 +51,26 @@ class Subscription(NotificationSubscription):
 def make_schema(settings: Settings) -> strawberry.Schema:
     """The schema with the settings' limits."""
 
-    rule = limits_rule(settings)
-    return _Schema(
+    rules: list[type[ASTValidationRule]] = []
+    if settings.in_production:
+        rules.append(NoSchemaIntrospectionCustomRule)
+
+    class Schema(_Schema):
+        operation_seconds = settings.operation_seconds
+
+    return Schema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
         extensions=[
-            MapErrors,
+            lambda: MapErrors(settings),
             lambda: MaxTokensLimiter(max_token_count=settings.max_query_tokens),
-            lambda: AddValidationRules([rule]),
+            lambda: AddValidationRules(rules),
+            lambda: DocumentLimits(settings),
             lambda: KnownDocuments(maxsize=settings.kept_documents),
             lambda: KnownToBeValid(maxsize=settings.kept_documents),
+            OneOperation,
+            lambda: CostLimit(settings),
         ],
         execution_context_class=_Executor,
     )
@@ -71,7 +90,19 @@ class _Executor(StrawberryGraphQLCoreExecutionContext):
 
 
 class _Schema(strawberry.Schema):
-    """A schema that logs nothing itself: MapErrors logs what is unexpected, once."""
+    """A schema that bounds an operation's time, and logs nothing itself: MapErrors logs what is
+    unexpected, once."""
+
+    operation_seconds: ClassVar[float]
+
+    async def _execute_operation(self, *args: Any, **kwargs: Any) -> Any:
+        """Queries and mutations; subscriptions take another way."""
+        try:
+            async with asyncio.timeout(self.operation_seconds):
+                return await super()._execute_operation(*args, **kwargs)
+        except TimeoutError:
+            slow = Unavailable("It took too long, and may or may not have been done: ask for less.")
+            return ExecutionResult(None, [GraphQLError(slow.message, extensions=slow.extensions)])
 
     def process_errors(self, *_: object, **__: object) -> None:
         return

@@ -6,8 +6,8 @@ https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import aclosing, suppress
 from typing import Any, Final
 
 from graphql import GraphQLError
@@ -17,10 +17,16 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
     Operation,
 )
 
+from gateway.admission import TryAgainLater
 from gateway.context import Context
-from services.shared.errors import TooComplex, Unauthenticated
+from gateway.errors import mapped, masked
+from gateway.http import GraphQLRequest
+from services.shared.errors import DomainError, TooComplex, Unauthenticated
+from services.users.api_keys import is_api_key
 
+TRY_AGAIN_LATER: Final = 1013
 FORBIDDEN: Final = 4403
+INTERNAL: Final = 4500
 
 # A message's fields and the JSON types that they may have.
 _SHAPES: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
@@ -35,7 +41,16 @@ _OPERATION: Final[Mapping[str, tuple[type, ...]]] = {
     "variables": (dict, type(None)),
     "operationName": (str, type(None)),
     "extensions": (dict, type(None)),
+    "documentId": (str, type(None)),
 }
+
+
+class _Operation(Operation[Context, None]):
+    async def refuse(self, problem: GraphQLError) -> None:
+        """Before it has begun: nothing is to be forgotten."""
+        await self.handler.send_message(
+            {"id": self.id, "type": "error", "payload": [problem.formatted]}
+        )
 
 
 class Socket(BaseGraphQLTransportWSHandler[Context, None]):
@@ -51,25 +66,67 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def handle_connection_init(self, message: Any) -> None:
         message["payload"] = message.get("payload") or {}
-        await super().handle_connection_init(message)
+        try:
+            await super().handle_connection_init(message)
+        except TryAgainLater as error:
+            await self.websocket.close(TRY_AGAIN_LATER, str(error))
+            return
+        except Exception as error:
+            await self.websocket.close(INTERNAL, masked(error).message)
+            return
         token = self.context.token
-        if self._expiry is None and self.connection_acknowledged and token is not None:
+        if token is None or is_api_key(token):  # each operation asks whether the key still counts
+            return
+        if self._expiry is None and self.connection_acknowledged:
             self._expiry = asyncio.create_task(self._end_with(token))
 
     async def handle_subscribe(self, message: Any) -> None:
-        """One operation more than allowed is refused; the socket lives."""
-        limit = self.max_subscriptions_per_connection
-        running = len(self.operations) - (message["id"] in self.operations)
-        if not self.connection_acknowledged or limit is None or running < limit:
-            former = self.context  # each operation asks anew whether the session is still open
-            self.context = Context(former.services, former.token, former.connection_params)
-            await super().handle_subscribe(message)
+        """One operation more than allowed, or an unknown document, is refused; the socket lives."""
+        id, limit = message["id"], self.max_subscriptions_per_connection
+        if not self.connection_acknowledged or id in self.operations:
+            await super().handle_subscribe(message)  # which closes
             return
-        error = TooComplex(f"{limit} operations run on this socket, the most: complete one first.")
-        problem = GraphQLError(error.message, extensions=error.extensions)
-        await self.send_message(
-            {"id": message["id"], "type": "error", "payload": [problem.formatted]}
+        request = GraphQLRequest.of(message["payload"])
+        operation = _Operation(self, id, "", None, request.operation_name)
+        try:
+            if limit is not None and len(self.operations) >= limit:
+                raise TooComplex(
+                    f"{limit} operations run on this socket, the most: complete one first."
+                )
+            document = self.view.documents.document(request)  # type: ignore[attr-defined]
+        except DomainError as error:
+            await operation.refuse(GraphQLError(error.message, extensions=error.extensions))
+            return
+        # Of its own, since each operation asks anew whether the session is still open.
+        context = self.context.again(request.extensions)
+        self.operations[id] = operation
+        operation.task = asyncio.create_task(self._run(operation, document, request, context))
+        operation.task.add_done_callback(self._task_done)
+
+    async def _run(
+        self, operation: _Operation, document: str, request: GraphQLRequest, context: Context
+    ) -> None:
+        results: Any = await self.schema.stream(
+            document,
+            variable_values=request.variables,
+            context_value=context,
+            operation_name=request.operation_name,
+            operation_extensions=request.extensions,
         )
+        del document, request  # an open subscription keeps no more than it needs
+        try:
+            async with aclosing(results):
+                async for result in results:
+                    errors = [mapped(error, valid=False) for error in result.errors or ()]
+                    if result.data is None and errors:
+                        await operation.send_initial_errors(errors)
+                        return
+                    await operation.send_next(result)
+            await operation.send_operation_message({"id": operation.id, "type": "complete"})
+        except WebSocketDisconnected:  # who is gone is told nothing
+            self.operations.pop(operation.id, None)
+        except Exception as error:
+            await operation.send_initial_errors([masked(error)])
 
     def forget_id(self, id: str) -> None:
         """The client may have completed it meanwhile, and begun another of the same id."""
@@ -81,32 +138,25 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
         message["type"] = "pong"  # and the payload as it came
         await self.send_message(message)
 
-    async def handle_task_exception(self, error: Exception) -> None:
-        if not isinstance(error, WebSocketDisconnected):  # who is gone is told nothing
-            await super().handle_task_exception(error)
-
     async def shutdown(self) -> None:
         if self._expiry is not None:
             self._expiry.cancel()
         await super().shutdown()
 
-    async def _send_result_stream(
-        self, operation: Operation[Context, None], result_source: AsyncIterator[Any]
-    ) -> None:
-        """A result without data ends the operation with an `error` message."""
-        async for result in result_source:
-            if result.data is None and result.errors:
-                await operation.send_initial_errors(result.errors)
-                return
-            await operation.send_next(result)
-
     async def _end_with(self, token: str) -> None:
-        """Close when the access token expires; clients then come back with a new one."""
+        """Close when the access token expires, on which clients come back with a new one, or when
+        its session ends."""
         services = self.context.services
-        with suppress(Unauthenticated):  # it has expired meanwhile
-            left = services.users.read_token(token).expires_at - services.clock.now()
-            await asyncio.sleep(left.total_seconds())
-        await self.websocket.close(FORBIDDEN, "The access token has expired: refreshSession")
+        ended = asyncio.Event()
+        with suppress(Unauthenticated, TimeoutError):  # it has expired, meanwhile or by now
+            identity = services.read_token(token)
+            assert identity.expires_at is not None
+            left = identity.expires_at - services.clock.now()
+            async with services.live.session(identity, ended.set):
+                async with asyncio.timeout(left.total_seconds()):
+                    await ended.wait()
+        why = "session has ended: log in" if ended.is_set() else "access token has expired: refresh"
+        await self.websocket.close(FORBIDDEN, f"The {why}")
 
 
 def _malformed(message: Any) -> str | None:

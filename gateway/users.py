@@ -1,4 +1,4 @@
-"""Users, logins, preferences and activity, as GraphQL shows them."""
+"""Users, their preferences and what they do in the shop, as GraphQL shows them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import strawberry
 from strawberry import ID
 
 from gateway.context import Info, only
-from gateway.enums import ActivityKind, Channel, NotificationType, Role
+from gateway.enums import ActivityKind, Channel, NotificationType, Role, Scope
 from services.shared.errors import NotFound
 from services.users import models, preferences
-from services.users import service as users
 from services.users.preferences import ChannelChange, TypeChange
 
 
@@ -68,6 +67,9 @@ class User:
     locale: str = strawberry.field(description="A BCP 47 tag.")
     timezone: str = strawberry.field(description="An IANA time zone.")
     created_at: datetime = strawberry.field(description="When the user registered.")
+    disabled_at: datetime | None = strawberry.field(
+        description="Since when an admin lets nobody log in as this user; null: they may."
+    )
     preferences: Preferences = strawberry.field(description="What the user wants to hear.")
 
     @classmethod
@@ -80,26 +82,8 @@ class User:
             locale=user.locale,
             timezone=user.timezone,
             created_at=user.created_at,
+            disabled_at=user.disabled_at,
             preferences=Preferences.of(user.preferences),
-        )
-
-
-@strawberry.type(description="A session that was just opened or renewed.")
-class AuthPayload:
-    access_token: str = strawberry.field(
-        description="Send it as `Authorization: Bearer …`, over HTTP or in connection_init."
-    )
-    refresh_token: str = strawberry.field(description="Buys new tokens, once: see refreshSession.")
-    expires_at: datetime = strawberry.field(description="The end of the access token.")
-    user: User = strawberry.field(description="Who is logged in.")
-
-    @classmethod
-    def of(cls, login: users.Login) -> AuthPayload:
-        return cls(
-            access_token=login.access_token,
-            refresh_token=login.refresh_token,
-            expires_at=login.expires_at,
-            user=User.of(login.user),
         )
 
 
@@ -137,26 +121,6 @@ class PreferencesInput:
         return tuple(one.change() for one in self.types or [])
 
 
-@strawberry.input(description="Who registers.")
-class RegisterInput:
-    name: str = strawberry.field(description="1 to 100 characters.")
-    email: str = strawberry.field(description="Unique; upper and lower case are the same.")
-    password: str = strawberry.field(description="8 to 256 characters.")
-    preferences: PreferencesInput | None = strawberry.field(
-        default=None, description="What differs from the defaults."
-    )
-    locale: str | None = strawberry.field(default=None, description="A BCP 47 tag; default en.")
-    timezone: str | None = strawberry.field(
-        default=None, description="An IANA time zone; default UTC."
-    )
-
-
-@strawberry.input(description="Who logs in.")
-class LoginInput:
-    email: str = strawberry.field(description="The address.")
-    password: str = strawberry.field(description="The password.")
-
-
 @strawberry.input(description="Something a user did.")
 class ActivityInput:
     kind: ActivityKind = strawberry.field(description="What was done.")
@@ -179,7 +143,8 @@ class UserQuery:
         return Preferences.of((await _existing(info, viewer.user_id)).preferences)
 
     @strawberry.field(
-        description="Any user. For SERVICE and ADMIN.", extensions=only(Role.SERVICE, Role.ADMIN)
+        description="Any user. For SERVICE and ADMIN.",
+        extensions=only(Role.SERVICE, Role.ADMIN, scope=Scope.READ_USERS),
     )
     async def user(
         self, info: Info, id: Annotated[ID, strawberry.argument(description="The user's id.")]
@@ -190,47 +155,6 @@ class UserQuery:
 
 @strawberry.type
 class UserMutation:
-    @strawberry.mutation(description="Become a customer, and be logged in.")
-    async def register(
-        self,
-        info: Info,
-        input: Annotated[RegisterInput, strawberry.argument(description="Who registers.")],
-    ) -> AuthPayload:
-        registration = users.Registration(
-            name=input.name,
-            email=input.email,
-            password=input.password,
-            locale=input.locale,
-            timezone=input.timezone,
-            preferences=input.preferences.changes() if input.preferences else (),
-        )
-        return AuthPayload.of(await info.context.services.users.register(registration))
-
-    @strawberry.mutation(description="Open a session.")
-    async def login(
-        self,
-        info: Info,
-        input: Annotated[LoginInput, strawberry.argument(description="Who logs in.")],
-    ) -> AuthPayload:
-        return AuthPayload.of(await info.context.services.users.log_in(input.email, input.password))
-
-    @strawberry.mutation(
-        description="Exchange a refresh token for new tokens. Each refresh token works once; "
-        "using one again ends the session."
-    )
-    async def refresh_session(
-        self,
-        info: Info,
-        refresh_token: Annotated[str, strawberry.argument(description="The newest one.")],
-    ) -> AuthPayload:
-        return AuthPayload.of(await info.context.services.users.refresh(refresh_token))
-
-    @strawberry.mutation(description="End the session; its tokens are refused from now on.")
-    async def logout(self, info: Info) -> bool:
-        viewer = await info.context.viewer()
-        await info.context.services.users.log_out(viewer.session_id)
-        return True
-
     @strawberry.mutation(description="Change what the viewer wants to hear.")
     async def update_preferences(
         self,
@@ -250,7 +174,7 @@ class UserMutation:
         info: Info,
         input: Annotated[ActivityInput, strawberry.argument(description="What was done.")],
     ) -> bool:
-        user_id = await info.context.subject(input.user_id)
+        user_id = await info.context.subject(input.user_id, Scope.TRACK_ACTIVITY)
         await info.context.services.users.track(user_id, input.kind, input.product_id)
         return True
 

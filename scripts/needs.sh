@@ -36,6 +36,7 @@ test)
     missing=
     [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing="$missing rabbitmq-server"
     command -v chromium >/dev/null || missing="$missing chromium"
+    command -v npm >/dev/null || missing="$missing npm"
     ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"
     for package in $missing; do
         install "$package" || echo "Tests that need $package are skipped; with CI=true they fail." >&2

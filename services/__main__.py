@@ -9,7 +9,6 @@ if __name__ == "__main__":  # until somebody can answer it, a Ctrl-C ends us wit
 
 import argparse
 import asyncio
-import getpass
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.request import urlopen
 
-from services import checks, dead_letters, demo, host
+from services import accounts, checks, dead_letters, demo, host
 from services.asyncapi import asyncapi
 from services.shared import loop
 from services.shared.errors import CannotStart, DomainError
@@ -28,9 +27,7 @@ from services.shared.mongod import running_url
 from services.shared.settings import Settings, describe, load_settings
 from services.shared.store import is_away
 from services.shared.tasks import end_if_cancelled
-from services.shared.vocabulary import Role
-from services.users.service import Registration
-from services.users.tokens import signing_secret
+from services.users.tokens import signing_keys
 
 log = get_logger()
 
@@ -76,12 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(worker, help=f"the {worker} service alone").set_defaults(
             run=lambda _, worker=worker: loop.run(_serve((worker,), gateway=False, alone=worker))
         )
-    create = commands.add_parser("create-user", help="make a user of any role")
-    create.add_argument("--name", required=True)
-    create.add_argument("--email", required=True)
-    create.add_argument("--role", choices=[role.value for role in Role], default=Role.USER.value)
-    create.add_argument("--password", help="asked for when it is not given")
-    create.set_defaults(run=lambda chosen: loop.run(_create_user(chosen, _password(chosen))))
+    accounts.add_commands(commands, lambda command: loop.run(_on_accounts(command)))
     letters = commands.add_parser("dead-letters", help="events that nobody could handle")
     dead_letters.add_commands(
         letters, lambda command, chosen: loop.run(_on_dead_letters(command, chosen))
@@ -122,6 +114,8 @@ async def _serve(workers: Sequence[str], *, gateway: bool, alone: str | None = N
                 if settings.demo_data and host.SCHEDULER in workers:
                     tasks.append(group.create_task(demo.run_schedules_once(runtime)))
                 if app:
+                    if not settings.in_production:
+                        log.warning("development_profile", open=checks.what_is_open(settings))
                     people = await demo.people() if settings.demo_data else ()
                     _tell_where(settings, listening[0].getsockname()[1], people)
                     group.create_task(app.serve(runtime, listening, stop))
@@ -175,23 +169,11 @@ def _say(*lines: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-async def _create_user(chosen: argparse.Namespace, password: str) -> int:
+async def _on_accounts(command: accounts.Command) -> int:
     async with _beside_a_running_server() as runtime:
-        registration = Registration(chosen.name, chosen.email, password)
-        user = await runtime.users.create(registration, Role(chosen.role))
-    _say(f"Made {user.role.value} {user.email} with id {user.id}.")
+        answer = await command(runtime.users, runtime.api_keys)
+    _say(answer)
     return 0
-
-
-def _password(chosen: argparse.Namespace) -> str:
-    """Asked for before anything is opened: a Ctrl-C at the prompt leaves nothing to clean up."""
-    if chosen.password is not None:
-        return str(chosen.password)
-    if sys.stdin and sys.stdin.isatty():
-        return getpass.getpass("Password: ")
-    if password := sys.stdin.readline().rstrip("\n") if sys.stdin else "":
-        return password
-    raise CannotStart("There is nobody to ask for a password: give --password.")
 
 
 async def _on_dead_letters(command: dead_letters.Command, chosen: argparse.Namespace) -> int:
@@ -229,7 +211,7 @@ def _beside_a_running_server() -> Any:
     """A runtime on the database that a running `serve` has opened, or on one of its own."""
     settings = load_settings()
     if not settings.mongodb_url and (url := running_url(settings.data_dir)):
-        secret = signing_secret(settings)
+        secret = signing_keys(settings).secret
         settings = settings.model_copy(update={"mongodb_url": url, "jwt_secret": secret})
     return host.open_runtime(settings)
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import suppress
+from ipaddress import ip_network
+from typing import Final
 from urllib.parse import urlsplit
 
 from services.shared.amqp import FAULTS, close, connect
 from services.shared.errors import CannotStart
 from services.shared.settings import Settings
 from services.shared.store import open_store
-from services.users.tokens import signing_secret
+from services.users.tokens import signing_keys
+
+LEAST_BCRYPT_COST: Final = 10
+_ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:]+\](:\d+)?")
 
 
 def check(settings: Settings) -> None:
@@ -26,7 +32,25 @@ def check(settings: Settings) -> None:
             "a database. Set both, or neither for the embedded defaults."
         )
     if settings.jwt_secret or settings.mongodb_url:
-        signing_secret(settings)
+        signing_keys(settings)
+    for origin in settings.allowed_origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise CannotStart(
+                f"ALLOWED_ORIGINS holds {origin!r}, which is no origin: one looks like "
+                "https://shop.example or http://localhost:3000, with nothing behind it."
+            )
+    for network in settings.trusted_proxies:
+        if network != "*" and not _is_network(network):
+            raise CannotStart(
+                f"TRUSTED_PROXIES holds {network!r}: name addresses such as 10.0.0.7, or networks "
+                "such as 10.0.0.0/24."
+            )
+    if settings.max_message_bytes <= settings.max_content_bytes:
+        raise CannotStart(
+            "MAX_MESSAGE_BYTES must be more than MAX_CONTENT_BYTES, which comes by websocket, too."
+        )
+    if settings.in_production:
+        check_production(settings)
     if settings.write_window_seconds <= settings.mongodb_timeout_seconds:
         raise CannotStart(
             "WRITE_WINDOW_SECONDS must be more than MONGODB_TIMEOUT_SECONDS: it bounds a write."
@@ -38,6 +62,32 @@ def check(settings: Settings) -> None:
             "OUTBOX_LEASE_SECONDS must be twice RABBITMQ_TIMEOUT_SECONDS or more: a relay that "
             "connects and waits for a confirm takes as long, and another would do its work again."
         )
+
+
+def check_production(settings: Settings) -> None:
+    """Raises CannotStart that names every setting that is for development only."""
+    faults = {
+        "MONGODB_URL is not set: the private database is for trying out": not settings.mongodb_url,
+        "DEMO_DATA is on: anybody may read its passwords": settings.demo_data,
+        f"BCRYPT_COST is below {LEAST_BCRYPT_COST}": settings.bcrypt_cost < LEAST_BCRYPT_COST,
+        "ALLOWED_ORIGINS holds *: name your shop's": "*" in settings.allowed_origins,
+        "TRUSTED_PROXIES holds everybody: name yours": any(
+            network == "*" or network.endswith("/0") for network in settings.trusted_proxies
+        ),
+        "RABBITMQ_URL logs in as guest": bool(settings.rabbitmq_url)
+        and urlsplit(settings.rabbitmq_url).username in (None, "", "guest"),
+    }
+    if found := [fault for fault, is_there in faults.items() if is_there]:
+        raise CannotStart(f"PROFILE is production, and {'; '.join(found)}.")
+
+
+def what_is_open(settings: Settings) -> str:
+    """What the development profile leaves open, in one sentence."""
+    origins = "any origin" if "*" in settings.allowed_origins else "its own origin and those named"
+    return (
+        "introspection, GraphiQL and suggestions in errors, "
+        f"to {origins}: set PROFILE=production before strangers can reach it"
+    )
 
 
 def check_single(settings: Settings, name: str) -> None:
@@ -78,6 +128,13 @@ async def _reach_broker(settings: Settings) -> None:
     except FAULTS as error:
         raise CannotStart(f"RabbitMQ does not answer: {error!r}.") from error
     await close(connection)
+
+
+def _is_network(text: str) -> bool:
+    with suppress(ValueError):
+        ip_network(text)
+        return True
+    return False
 
 
 def _is_amqp(url: str) -> bool:

@@ -21,7 +21,7 @@ from services.notifications.intake import Intake
 from services.notifications.service import NotificationService
 from services.scheduler import models as scheduler_models
 from services.scheduler.service import SchedulerService
-from services.shared import embedded, events, inbox, outbox
+from services.shared import embedded, events, inbox, outbox, throttle
 from services.shared.bus import Bus
 from services.shared.clock import Clock, DatabaseClock
 from services.shared.embedded import EmbeddedBus
@@ -34,11 +34,17 @@ from services.shared.rabbit import RabbitBus
 from services.shared.settings import Settings
 from services.shared.store import Store, is_away, open_store
 from services.shared.tasks import end_if_cancelled, vital
+from services.shared.throttle import Throttle
 from services.shared.worker import when_back, work
+from services.users import credentials
 from services.users import handlers as user_handlers
 from services.users import models as user_models
+from services.users.access import Access
+from services.users.api_keys import ApiKeys
+from services.users.passwords import Passwords
 from services.users.service import UserService
-from services.users.tokens import AccessTokens, signing_secret
+from services.users.sessions import Sessions
+from services.users.tokens import AccessTokens, signing_keys
 
 USERS: Final = "users"
 NOTIFICATIONS: Final = "notifications"
@@ -51,6 +57,8 @@ ANSWER_SECONDS: Final = 1.8  # what asks whether we are ready waits for 2
 
 MODELS: Final = (
     *user_models.MODELS,
+    *credentials.MODELS,
+    *throttle.MODELS,
     *notification_models.MODELS,
     *scheduler_models.MODELS,
     *outbox.MODELS,
@@ -69,6 +77,9 @@ class Runtime:
     bus: Bus
     outbox: Outbox
     inbox: Inbox
+    sessions: Sessions
+    access: Access
+    api_keys: ApiKeys
     users: UserService
     notifications: NotificationService
     intake: Intake
@@ -102,7 +113,7 @@ async def open_runtime(settings: Settings, clock: Clock | None = None) -> AsyncI
                 stop_seconds=settings.shutdown_seconds / 2,  # the rest is for what uses it
             )
         )
-        secret = signing_secret(settings)
+        keys = signing_keys(settings)
         store = await stack.enter_async_context(
             open_store(
                 url,
@@ -117,7 +128,7 @@ async def open_runtime(settings: Settings, clock: Clock | None = None) -> AsyncI
         if clock is None:
             clock = steady = DatabaseClock(store.time)
             await when_back(steady.adjust, "the database's time")
-        tokens = AccessTokens(secret, timedelta(seconds=settings.access_token_seconds), clock)
+        tokens = AccessTokens(keys, timedelta(seconds=settings.access_token_seconds), clock)
         bus: Bus
         if settings.rabbitmq_url:
             bus = rabbit = RabbitBus(settings.rabbitmq_url, clock, settings)
@@ -126,6 +137,11 @@ async def open_runtime(settings: Settings, clock: Clock | None = None) -> AsyncI
             bus = EmbeddedBus(store, clock, settings)
         relay = Outbox(bus, clock, settings)
         seen = Inbox(clock, settings)
+        sessions = Sessions(store, relay, tokens, clock, settings)
+        passwords = Passwords(
+            settings.bcrypt_cost, settings.bcrypt_at_once, settings.bcrypt_waiting
+        )
+        attempts = Throttle(clock)
         yield Runtime(
             settings=settings,
             clock=clock,
@@ -133,7 +149,10 @@ async def open_runtime(settings: Settings, clock: Clock | None = None) -> AsyncI
             bus=bus,
             outbox=relay,
             inbox=seen,
-            users=UserService(store, relay, tokens, clock, settings),
+            sessions=sessions,
+            access=Access(store, relay, sessions, passwords, attempts, clock, settings),
+            api_keys=ApiKeys(clock),
+            users=UserService(store, relay, sessions, passwords, attempts, clock, settings),
             notifications=NotificationService(store, relay, bus, clock, settings),
             intake=Intake(store, relay, seen, clock, settings),
             schedules=SchedulerService(store, relay, clock, settings),

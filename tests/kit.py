@@ -26,6 +26,7 @@ from services.shared.inbox import Inbox
 from services.shared.settings import Settings
 from services.shared.vocabulary import Role
 from services.users.service import Registration
+from services.users.sessions import Caller
 
 PASSWORD = "a password for tests"
 PATIENCE = 20.0
@@ -177,11 +178,12 @@ class House:
     async def somebody(self, role: Role = Role.USER, **registration: Any) -> Somebody:
         """A new user, logged in."""
         email = registration.pop("email", f"{uuid4().hex}@shop.example")
-        login = await self.runtime.users.register(
+        user = await self.runtime.users.create(
             Registration("Some Body", email, PASSWORD, **registration), role
         )
+        login = await self.runtime.sessions.open(user, Caller("127.0.0.1"))
         tokens = {"accessToken": login.access_token, "refreshToken": login.refresh_token}
-        return Somebody(str(login.user.id), email, self.api.as_(login.access_token), tokens)
+        return Somebody(str(user.id), email, self.api.as_(login.access_token), tokens)
 
 
 def quick_settings(mongodb_url: str, **changes: Any) -> Settings:
@@ -192,6 +194,9 @@ def quick_settings(mongodb_url: str, **changes: Any) -> Settings:
         "jwt_secret": "a secret for tests, and only for tests",
         "gateway_port": 0,
         "bcrypt_cost": 4,
+        "login_failures_per_address": 100_000,
+        "registrations_per_address": 100_000,
+        "resets_per_address": 100_000,
         "retry_waits": (0.1, 0.2),
         "outbox_poll_seconds": 0.05,
         "scheduler_tick_seconds": 0.05,

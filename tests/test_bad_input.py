@@ -15,7 +15,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-import jwt
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -115,8 +114,8 @@ async def nothing_is_written(house: House, cast: Cast) -> AsyncIterator[None]:
 
 async def _rows(house: House) -> dict[str, int]:
     database = house.runtime.store.database
-    names = sorted(await database.list_collection_names())
-    return {name: await database[name].count_documents({}) for name in names}
+    names = set(await database.list_collection_names()) - {"allowances"}  # attempts are counted
+    return {name: await database[name].count_documents({}) for name in sorted(names)}
 
 
 async def _is_welcomed(somebody: Somebody) -> bool:
@@ -258,93 +257,6 @@ async def test_an_expired_token_says_to_refresh(cast: Cast, clock: ShiftedClock)
 async def test_a_refresh_token_of_nothing_says_to_log_in(house: House) -> None:
     for token in ("", "nonsense", ".", f"{NO_ID}.x", "x." * 1000):
         await refusal(house.api, REFRESH, "UNAUTHENTICATED", says="log in again", token=token)
-
-
-def claims_of(somebody: Somebody) -> dict[str, Any]:
-    token = somebody.tokens["accessToken"]
-    claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
-    return claims
-
-
-def secret_of(house: House) -> str:
-    return house.runtime.settings.jwt_secret
-
-
-async def is_not_valid(api: Api, token: str) -> None:
-    await refusal(api.as_(token), ME, "UNAUTHENTICATED", says="not valid: log in again")
-
-
-async def test_an_honest_copy_of_a_token_is_valid(cast: Cast, house: House) -> None:
-    """So that the forgeries below are refused for what is forged."""
-    copy = jwt.encode(claims_of(cast.reader), secret_of(house), "HS256")
-    assert (await house.api.as_(copy).ask(ME))["me"]["id"] == cast.reader.id
-
-
-async def test_a_token_that_is_not_signed_is_not_valid(cast: Cast, house: House) -> None:
-    for algorithm in ("none", "None", "NONE"):
-        header = json.dumps({"alg": algorithm, "typ": "JWT"}).encode()
-        payload = json.dumps(claims_of(cast.reader)).encode()
-        parts = [base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (header, payload)]
-        await is_not_valid(house.api, ".".join([*parts, ""]))
-
-
-async def test_a_token_of_another_secret_is_not_valid(cast: Cast, house: House) -> None:
-    claims = claims_of(cast.reader)
-    await is_not_valid(house.api, jwt.encode(claims, secret_of(house) + "!", "HS256"))
-    await is_not_valid(house.api, jwt.encode(claims, "x" * 64, "HS256"))
-
-
-async def test_a_token_of_another_algorithm_is_not_valid(cast: Cast, house: House) -> None:
-    secret = secret_of(house) * 2
-    await is_not_valid(house.api, jwt.encode(claims_of(cast.reader), secret, "HS512"))
-
-
-@pytest.mark.parametrize("claim", ["exp", "iat", "sub", "jti", "aud", "iss", "sid", "role"])
-async def test_a_token_without_a_claim_is_not_valid(cast: Cast, house: House, claim: str) -> None:
-    claims = claims_of(cast.reader)
-    del claims[claim]
-    await is_not_valid(house.api, jwt.encode(claims, secret_of(house), "HS256"))
-
-
-@pytest.mark.parametrize(
-    "claims",
-    [
-        {"exp": "never"},
-        {"exp": 1e30},
-        {"exp": None},
-        {"exp": []},
-        {"role": "god"},
-        {"role": None},
-        {"role": []},
-        {"aud": "somebody else"},
-        {"iss": "somebody else"},
-        {"sub": 5},
-    ],
-    ids=str,
-)
-async def test_a_token_with_a_wrong_claim_is_not_valid(
-    cast: Cast, house: House, claims: dict[str, Any]
-) -> None:
-    forged = claims_of(cast.reader) | claims
-    await is_not_valid(house.api, jwt.encode(forged, secret_of(house), "HS256"))
-
-
-async def test_a_tampered_token_is_not_valid(cast: Cast, house: House) -> None:
-    token = cast.reader.tokens["accessToken"]
-    header, _, signature = token.split(".")
-    claims = claims_of(cast.reader) | {"role": "admin"}
-    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
-    await is_not_valid(house.api, f"{header}.{payload}.{signature}")
-    await is_not_valid(house.api, token[:-4] + ("aaaa" if token[-4:] != "aaaa" else "bbbb"))
-    for nonsense in ("x", "a.b.c", "...", "ey", token + token, token[1:]):
-        await is_not_valid(house.api, nonsense)
-
-
-async def test_a_token_of_a_session_that_never_was_is_refused(cast: Cast, house: House) -> None:
-    for session in (NO_ID, "x", "", 5, None):
-        claims = claims_of(cast.reader) | {"sid": session}
-        api = house.api.as_(jwt.encode(claims, secret_of(house), "HS256"))
-        await refusal(api, ME, "UNAUTHENTICATED", says="log in again")
 
 
 # What belongs to somebody else

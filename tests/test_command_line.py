@@ -173,6 +173,27 @@ async def test_a_user_without_a_password_is_refused_when_nobody_can_be_asked(
         assert "--password" in await run.refused()
 
 
+async def test_an_api_key_is_made_for_a_backend_and_shown_once(shop: Run, tmp_path: Path) -> None:
+    output = await _create_user(tmp_path, shop, "backend@shop.example", "service")
+    id = output.split()[-1].rstrip(".")
+    command = ["create-api-key", "--email", "backend@shop.example", "--name", "orders"]
+    command += ["--scope", "read_users"]
+    async with tidings(*command, folder=tmp_path, DATA_DIR=shop.data_dir) as run:
+        assert await run.ended() == 0, run.errors
+        key = run.output.split()[0]
+    found = await shop.api.as_(key).ask("query ($id: ID!) { user(id: $id) { email } }", id=id)
+    assert found == {"user": {"email": "backend@shop.example"}}
+
+
+async def test_an_api_key_for_nobody_or_for_a_customer_is_refused(
+    shop: Run, tmp_path: Path
+) -> None:
+    for email, says in (("nobody@shop.example", "no user"), ("alice@shop.example", "SERVICE")):
+        command = ["create-api-key", "--email", email, "--name", "x", "--scope", "read_users"]
+        async with tidings(*command, folder=tmp_path, DATA_DIR=shop.data_dir) as run:
+            assert says in await run.refused()
+
+
 async def test_the_backlog_tells_what_waits_in_the_outbox(shop: Run, tmp_path: Path) -> None:
     async with tidings("backlog", folder=tmp_path, DATA_DIR=shop.data_dir) as run:
         assert await run.ended() == 0, run.errors

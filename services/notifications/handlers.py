@@ -12,7 +12,7 @@ from services.notifications.gather import Gatherer
 from services.notifications.service import NotificationService
 from services.shared.bus import Handler, Handlers
 from services.shared.clock import Clock
-from services.shared.content import json_size
+from services.shared.content import composed, json_size
 from services.shared.errors import BadInput, NotFound
 from services.shared.events import (
     Event,
@@ -144,7 +144,7 @@ def _welcome(event: Event) -> Draft:
 def _order_update(event: Event) -> Draft:
     order = event.read(OrderStatusChanged)
     content = {"orderId": order.order_id, "status": order.status}
-    optional = {"version": order.version, "details": order.details}
+    optional = {"version": order.version, "details": composed(order.details)}
     return Draft(
         user_id=order.user_id,
         event=event.key,

@@ -21,7 +21,7 @@ from services.notifications.personalize import Decision, Reason, decide
 from services.notifications.recommend import Recommendation
 from services.shared.bus import Bus
 from services.shared.clock import Clock
-from services.shared.content import ContentRefused, check_content, json_size
+from services.shared.content import ContentRefused, check_content, composed, json_size
 from services.shared.errors import BadInput, Conflict, NotFound
 from services.shared.events import (
     Data,
@@ -91,6 +91,7 @@ class NotificationService:
         with another notification.
         """
         self._check_content(content, title)
+        content, title = composed(content), composed(title)
         if dedup_key is not None and not 1 <= len(dedup_key) <= 200:
             raise BadInput("A dedupKey has 1 to 200 characters.", "input.dedupKey")
         user = await self._user(user_id)
@@ -152,7 +153,13 @@ class NotificationService:
         writes = [
             UpdateOne(
                 {"_id": product.product_id, "changed_at": {"$not": {"$gt": at}}},
-                {"$set": {"name": product.name, "category": product.category, "changed_at": at}},
+                {
+                    "$set": {
+                        "name": composed(product.name),
+                        "category": composed(product.category),
+                        "changed_at": at,
+                    }
+                },
                 upsert=True,
             )
             for product, at in changes

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from services.notifications.recommend import Recommendation
+from services.shared.content import composed
 from services.shared.events import OrderStatusChanged, PromotionAnnounced, UserRegistered
 from services.shared.vocabulary import NotificationType
 
@@ -46,7 +47,7 @@ def order_text(order: OrderStatusChanged) -> Text:
 
 
 def promotion_text(promotion: PromotionAnnounced) -> Text:
-    return Text(promotion.title, promotion.body)
+    return Text(composed(promotion.title), composed(promotion.body))
 
 
 def welcome_text(user: UserRegistered) -> Text:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any, Final
 
 import msgspec
 
 MAX_DEPTH: Final = 20
+MAX_MARKS: Final = 30  # Unicode's "stream-safe" text; to compose a run takes its square
 _INT64: Final = 2**63
 
 
@@ -18,7 +20,8 @@ def check_content(value: Any, place: str = "content", depth: int = 0) -> None:
     """Raise ContentRefused for what BSON can't hold, or holds with another meaning.
 
     Refused: integers beyond 64 bits, not-finite numbers, NUL and lone surrogates in strings, keys
-    with `$` in front or `.` inside, and more than MAX_DEPTH levels.
+    with `$` in front or `.` inside, more than MAX_MARKS combining characters in a row, and more
+    than MAX_DEPTH levels.
     """
     if depth > MAX_DEPTH:
         raise ContentRefused(f"{place}: nested deeper than {MAX_DEPTH} levels")
@@ -44,6 +47,22 @@ def check_content(value: Any, place: str = "content", depth: int = 0) -> None:
             raise ContentRefused(f"{place}: {type(value).__name__} is not a JSON value")
 
 
+def composed(value: Any) -> Any:
+    """The value, which was checked, with all of its text in NFC: what looks the same, is the same.
+
+    Keys and identifiers stay as their owner wrote them.
+    """
+    match value:
+        case str():
+            return value if value.isascii() else unicodedata.normalize("NFC", value)
+        case dict():
+            return {key: composed(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [composed(inner) for inner in value]
+        case _:
+            return value
+
+
 def json_size(value: Any) -> int:
     """Bytes of it as JSON."""
     return len(msgspec.json.encode(value))
@@ -52,8 +71,15 @@ def json_size(value: Any) -> int:
 def _check_text(text: str, place: str) -> None:
     if "\x00" in text:
         raise ContentRefused(f"{place}: a NUL character can't be stored")
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise ContentRefused(f"{place}: holds half of a surrogate pair; send valid Unicode")
+    if text.isascii():
+        return
+    marks = 0
+    for character in text:
+        if "\ud800" <= character <= "\udfff":
+            raise ContentRefused(f"{place}: holds half of a surrogate pair; send valid Unicode")
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks > MAX_MARKS:
+            raise ContentRefused(f"{place}: more than {MAX_MARKS} combining characters in a row")
 
 
 def _check_key(key: Any, place: str) -> None:

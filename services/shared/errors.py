@@ -6,7 +6,8 @@
     ├── NotFound                   NOT_FOUND             no such thing, or not the viewer's
     ├── BadInput (field)           BAD_USER_INPUT        the input named by `field` must change
     ├── Conflict                   CONFLICT              somebody else was there first
-    ├── Resync                    RESYNC                a cursor that can't be resumed: read anew
+    ├── Resync                     RESYNC                a cursor that can't be resumed: read anew
+    ├── RateLimited (retry_after)  RATE_LIMITED          too often: again in so many seconds
     ├── TooComplex                 QUERY_TOO_COMPLEX     the document asks for too much
     └── Unavailable                SERVICE_UNAVAILABLE   database or broker is away: try again
 
@@ -15,7 +16,8 @@ The gateway turns `code` into `extensions.code`; a worker dead-letters the event
 
 from __future__ import annotations
 
-from typing import ClassVar
+from math import ceil
+from typing import Any, ClassVar
 
 
 class DomainError(Exception):
@@ -28,7 +30,7 @@ class DomainError(Exception):
         self.message = message
 
     @property
-    def extensions(self) -> dict[str, str]:
+    def extensions(self) -> dict[str, Any]:
         """What GraphQL's `extensions` carry: always `code`, and what else the error knows."""
         return {"code": self.code}
 
@@ -55,7 +57,7 @@ class BadInput(DomainError):
         self.field = field
 
     @property
-    def extensions(self) -> dict[str, str]:
+    def extensions(self) -> dict[str, Any]:
         return {"code": self.code, "field": self.field}
 
 
@@ -65,6 +67,20 @@ class Conflict(DomainError):
 
 class Resync(DomainError):
     code = "RESYNC"
+
+
+class RateLimited(DomainError):
+    """`retry_after`: whole seconds until it may be tried again, at least one."""
+
+    code = "RATE_LIMITED"
+
+    def __init__(self, seconds: float) -> None:
+        self.retry_after = max(1, ceil(seconds))
+        super().__init__(f"Too many attempts: try again in {self.retry_after} s.")
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        return {"code": self.code, "retryAfter": self.retry_after}
 
 
 class TooComplex(DomainError):

@@ -67,6 +67,20 @@ class PreferencesChanged(Data, frozen=True, kw_only=True, rename="camel"):
         return self.user_id
 
 
+class PasswordResetRequested(Data, frozen=True, kw_only=True, rename="camel"):
+    """A user wants another password: mail `token` to `email`; `resetPassword` takes it once."""
+
+    type = "user.password_reset_requested"
+    user_id: Id
+    email: Text
+    token: Text
+    expires_at: Instant
+
+    @property
+    def subject(self) -> str:
+        return self.user_id
+
+
 class UserActivity(Data, frozen=True, kw_only=True, rename="camel"):
     """A user viewed, wished for, put in the cart or bought a product, at the event's time."""
 
@@ -167,11 +181,25 @@ class NotificationChanged(Data, frozen=True, kw_only=True, rename="camel"):
         return self.user_id
 
 
+class SessionsEnded(Data, frozen=True, kw_only=True, rename="camel"):
+    """Sessions of one user count no more: gateways close their websockets."""
+
+    type = "user.sessions_ended"
+    live = True
+    user_id: Id
+    session_ids: tuple[Id, ...]
+
+    @property
+    def subject(self) -> str:
+        return self.user_id
+
+
 CATALOGUE: Final[Mapping[str, type[Data]]] = {
     data.type: data
     for data in (
         UserRegistered,
         PreferencesChanged,
+        PasswordResetRequested,
         UserActivity,
         ProductChanged,
         OrderStatusChanged,
@@ -179,6 +207,7 @@ CATALOGUE: Final[Mapping[str, type[Data]]] = {
         RecommendationsRequested,
         NotificationCreated,
         NotificationChanged,
+        SessionsEnded,
     )
 }
 

@@ -78,12 +78,15 @@ class Outbox:
         self._rows = 0
         self._batch_size = settings.outbox_batch_size
 
-    async def put(self, events: Sequence[Event], session: Session) -> None:
+    async def put(
+        self, events: Sequence[Event], session: Session, *, whatever_waits: bool = False
+    ) -> None:
         """Write the events in the session's transaction. Call `wake` when it is committed.
 
-        Raises Unavailable while more than OUTBOX_LIMIT rows wait for the broker.
+        Raises Unavailable while more than OUTBOX_LIMIT rows wait for the broker, unless it is to be
+        written whatever waits: that somebody is shut out, say.
         """
-        if self._rows >= self._settings.outbox_limit:
+        if not whatever_waits and self._rows >= self._settings.outbox_limit:
             raise Unavailable("Too many events wait for the broker: try again in a moment.")
         rows = [
             {

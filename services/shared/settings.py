@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -45,22 +45,75 @@ class Settings(BaseSettings):
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     # Who may come in
+    profile: Literal["development", "production"] = Field(
+        "development",
+        description="production: closed, and refuses to start with what is for development only; "
+        "see docs/security.md.",
+    )
     jwt_secret: str = Field(
         "",
         description="Signs access tokens, 32 bytes or more; empty: made and kept in DATA_DIR, "
         "which is refused when MONGODB_URL is set.",
+    )
+    jwt_accepted_secrets: tuple[str, ...] = Field(
+        (),
+        description="Other secrets whose tokens count, as a JSON list: the next one before it "
+        "signs, and the last one until its tokens have ended.",
     )
     allowed_origins: tuple[str, ...] = Field(
         (),
         description="Origins whose pages may use the API from a browser, as a JSON list: "
         '["https://shop.example"]. The gateway\'s own pages always may.',
     )
+    trusted_proxies: tuple[str, ...] = Field(
+        (),
+        description="Addresses or networks of reverse proxies, as a JSON list: whom they name in "
+        "X-Forwarded-For is the client.",
+    )
     access_token_seconds: Seconds = Field(900, description="Life of an access token, seconds.")
     refresh_token_seconds: Seconds = Field(
         30 * 86400, description="Life of a refresh token, seconds from its last use."
     )
+    password_reset_seconds: Seconds = Field(
+        3600, description="Life of a token that resets a password, seconds."
+    )
+    max_sessions_per_user: Count = Field(
+        50, description="Logins of one user; with more the one ends that was unused for longest."
+    )
+    session_check_seconds: Seconds = Field(
+        30,
+        description="How often a gateway looks whether the sessions of its websockets are open, in "
+        "case it was not told, seconds.",
+    )
     bcrypt_cost: int = Field(12, ge=4, le=16, description="Work of a password hash, log2 rounds.")
     bcrypt_at_once: Count = Field(2, description="Password hashes computed at the same time.")
+    bcrypt_waiting: Count = Field(
+        50, description="Password hashes that wait for that; more answer RATE_LIMITED."
+    )
+
+    # How often at most: so many at once, then evenly as many in each ATTEMPTS_SECONDS
+    attempts_seconds: Seconds = Field(900, description="What the next seven count in, seconds.")
+    login_failures: Count = Field(
+        10, description="Wrong passwords for one account from one network address."
+    )
+    login_failures_per_account: Count = Field(
+        25, description="Wrong passwords for one account from all addresses."
+    )
+    login_failures_per_address: Count = Field(
+        100, description="Wrong passwords for all accounts from one network address."
+    )
+    registrations_per_address: Count = Field(
+        50, description="Attempts to register from one network address."
+    )
+    resets: Count = Field(
+        3, description="Password resets asked for one account from one network address."
+    )
+    resets_per_account: Count = Field(
+        10, description="Password resets asked for one account from all addresses."
+    )
+    resets_per_address: Count = Field(
+        20, description="Password resets asked for from one network address."
+    )
 
     # How much at once
     page_size: Count = Field(20, description="Notifications on a page when `first` is not given.")
@@ -70,14 +123,51 @@ class Settings(BaseSettings):
     )
     max_event_bytes: Count = Field(524288, description="Size of one event, bytes of JSON.")
     max_request_bytes: Count = Field(1048576, description="Size of an HTTP request's body, bytes.")
+    max_message_bytes: Count = Field(
+        131072,
+        description="Size of a message on a websocket, bytes; more than MAX_CONTENT_BYTES.",
+    )
+    max_connections: Count = Field(
+        10_000, description="Connections that a gateway has open; more are answered with 503."
+    )
+    max_header_bytes: Count = Field(65536, description="Size of a request's headers, bytes.")
+    max_json_depth: Count = Field(64, description="Levels of objects and lists in a request.")
+    request_seconds: Seconds = Field(
+        10, description="Time a client has to send its headers, and again its body, seconds."
+    )
+    operation_seconds: Seconds = Field(10, description="Time a query or a mutation has, seconds.")
     max_query_depth: Count = Field(12, description="Levels of fields in a GraphQL document.")
     max_query_tokens: Count = Field(2000, description="Tokens in a GraphQL document.")
     max_query_aliases: Count = Field(30, description="Aliases in a GraphQL document.")
+    max_root_fields: Count = Field(30, description="Fields of Query or Mutation in an operation.")
+    max_query_fields: Count = Field(
+        250, description="Fields in a GraphQL document: comparing them takes the square of them."
+    )
+    max_query_cost: Count = Field(
+        1000, description="Cost of an operation, as docs/security.md counts it."
+    )
+    max_errors: Count = Field(10, description="Errors that an answer reports.")
     kept_documents: Count = Field(
         100, description="GraphQL documents of up to 2 KiB that are kept parsed and validated."
     )
+    max_sockets_per_user: Count = Field(
+        50, description="Websockets of one user that a gateway has open at the same time."
+    )
+    max_sockets_per_address: Count = Field(
+        100,
+        description="Websockets from one network address that have not said whose they are, which "
+        "a gateway has open at the same time.",
+    )
     max_operations_per_socket: Count = Field(
         50, description="Operations that run at the same time on one websocket."
+    )
+    persisted_documents: Path | None = Field(
+        None,
+        description="A JSON file of known GraphQL documents by id, as Relay's compiler or Apollo's "
+        "manifest generator writes it; clients may send the id alone.",
+    )
+    only_persisted_documents: bool = Field(
+        False, description="Refuse all other documents; needs PERSISTED_DOCUMENTS."
     )
     connection_init_seconds: Seconds = Field(
         5, description="Time a new websocket has to send connection_init, seconds."
@@ -206,6 +296,10 @@ class Settings(BaseSettings):
         "worker's batch, seconds.",
     )
 
+    @property
+    def in_production(self) -> bool:
+        return self.profile == "production"
+
 
 def load_settings() -> Settings:
     """The settings of this process. Raises CannotStart that names the setting at fault."""
@@ -229,7 +323,7 @@ def describe() -> str:
     lines = ["# Every setting of Tidings, with its default. Copy to .env and uncomment to change."]
     for name, field in Settings.model_fields.items():
         default = field.default
-        value = list(default) if isinstance(default, tuple) else default
+        value = "" if default is None else list(default) if isinstance(default, tuple) else default
         text = str(value).lower() if isinstance(value, bool) else str(value)
         lines += ["", f"# {field.description}", f"#{name.upper()}={text}"]
     return "\n".join(lines) + "\n"

@@ -43,6 +43,6 @@ async def vital(
         if stop is not None and stop.is_set():
             return
         fault = RuntimeError(f"The loop of {loop} has returned.")
-    told = str(fault) if isinstance(fault, CannotStart) else repr(fault)
-    log.error("loop_died", loop=loop, error=told)
+    told = {"error": str(fault)} if isinstance(fault, CannotStart) else {"exc_info": fault}
+    log.error("loop_died", loop=loop, **told)
     raise fault

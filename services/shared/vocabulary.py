@@ -11,6 +11,17 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
+class Scope(StrEnum):
+    """What an API key may be allowed; nothing else is ever open to one."""
+
+    PUBLISH_ORDERS = "publish_orders"
+    PUBLISH_PROMOTIONS = "publish_promotions"
+    PUBLISH_PRODUCTS = "publish_products"
+    CREATE_NOTIFICATIONS = "create_notifications"
+    TRACK_ACTIVITY = "track_activity"
+    READ_USERS = "read_users"
+
+
 class NotificationType(StrEnum):
     ORDER_UPDATE = "order_update"
     PROMOTION = "promotion"

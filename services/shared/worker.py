@@ -166,7 +166,7 @@ async def _handle(
     try:
         await handlers[type_](events)
     except Exception as error:
-        log.warning("handled_in_halves", type=type_, events=len(events), error=str(error))
+        log.warning("handled_in_halves", type=type_, events=len(events), exc_info=error)
     else:
         return [Ack()] * len(events)
     verdicts: list[Verdict] = []
@@ -190,7 +190,7 @@ def _verdict_on(error: Exception, failures: int, settings: Settings) -> Verdict:
     if isinstance(error, DomainError):
         return Dead(f"{error.code}: {error.message}")
     reason = f"{type(error).__name__}: {error}"
-    log.error("handler_failed", error=reason, failures=failures + 1, exc_info=error)
+    log.error("handler_failed", failures=failures + 1, exc_info=error)
     if failures < len(settings.retry_waits):
         return Retry(settings.retry_waits[failures], reason)
     return Dead(f"failed {failures + 1} times, the last time with {reason}")
@@ -199,4 +199,5 @@ def _verdict_on(error: Exception, failures: int, settings: Settings) -> Verdict:
 def _log_failures(queue: str, verdicts: Sequence[Verdict]) -> None:
     for verdict in verdicts:
         if isinstance(verdict, Dead):
-            log.warning("dead_lettered", queue=queue, reason=verdict.reason)
+            # The rest may quote the event; `dead-letters show` has it.
+            log.warning("dead_lettered", queue=queue, reason=verdict.reason.partition(": ")[0])

@@ -1,4 +1,4 @@
-"""Who the customers are, their sessions, and what they did in the shop."""
+"""Who the customers are, and what they did in the shop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def object_id(text: str) -> ObjectId | None:
 class User(Document):
     """A person, or a shop's backend (role SERVICE). `email_key` is the address folded for search.
 
-    `locale` is a BCP 47 tag, `timezone` an IANA zone.
+    `locale` is a BCP 47 tag, `timezone` an IANA zone. `credentials_version` rises with each login
+    and with whatever ends all sessions, so that no two of these pass each other by.
     """
 
     name: str
@@ -40,6 +41,8 @@ class User(Document):
     created_at: datetime
     choices: Choices = Field(default_factory=dict)
     preferences_version: int = 0
+    disabled_at: datetime | None = None
+    credentials_version: int = 0
 
     class Settings:
         name = "users"
@@ -66,8 +69,9 @@ class User(Document):
 
     @classmethod
     async def audience(cls, after: str | None, limit: int) -> Sequence[Self]:
-        """The next customers in the order of their ids: everyone but the shop's backends."""
-        query: dict[str, Any] = {"role": {"$ne": Role.SERVICE}}
+        """The next customers in the order of their ids: everyone who may log in but the shop's
+        backends."""
+        query: dict[str, Any] = {"role": {"$ne": Role.SERVICE}, "disabled_at": None}
         if after:
             query["_id"] = {"$gt": ObjectId(after)}
         return await cls.find(query).sort("_id").limit(limit).to_list()
@@ -76,30 +80,6 @@ class User(Document):
     async def customers(cls, limit: int) -> Sequence[Self]:
         """The first who registered, by their ids."""
         return await cls.find({"role": Role.USER}).sort("_id").limit(limit).to_list()
-
-
-class Session(Document):
-    """A login. `token_hash` is of the refresh token that counts now, `former_hash` of the last."""
-
-    user_id: str
-    token_hash: bytes
-    former_hash: bytes | None = None
-    created_at: datetime
-    expires_at: datetime
-
-    class Settings:
-        name = "sessions"
-        indexes = (
-            IndexModel([("user_id", 1)]),
-            IndexModel([("expires_at", 1)], expireAfterSeconds=0),
-        )
-
-    @classmethod
-    async def is_open(cls, session_id: str, now: datetime) -> bool:
-        key = object_id(session_id)
-        if key is None:
-            return False
-        return await cls.find_one({"_id": key, "expires_at": {"$gt": now}}) is not None
 
 
 class Deed(NamedTuple):
@@ -200,4 +180,4 @@ class Activity(Document):
                     yield Deed(user_id, product_id, ActivityKind(row["kind"]), row["at"])
 
 
-MODELS: list[type[Document]] = [User, Session, Activity]
+MODELS: list[type[Document]] = [User, Activity]

@@ -1,4 +1,4 @@
-"""Password hashes: bcrypt, off the event loop, a few at once.
+"""Passwords: which are taken, and their hashes: bcrypt, off the event loop, a few at once.
 
 bcrypt reads 72 bytes and stops at NUL, so the password goes through HMAC-SHA-256 and base64 first:
 https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html
@@ -10,38 +10,90 @@ import asyncio
 import base64
 import hashlib
 import hmac
-from functools import partial
-from typing import Final
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from pathlib import Path
+from typing import Final, TypeVar
 
 import bcrypt
+
+from services.shared.errors import BadInput, RateLimited
+
+T = TypeVar("T")
 
 SHORTEST: Final = 8
 LONGEST: Final = 256
 _KEY: Final = b"tidings password v1"
+_NOBODYS_TAIL: Final = b"." * 31  # of the right length, and what no password comes to
+
+
+def check_password(password: str, field: str, *, email: str = "") -> None:
+    """Raises BadInput for one that is too short, too long or among the first to be guessed.
+
+    What OWASP ASVS 5 (6.2.1 to 6.2.9) asks for, and no rules of composition.
+    """
+    if not SHORTEST <= len(password) <= LONGEST:
+        raise BadInput(f"A password has {SHORTEST} to {LONGEST} characters.", field)
+    folded = password.casefold()
+    if folded in _common() or (email and folded in (email, email.partition("@")[0])):
+        raise BadInput("This password is among the first to be guessed: choose another.", field)
+
+
+@cache
+def _common() -> frozenset[str]:
+    """The most common passwords of eight characters or more, folded. The file names its source."""
+    text = Path(__file__).with_name("common_passwords.txt").read_text("utf-8")
+    return frozenset(line for line in text.splitlines() if not line.startswith("# "))
 
 
 class Passwords:
-    """`cost`: log2 of bcrypt's rounds; `at_once`: hashes computed at the same time."""
+    """`cost`: log2 of bcrypt's rounds; `at_once`: hashes computed at the same time; `waiting`: how
+    many more may wait for their turn."""
 
-    def __init__(self, cost: int, at_once: int) -> None:
+    def __init__(self, cost: int, at_once: int, waiting: int) -> None:
         self._cost = cost
-        self._turns = asyncio.Semaphore(at_once)
-        self._nobodys: bytes | None = None
+        self._workers = ThreadPoolExecutor(at_once, thread_name_prefix="bcrypt")
+        self._room = threading.Semaphore(at_once + waiting)
 
     async def hash(self, password: str) -> bytes:
+        """Raises RateLimited when too many wait."""
         salt = bcrypt.gensalt(self._cost)
-        async with self._turns:
-            return await asyncio.to_thread(bcrypt.hashpw, _prepared(password), salt)
+        return await self._in_turn(partial(bcrypt.hashpw, _prepared(password), salt))
 
     async def matches(self, password: str, hashed: bytes | None) -> bool:
-        """Whether it is the password. Without a hash: no, after the same work."""
-        if hashed is None:
-            self._nobodys = self._nobodys or await self.hash("nobody's password")
-        against = hashed or self._nobodys
-        assert against is not None
-        async with self._turns:
-            check = partial(bcrypt.checkpw, _prepared(password), against)
-            return await asyncio.to_thread(check) and hashed is not None
+        """Whether it is the password, after the work of our cost: also for a hash that was made at
+        a lower one, and without a hash, when it is not.
+
+        Raises RateLimited when too many wait.
+        """
+        against = hashed or bcrypt.gensalt(self._cost) + _NOBODYS_TAIL
+        prepared = _prepared(password)
+
+        def check() -> bool:
+            is_right = bcrypt.checkpw(prepared, against)
+            for cost in range(_cost_of(against), self._cost):  # twice the work is one step
+                bcrypt.hashpw(prepared, bcrypt.gensalt(cost))
+            return is_right
+
+        return await self._in_turn(check) and hashed is not None
+
+    def is_outdated(self, hashed: bytes) -> bool:
+        """Whether the hash was made at another cost, and so takes another time."""
+        return _cost_of(hashed) != self._cost
+
+    async def _in_turn(self, work: Callable[[], T]) -> T:
+        """Work that has begun takes its room until it is done, even if nobody waits any more."""
+        if not self._room.acquire(blocking=False):
+            raise RateLimited(1)
+        working = self._workers.submit(work)
+        working.add_done_callback(lambda _: self._room.release())
+        return await asyncio.wrap_future(working)
+
+
+def _cost_of(hashed: bytes) -> int:
+    return int(hashed.split(b"$")[2])
 
 
 def _prepared(password: str) -> bytes:

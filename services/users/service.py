@@ -1,4 +1,4 @@
-"""What users do: register, log in and out, say what they want to hear, and shop."""
+"""What users do: register, say what they want to hear, and shop."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from beanie import PydanticObjectId
-from email_validator import EmailNotValidError, validate_email
 from pymongo.errors import DuplicateKeyError
 
 from services.shared.clock import Clock, zone_names
-from services.shared.content import ContentRefused, check_content
-from services.shared.errors import BadInput, Conflict, NotFound, Unauthenticated
+from services.shared.content import ContentRefused, check_content, composed
+from services.shared.errors import BadInput, Conflict, NotFound
 from services.shared.events import Event, PreferencesChanged, UserActivity, UserRegistered
 from services.shared.outbox import Outbox
 from services.shared.settings import Settings
 from services.shared.store import Session as Transaction
 from services.shared.store import Store, insert_new
+from services.shared.throttle import Rate, Throttle
 from services.shared.vocabulary import ActivityKind, Role
-from services.users import passwords
-from services.users.models import Activity, Session, User, object_id
-from services.users.passwords import Passwords
+from services.users.addresses import email_key, normalised_email
+from services.users.models import Activity, User
+from services.users.passwords import Passwords, check_password
 from services.users.preferences import Preferences, TypeChange, merge
-from services.users.tokens import AccessTokens, Identity, RefreshToken
+from services.users.sessions import Caller, Login, Sessions
 
 LONGEST_NAME: Final = 100
 DEFAULT_LOCALE: Final = "en"
@@ -46,36 +46,43 @@ class Registration:
     preferences: tuple[TypeChange, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
-    """A session that was just opened or refreshed. `expires_at` is the access token's end."""
-
-    user: User
-    access_token: str
-    refresh_token: str
-    expires_at: datetime
-
-
 class UserService:
     def __init__(
-        self, store: Store, outbox: Outbox, tokens: AccessTokens, clock: Clock, settings: Settings
+        self,
+        store: Store,
+        outbox: Outbox,
+        sessions: Sessions,
+        passwords: Passwords,
+        throttle: Throttle,
+        clock: Clock,
+        settings: Settings,
     ) -> None:
         self._store = store
         self._outbox = outbox
-        self._tokens = tokens
+        self._sessions = sessions
+        self._passwords = passwords
+        self._throttle = throttle
         self._clock = clock
-        self._settings = settings
-        self._passwords = Passwords(settings.bcrypt_cost, settings.bcrypt_at_once)
+        self._rate = Rate(
+            "registration",
+            settings.registrations_per_address,
+            timedelta(seconds=settings.attempts_seconds),
+        )
 
-    async def register(self, registration: Registration, role: Role = Role.USER) -> Login:
-        """Make a user and log them in. Raises BadInput, and Conflict for a taken email."""
-        user = await self.create(registration, role)
-        return await self._open_session(user)
+    async def register(self, registration: Registration, caller: Caller) -> Login:
+        """Make a customer and log them in.
+
+        Raises BadInput, Conflict for a taken email, and RateLimited: who wants to know whose emails
+        are taken learns it slowly.
+        """
+        await self._throttle.spend(self._rate, caller.address)
+        user = await self.create(registration, Role.USER)
+        return await self._sessions.open(user, caller)
 
     async def create(self, registration: Registration, role: Role) -> User:
         """Make a user. Raises BadInput, and Conflict for a taken email."""
         user = _new_user(registration, role, self._clock.now())
-        if await User.by_email_key(_email_key(registration.email)):  # asked before time is spent
+        if await User.by_email_key(user.email_key):  # asked before time is spent
             raise Conflict(_TAKEN)
         user.password_hash = await self._passwords.hash(registration.password)
 
@@ -91,51 +98,6 @@ class UserService:
             raise Conflict(_TAKEN) from error
         self._outbox.wake()
         return user
-
-    async def log_in(self, email: str, password: str) -> Login:
-        """Raises Unauthenticated, alike for an unknown email and a wrong password."""
-        user = await User.by_email_key(_email_key(email))
-        known = user.password_hash if user else None
-        if not await self._passwords.matches(password, known) or user is None:
-            raise Unauthenticated("Email or password is wrong.")
-        return await self._open_session(user)
-
-    async def refresh(self, refresh_token: str) -> Login:
-        """Exchange a refresh token, once. Using an old one again ends the session."""
-        token = RefreshToken.parse(refresh_token)
-        renewed = RefreshToken.make(token.session_id)
-        now = self._clock.now()
-        session_key = object_id(token.session_id)
-        session = await Session.get_pymongo_collection().find_one_and_update(
-            {"_id": session_key, "token_hash": token.hash, "expires_at": {"$gt": now}},
-            {
-                "$set": {
-                    "token_hash": renewed.hash,
-                    "former_hash": token.hash,
-                    "expires_at": now + self._session_life,
-                }
-            },
-        )
-        user = await User.by_id(session["user_id"]) if session else None
-        if user is None:
-            await Session.find({"_id": session_key, "former_hash": token.hash}).delete()
-            raise Unauthenticated("The refresh token is used up or not valid: log in again.")
-        return self._logged_in(user, renewed)
-
-    async def log_out(self, session_id: str) -> None:
-        """End the session: its access and refresh tokens are refused from now on."""
-        await Session.find({"_id": object_id(session_id)}).delete()
-
-    def read_token(self, access_token: str) -> Identity:
-        """Whom the token names, be its session open or not. Raises Unauthenticated."""
-        return self._tokens.identify(access_token)
-
-    async def identify(self, access_token: str) -> Identity:
-        """Whom the token speaks for. Raises Unauthenticated, also when the session has ended."""
-        identity = self.read_token(access_token)
-        if not await Session.is_open(identity.session_id, self._clock.now()):
-            raise Unauthenticated("The session has ended: log in again.")
-        return identity
 
     async def update_preferences(
         self, user_id: str, changes: Sequence[TypeChange], version: int | None
@@ -193,31 +155,8 @@ class UserService:
         """Keep activities that others published. What is kept already is left as it is."""
         await insert_new(Activity, [_activity_row(event) for event in events])
 
-    @property
-    def _session_life(self) -> timedelta:
-        return timedelta(seconds=self._settings.refresh_token_seconds)
-
     def _event(self, data: UserRegistered | PreferencesChanged | UserActivity) -> Event:
         return Event.of(data, time=self._clock.now())
-
-    async def _open_session(self, user: User) -> Login:
-        now = self._clock.now()
-        session_id = PydanticObjectId()
-        token = RefreshToken.make(str(session_id))
-        await Session(
-            id=session_id,
-            user_id=str(user.id),
-            token_hash=token.hash,
-            created_at=now,
-            expires_at=now + self._session_life,
-        ).insert()
-        return self._logged_in(user, token)
-
-    def _logged_in(self, user: User, refresh_token: RefreshToken) -> Login:
-        access_token, expires_at = self._tokens.issue(
-            str(user.id), user.role, refresh_token.session_id
-        )
-        return Login(user, access_token, str(refresh_token), expires_at)
 
 
 def _new_user(registration: Registration, role: Role, now: datetime) -> User:
@@ -226,16 +165,13 @@ def _new_user(registration: Registration, role: Role, now: datetime) -> User:
     if not 1 <= len(name) <= LONGEST_NAME:
         raise BadInput(f"A name has 1 to {LONGEST_NAME} characters.", "input.name")
     _check_text(name, "input.name")
-    email = _normalised_email(registration.email)
-    if not passwords.SHORTEST <= len(registration.password) <= passwords.LONGEST:
-        raise BadInput(
-            f"A password has {passwords.SHORTEST} to {passwords.LONGEST} characters.",
-            "input.password",
-        )
+    name = composed(name)
+    email = normalised_email(registration.email)
+    check_password(registration.password, "input.password", email=email_key(email))
     return User(
         name=name,
         email=email,
-        email_key=_email_key(email),
+        email_key=email_key(email),
         password_hash=b"",
         role=role,
         locale=_checked_locale(registration.locale),
@@ -243,21 +179,6 @@ def _new_user(registration: Registration, role: Role, now: datetime) -> User:
         created_at=now,
         choices=merge({}, registration.preferences, "input.preferences.types"),
     )
-
-
-def _normalised_email(email: str) -> str:
-    try:
-        return validate_email(email.strip(), check_deliverability=False).normalized
-    except (EmailNotValidError, UnicodeError) as error:
-        raise BadInput(f"This is not an email address: {error}", "input.email") from error
-
-
-def _email_key(email: str) -> str:
-    """The address folded for search: the same for all of its spellings."""
-    try:
-        return _normalised_email(email).casefold()
-    except BadInput:
-        return email.strip().casefold()
 
 
 def _checked_locale(locale: str | None) -> str:

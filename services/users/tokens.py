@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import jwt
@@ -16,27 +17,53 @@ import jwt
 from services.shared.clock import Clock
 from services.shared.errors import CannotStart, Unauthenticated
 from services.shared.settings import Settings
-from services.shared.vocabulary import Role
+from services.shared.vocabulary import Role, Scope
 
 SHORTEST_SECRET: Final = 32
 _ALGORITHM: Final = "HS256"
+_TYPE: Final = "at+jwt"  # RFC 9068: nothing else that we may ever sign is taken for one
 _NAME: Final = "tidings"
 _CLAIMS: Final = ["exp", "iat", "sub", "jti", "aud", "iss", "sid", "role"]
+_LEEWAY: Final = timedelta(seconds=60)  # what the clocks of those who sign may differ
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whom a valid access token speaks for, in which session, until when."""
+    """Whom a bearer token speaks for, in which session, until when.
+
+    `scopes`: all that an API key may do, which has no session and no end; None: whatever the role
+    may.
+    """
 
     user_id: str
     role: Role
-    session_id: str
-    expires_at: datetime
+    session_id: str = ""
+    expires_at: datetime | None = None
+    scopes: frozenset[Scope] | None = None
+
+
+class SigningKeys:
+    """The key that signs, and all that are accepted, by key id (`kid`)."""
+
+    def __init__(self, secret: str, others: Sequence[str] = ()) -> None:
+        self.current = _key_id(secret)
+        self.accepted: Mapping[str, str] = {_key_id(one): one for one in (*others, secret)}
+
+    @property
+    def secret(self) -> str:
+        return self.accepted[self.current]
+
+    def named(self, header: Mapping[str, Any]) -> str:
+        """The key that a token's header names. Raises InvalidTokenError for any but ours."""
+        key_id = header.get("kid")
+        if not isinstance(key_id, str) or key_id not in self.accepted:
+            raise jwt.InvalidTokenError("It was signed with none of our keys.")
+        return self.accepted[key_id]
 
 
 class AccessTokens:
-    def __init__(self, secret: str, life: timedelta, clock: Clock) -> None:
-        self._secret = secret
+    def __init__(self, keys: SigningKeys, life: timedelta, clock: Clock) -> None:
+        self._keys = keys
         self._life = life
         self._clock = clock
 
@@ -54,54 +81,90 @@ class AccessTokens:
             "iat": int(now.timestamp()),
             "exp": int(expires_at.timestamp()),
         }
-        return jwt.encode(claims, self._secret, _ALGORITHM), expires_at
+        headers = {"typ": _TYPE, "kid": self._keys.current}
+        return jwt.encode(claims, self._keys.secret, _ALGORITHM, headers), expires_at
 
     def identify(self, token: str) -> Identity:
-        """Raises Unauthenticated that says whether to refresh or to log in again."""
+        """Raises Unauthenticated that says whether to refresh or to log in again.
+
+        Its times are compared with our own clock, which is the database's.
+        """
+        now = self._clock.now()
         try:
+            header = jwt.get_unverified_header(token)
+            if header.get("typ") != _TYPE:
+                raise jwt.InvalidTokenError("It is no access token.")
             claims = jwt.decode(
                 token,
-                self._secret,
+                self._keys.named(header),
                 algorithms=[_ALGORITHM],
                 audience=_NAME,
                 issuer=_NAME,
-                options={"require": _CLAIMS, "verify_exp": False, "verify_iat": False},
+                options={
+                    "require": _CLAIMS,
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_nbf": False,
+                },
             )
-            expires_at = datetime.fromtimestamp(claims["exp"], self._clock.now().tzinfo)
+            begins, expires_at = (
+                datetime.fromtimestamp(claims.get(name, claims["iat"]), now.tzinfo)
+                for name in ("nbf", "exp")
+            )
+            if begins > now + _LEEWAY:
+                raise jwt.ImmatureSignatureError("It does not count yet.")
             identity = Identity(claims["sub"], Role(claims["role"]), claims["sid"], expires_at)
-        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as error:
+        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, OSError) as error:
             raise Unauthenticated("The access token is not valid: log in again.") from error
-        if identity.expires_at <= self._clock.now():
+        if expires_at <= now:
             raise Unauthenticated("The access token has expired: call refreshSession.")
         return identity
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshToken:
-    """`<session id>.<secret>`; only the secret's hash is kept."""
+    """`<session id>.<family>.<secret>`; only hashes of the two secrets are kept.
+
+    The secret is another each time and works once. The family stays the session's, so that whoever
+    shows it with a secret that no longer counts holds a token that was used before.
+    """
 
     session_id: str
+    family: str
     secret: str
 
     @classmethod
     def make(cls, session_id: str) -> RefreshToken:
-        return cls(session_id, secrets.token_urlsafe(32))
+        return cls(session_id, secrets.token_urlsafe(24), secrets.token_urlsafe(32))
 
     @classmethod
     def parse(cls, text: str) -> RefreshToken:
-        session_id, _, secret = text.partition(".")
-        return cls(session_id, secret)
+        session_id, _, rest = text.partition(".")
+        family, _, secret = rest.partition(".")
+        return cls(session_id, family, secret)
+
+    def renewed(self) -> RefreshToken:
+        return RefreshToken(self.session_id, self.family, secrets.token_urlsafe(32))
+
+    @property
+    def family_hash(self) -> bytes:
+        return hashed(self.family)
 
     @property
     def hash(self) -> bytes:
-        return hashlib.sha256(self.secret.encode("utf-8", "surrogatepass")).digest()
+        return hashed(self.secret)
 
     def __str__(self) -> str:
-        return f"{self.session_id}.{self.secret}"
+        return f"{self.session_id}.{self.family}.{self.secret}"
 
 
-def signing_secret(settings: Settings) -> str:
-    """The secret that signs access tokens: JWT_SECRET, or one made and kept in DATA_DIR.
+def hashed(secret: str) -> bytes:
+    """What is kept of a secret of ours: it is random and long, so a plain hash hides it."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+def signing_keys(settings: Settings) -> SigningKeys:
+    """The keys of access tokens: JWT_SECRET, or one made and kept in DATA_DIR, and the accepted.
 
     Raises CannotStart for a short one, and for none where several processes would need the same.
     """
@@ -111,11 +174,20 @@ def signing_secret(settings: Settings) -> str:
             "JWT_SECRET is not set: with MONGODB_URL every process needs the same one. "
             'Make one with: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
         )
-    if not secret:
-        return _kept_secret(settings.data_dir / "jwt.secret")
-    if len(secret.encode()) < SHORTEST_SECRET:
-        raise CannotStart(f"JWT_SECRET is too short: it needs {SHORTEST_SECRET} bytes or more.")
-    return secret
+    for name, given in (("JWT_SECRET", secret), *_named(settings.jwt_accepted_secrets)):
+        if given and len(given.encode()) < SHORTEST_SECRET:
+            raise CannotStart(f"{name} is too short: it needs {SHORTEST_SECRET} bytes or more.")
+    secret = secret or _kept_secret(settings.data_dir / "jwt.secret")
+    return SigningKeys(secret, settings.jwt_accepted_secrets)
+
+
+def _named(others: Sequence[str]) -> list[tuple[str, str]]:
+    return [("A secret of JWT_ACCEPTED_SECRETS", other or "-") for other in others]
+
+
+def _key_id(secret: str) -> str:
+    """A secret's name, which tells nothing of it and needs no list of names beside it."""
+    return hashlib.sha256(b"kid:" + secret.encode()).hexdigest()[:16]
 
 
 def _kept_secret(path: Path) -> str:

@@ -1,0 +1,118 @@
+"""An HTTP connection that is of no use costs little, and not for long.
+
+uvicorn waits for ever for the end of a request's headers, of a body that nobody reads and of an
+answer that is not taken, and keeps all headers. Here a client has REQUEST_SECONDS for the head of
+the next request, from whatever it sends behind the last one (408), MAX_HEADER_BYTES for headers and
+trailers (431), and SOCKET_SEND_SECONDS to take something of its answer.
+"""
+
+from __future__ import annotations
+
+from asyncio import TimerHandle
+from asyncio.transports import BaseTransport
+from http import HTTPStatus
+from socket import SO_SNDBUF, SOL_SOCKET
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.back_pressure import SYSTEM_BYTES
+from services.shared.settings import Settings
+
+
+class BoundedRequest(HttpToolsProtocol):
+    """uvicorn's HTTP with bounds."""
+
+    request_seconds: ClassVar[float]
+    send_seconds: ClassVar[float]
+    most_bytes: ClassVar[int]
+
+    _deadline: TimerHandle | None = None
+    _stalled: TimerHandle | None = None
+    _received = 0  # bytes since the head began
+    _headers_size = 0
+
+    @classmethod
+    def within(cls, settings: Settings) -> type[BoundedRequest]:
+        bounds = {
+            "request_seconds": settings.request_seconds,
+            "send_seconds": settings.socket_send_seconds,
+            "most_bytes": settings.max_header_bytes,
+        }
+        return type(cls.__name__, (cls,), bounds)
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_SNDBUF, SYSTEM_BYTES)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.transport.is_closing() or self.transport.get_protocol() is not self:
+            return  # it is over, or a websocket by now
+        if self.cycle is None or self.cycle.response_complete:
+            self._await_head()
+            self._received += len(data)
+            if self._received > self.most_bytes:
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._headers_size = 0
+        self._await_head()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer."""
+        self._headers_size += len(name) + len(value)
+        if self._headers_size <= self.most_bytes:
+            super().on_header(name, value)
+        else:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        if not self.transport.is_closing():
+            super().on_headers_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self.send_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+        super().resume_writing()
+
+    def _await_head(self) -> None:
+        if self._deadline is None:
+            self._received = 0
+            self._deadline = self.loop.call_later(self.request_seconds, self._late)
+
+    def _late(self) -> None:
+        self._deadline = None
+        if self.cycle is None or self.cycle.response_complete:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+        else:  # it came close behind one that is not answered yet
+            self._await_head()
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        """Say so, unless another answer is on its way, and hang up."""
+        self._stop_waiting()
+        transport: BaseTransport = self.transport
+        if transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete:
+            line = f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+            self.transport.write(f"{line}content-length: 0\r\nconnection: close\r\n\r\n".encode())
+        transport.close()

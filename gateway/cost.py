@@ -1,0 +1,191 @@
+"""What an operation costs, counted before it is executed: docs/security.md says how.
+
+Each object that it may return costs one, and each field of Query and Mutation what WEIGHTS names
+at least. What is in a list is counted as often as the list may be long: `first` or `last`, or
+PAGE_SIZE without them, for connections; LISTED for lists that have neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    GraphQLField,
+    GraphQLObjectType,
+    GraphQLSchema,
+    InlineFragmentNode,
+    IntValueNode,
+    SelectionSetNode,
+    ValueNode,
+    VariableNode,
+    get_named_type,
+    get_nullable_type,
+    get_operation_ast,
+    is_list_type,
+)
+from strawberry.extensions import SchemaExtension
+
+from services.shared.errors import TooComplex
+from services.shared.settings import Settings
+
+LISTED: Final = 10
+WEIGHTS: Final[Mapping[str, int]] = {
+    "register": 50,
+    "login": 50,
+    "changePassword": 100,
+    "resetPassword": 50,
+    "requestPasswordReset": 50,
+    "recommendations": 50,
+    "createRecommendations": 50,
+    "markAllNotificationsRead": 50,
+}
+_MUTATION: Final = 10
+_SLICES: Final = ("first", "last")
+_EDGES: Final = "edges"  # as many as its connection was asked for
+
+
+class CostLimit(SchemaExtension):
+    """Refuses what costs more than MAX_QUERY_COST; tells the cost to who asks for it with the
+    request extension `{"cost": true}`."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._settings = settings
+        self._cost: int | None = None
+
+    def on_execute(self) -> Iterator[None]:
+        context = self.execution_context
+        document = context.graphql_document
+        assert document is not None
+        count = _Count(
+            context.schema._schema,
+            document,
+            context.variables or {},
+            self._settings,
+        )
+        self._cost = count.of_operation(context.operation_name)
+        # An open subscription keeps them: no more than its document speaks of.
+        context.variables = count.declared_variables(context.operation_name)
+        limit = self._settings.max_query_cost
+        if self._cost > limit:
+            raise GraphQLError(
+                f"The operation costs {self._cost}; {limit} is the most (MAX_QUERY_COST). "
+                "Ask for shorter lists, or for less at once.",
+                extensions={"code": TooComplex.code, "cost": self._cost},
+            )
+        yield
+
+    def get_results(self) -> dict[str, Any]:
+        asked = self.execution_context.context.extensions.get("cost")
+        return {"cost": self._cost} if asked is True and self._cost is not None else {}
+
+
+class _Count:
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        document: DocumentNode,
+        variables: Mapping[str, Any],
+        settings: Settings,
+    ) -> None:
+        self._schema = schema
+        self._document = document
+        self._variables = variables
+        self._settings = settings
+        self._known: dict[tuple[str, int], int] = {}
+        self._defaults: Mapping[str, ValueNode | None] = {}
+        self._fragments = {
+            definition.name.value: definition
+            for definition in document.definitions
+            if isinstance(definition, FragmentDefinitionNode)
+        }
+
+    def of_operation(self, name: str | None) -> int:
+        operation = get_operation_ast(self._document, name)
+        root = self._schema.get_root_type(operation.operation) if operation else None
+        if operation is None or root is None:
+            return 0
+        self._defaults = {
+            variable.variable.name.value: variable.default_value
+            for variable in operation.variable_definitions or ()
+        }
+        return self._of(root, operation.selection_set)
+
+    def declared_variables(self, name: str | None) -> dict[str, Any]:
+        operation = get_operation_ast(self._document, name)
+        declared = (operation.variable_definitions if operation else None) or ()
+        names = [variable.variable.name.value for variable in declared]
+        return {name: self._variables[name] for name in names if name in self._variables}
+
+    def _of(
+        self, parent: GraphQLObjectType, selections: SelectionSetNode | None, edges: int = 1
+    ) -> int:
+        """`edges`: as many as the connection was asked for that these are fields of."""
+        cost = 0
+        for selection in selections.selections if selections else ():
+            if isinstance(selection, FieldNode):
+                cost += self._of_field(parent, selection, edges)
+            elif isinstance(selection, InlineFragmentNode):
+                cost += self._of(parent, selection.selection_set, edges)
+            elif isinstance(selection, FragmentSpreadNode):
+                cost += self._of_fragment(parent, selection.name.value, edges)
+        return cost
+
+    def _of_fragment(self, parent: GraphQLObjectType, name: str, edges: int) -> int:
+        """Counted once and added each time: fragments that spread fragments are soon too many."""
+        if (name, edges) not in self._known:
+            self._known[name, edges] = 0
+            self._known[name, edges] = self._of(parent, self._fragments[name].selection_set, edges)
+        return self._known[name, edges]
+
+    def _of_field(self, parent: GraphQLObjectType, field: FieldNode, edges: int) -> int:
+        """What its objects cost, and all below them; nothing for a plain value."""
+        name, cost = field.name.value, 0
+        definition = parent.fields.get(name)
+        if definition is None:  # introspection
+            return 0
+        kind = get_named_type(definition.type)
+        if isinstance(kind, GraphQLObjectType):
+            length = self._length(definition, field)
+            if _EDGES in kind.fields:  # a connection: one object, and its list is below
+                cost = 1 + self._of(kind, field.selection_set, length)
+            else:
+                length = edges if name == _EDGES else length
+                cost = length * (1 + self._of(kind, field.selection_set))
+        if parent is self._schema.mutation_type:
+            return max(cost, WEIGHTS.get(name, _MUTATION))
+        if parent is self._schema.query_type:
+            return max(cost, WEIGHTS.get(name, 1))
+        return cost
+
+    def _length(self, definition: GraphQLField, field: FieldNode) -> int:
+        """How many objects it may return at most."""
+        slices = {name: definition.args[name] for name in _SLICES if name in definition.args}
+        if not slices:
+            return LISTED if is_list_type(get_nullable_type(definition.type)) else 1
+        asked = [
+            self._value(argument.value)
+            for argument in field.arguments or ()
+            if argument.name.value in slices
+        ]
+        defaults = [slice.default_value for slice in slices.values()]
+        wanted = next((n for n in (*asked, *defaults) if isinstance(n, int | float)), None)
+        if wanted is None:
+            return self._settings.page_size
+        return int(min(max(wanted, 0), self._settings.max_page_size))  # more is refused
+
+    def _value(self, node: ValueNode) -> Any:
+        """The number that is meant: written, given as a variable, or the variable's default."""
+        if isinstance(node, VariableNode):
+            name = node.name.value
+            if name in self._variables:
+                return self._variables[name]
+            default = self._defaults.get(name)
+            return self._value(default) if default is not None else None
+        return int(node.value) if isinstance(node, IntValueNode) else None

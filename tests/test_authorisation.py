@@ -1,0 +1,237 @@
+"""Who may do what: every operation, with every role, and with every API key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from services.shared.vocabulary import NotificationType, Role, Scope
+from tests.kit import PASSWORD, Api, GraphQLFailed, House, Somebody, open_house, quick_settings
+from tests.servers import PrivateMongod
+
+NOBODY = None
+ANYONE = frozenset({NOBODY, *Role})
+LOGGED_IN = frozenset(Role)
+BACKENDS = frozenset({Role.SERVICE, Role.ADMIN})
+ADMINS = frozenset({Role.ADMIN})
+# What of it is open to API keys, by the scope that it needs. Nothing else is.
+SCOPES = {
+    "user": Scope.READ_USERS,
+    "trackActivity of another": Scope.TRACK_ACTIVITY,
+    "trackActivity": Scope.TRACK_ACTIVITY,
+    "createNotification": Scope.CREATE_NOTIFICATIONS,
+    "createRecommendations": Scope.CREATE_NOTIFICATIONS,
+    "createRecommendations for another": Scope.CREATE_NOTIFICATIONS,
+    "publishOrderStatus": Scope.PUBLISH_ORDERS,
+    "publishPromotion": Scope.PUBLISH_PROMOTIONS,
+    "publishProduct": Scope.PUBLISH_PRODUCTS,
+}
+
+_SCHEDULE = (
+    'input: { name: "{unique}", cron: "0 0 1 1 *", '
+    'event: { type: "recommendations.requested", data: { userIds: ["{other}"] } } }'
+)
+_CREDENTIALS = 'email: "{unique}@shop.example", password: "{password}"'
+_NO_ID = 'id: "000000000000000000000000"'
+
+WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
+    "sessions": ("query { sessions { id } }", LOGGED_IN),
+    "apiKeys": ("query { apiKeys { id } }", ADMINS),
+    "me": ("query { me { id } }", LOGGED_IN),
+    "preferences": ("query { preferences { version } }", LOGGED_IN),
+    "notifications": ("query { notifications { edges { cursor } } }", LOGGED_IN),
+    "notification": (f"query {{ notification({_NO_ID}) {{ id }} }}", LOGGED_IN),
+    "unreadCount": ("query { unreadCount }", LOGGED_IN),
+    "recommendations": ("query { recommendations { name } }", LOGGED_IN),
+    "user": ('query { user(id: "{other}") { email } }', BACKENDS),
+    "schedules": ("query { schedules { id } }", ADMINS),
+    "register": (
+        f'mutation {{ register(input: {{ name: "A", {_CREDENTIALS} }}) {{ expiresAt }} }}',
+        ANYONE,
+    ),
+    "login": (
+        'mutation { login(input: { email: "{email}", password: "{password}" }) { expiresAt } }',
+        ANYONE,
+    ),
+    "refreshSession": (
+        'mutation { refreshSession(refreshToken: "{refresh}") { expiresAt } }',
+        ANYONE,
+    ),
+    "logout": ("mutation { logout }", LOGGED_IN),
+    "updatePreferences": ("mutation { updatePreferences(input: {}) { version } }", LOGGED_IN),
+    "trackActivity": (
+        'mutation { trackActivity(input: { kind: VIEW, productId: "1" }) }',
+        LOGGED_IN,
+    ),
+    "trackActivity of another": (
+        'mutation { trackActivity(input: { kind: VIEW, productId: "1", userId: "{other}" }) }',
+        BACKENDS,
+    ),
+    "markNotificationRead": (f"mutation {{ markNotificationRead({_NO_ID}) {{ id }} }}", LOGGED_IN),
+    "markAllNotificationsRead": ("mutation { markAllNotificationsRead { marked } }", LOGGED_IN),
+    "archiveNotification": (f"mutation {{ archiveNotification({_NO_ID}) {{ id }} }}", LOGGED_IN),
+    "createNotification": (
+        'mutation { createNotification(input: { userId: "{other}", type: PROMOTION, content: "c" })'
+        " { decision { outcome } } }",
+        BACKENDS,
+    ),
+    "createRecommendations": (
+        "mutation { createRecommendations { decision { outcome } } }",
+        LOGGED_IN,
+    ),
+    "createRecommendations for another": (
+        'mutation { createRecommendations(userId: "{other}") { decision { outcome } } }',
+        BACKENDS,
+    ),
+    "publishOrderStatus": (
+        'mutation { publishOrderStatus(input: { orderId: "1", userId: "{other}", status: "paid" })'
+        " { eventId } }",
+        BACKENDS,
+    ),
+    "publishPromotion": (
+        'mutation { publishPromotion(input: { title: "t", body: "b", userIds: ["{other}"] })'
+        " { eventId } }",
+        BACKENDS,
+    ),
+    "publishProduct": (
+        'mutation { publishProduct(input: { productId: "1", name: "n", category: "c" })'
+        " { eventId } }",
+        BACKENDS,
+    ),
+    "createSchedule": (f"mutation {{ createSchedule({_SCHEDULE}) {{ id }} }}", ADMINS),
+    "updateSchedule": (f"mutation {{ updateSchedule({_NO_ID}, {_SCHEDULE}) {{ id }} }}", ADMINS),
+    "pauseSchedule": (f"mutation {{ pauseSchedule({_NO_ID}) {{ id }} }}", ADMINS),
+    "deleteSchedule": (f"mutation {{ deleteSchedule({_NO_ID}) }}", ADMINS),
+    "runSchedule": (f"mutation {{ runSchedule({_NO_ID}) {{ eventId }} }}", ADMINS),
+    "revokeSession": (f"mutation {{ revokeSession({_NO_ID}) }}", LOGGED_IN),
+    "changePassword": (
+        'mutation { changePassword(input: { currentPassword: "{password}", '
+        'newPassword: "{unique}" }) { expiresAt } }',
+        LOGGED_IN,
+    ),
+    "requestPasswordReset": (
+        'mutation { requestPasswordReset(email: "{unique}@x.example") }',
+        ANYONE,
+    ),
+    "resetPassword": (
+        'mutation { resetPassword(input: { token: "x", newPassword: "{unique}" }) }',
+        ANYONE,
+    ),
+    "disableUser": (f"mutation {{ disableUser({_NO_ID}) {{ id }} }}", ADMINS),
+    "createApiKey": (
+        'mutation { createApiKey(input: { userId: "{backend}", name: "n", scopes: [READ_USERS] })'
+        " { key } }",
+        ADMINS,
+    ),
+    "revokeApiKey": (f"mutation {{ revokeApiKey({_NO_ID}) {{ id }} }}", ADMINS),
+    "notificationAdded": ("subscription { notificationAdded { cursor } }", LOGGED_IN),
+    "notificationChanged": ("subscription { notificationChanged { kind } }", LOGGED_IN),
+    "unreadCount as it changes": ("subscription { unreadCount }", LOGGED_IN),
+}
+
+# These answer a caller who may with a refusal of another kind, since they name nothing that exists.
+NAMES_NOTHING = {"NOT_FOUND", "BAD_USER_INPUT"}
+
+
+@pytest.fixture(scope="module")
+async def house(mongod: PrivateMongod) -> AsyncIterator[House]:
+    settings = quick_settings(mongod.url, max_sessions_per_user=1000)
+    async with open_house(settings) as open_:
+        yield open_
+
+
+@pytest.fixture(scope="module")
+async def people(house: House) -> dict[Role, Somebody]:
+    return {role: await house.somebody(role) for role in Role}
+
+
+async def filled(house: House, document: str, somebody: Somebody, backend: Somebody) -> str:
+    values = {
+        "unique": uuid4().hex,
+        "other": (await house.somebody()).id,
+        "backend": backend.id,
+        "email": somebody.email,
+        "password": PASSWORD,
+        "refresh": somebody.tokens["refreshToken"],
+    }
+    for name, value in values.items():
+        document = document.replace(f"{{{name}}}", value)
+    return document
+
+
+async def outcome(house: House, api: Api, document: str, user_id: str) -> str | None:
+    """The code of the refusal, or None."""
+    if document.startswith("subscription"):
+        return await followed(house, api, document, user_id)
+    answer = (await api.post(json={"query": document})).json()
+    codes: list[str | None] = [error["extensions"]["code"] for error in answer.get("errors", [])]
+    return (codes or [None])[0]
+
+
+async def followed(house: House, api: Api, document: str, user_id: str) -> str | None:
+    """The code of a subscription's refusal; None, when it tells what happens meanwhile."""
+    async with api.socket() as socket:
+        stream = await socket.subscribe(document)
+        hearing = asyncio.ensure_future(stream.next())
+        verbs = house.runtime.notifications
+        while not hearing.done():
+            order = NotificationType.ORDER_UPDATE
+            await verbs.create(user_id, order, "news", source="urn:test")
+            await verbs.mark_all_read(user_id, None)
+            await asyncio.wait([hearing], timeout=0.2)
+        try:
+            hearing.result()
+        except GraphQLFailed as failure:
+            return failure.code
+        return None
+
+
+@pytest.mark.parametrize("operation", WHO_MAY)
+async def test_a_role_may_do_what_it_may_and_nothing_else(
+    house: House, people: dict[Role, Somebody], operation: str
+) -> None:
+    document, who_may = WHO_MAY[operation]
+    for role in ANYONE:
+        somebody = await house.somebody(role or Role.USER)
+        asked = await filled(house, document, somebody, people[Role.SERVICE])
+        found = await outcome(house, somebody.api if role else house.api, asked, somebody.id)
+        if role not in who_may:
+            assert found == ("FORBIDDEN" if role else "UNAUTHENTICATED"), (operation, role)
+        elif _NO_ID in document or "resetPassword" in document:
+            assert found in NAMES_NOTHING | {None}, (operation, role)
+        else:
+            assert found is None, (operation, role)
+
+
+@pytest.mark.parametrize("operation", WHO_MAY)
+async def test_an_api_key_may_do_what_its_scope_names_and_nothing_else(
+    house: House, people: dict[Role, Somebody], operation: str
+) -> None:
+    document, who_may = WHO_MAY[operation]
+    backend = people[Role.SERVICE]
+    asked = await filled(house, document, backend, backend)
+    needed = SCOPES.get(operation)
+    others = [scope for scope in Scope if scope is not needed]
+    _, wrong_key = await house.runtime.api_keys.create(backend.id, "all others", others)
+    refused = await outcome(house, house.api.as_(wrong_key), asked, backend.id)
+    if NOBODY in who_may:  # whoever asks is not looked at
+        assert refused != "FORBIDDEN"
+        return
+    assert refused == "FORBIDDEN"
+    if needed is not None:
+        _, key = await house.runtime.api_keys.create(backend.id, "the right one", [needed])
+        assert await outcome(house, house.api.as_(key), asked, backend.id) is None
+
+
+async def test_the_table_of_who_may_do_what_names_every_operation(house: House) -> None:
+    schema = (
+        await house.api.ask(
+            "{ __schema { queryType { fields { name } } mutationType { fields { name } }"
+            " subscriptionType { fields { name } } } }"
+        )
+    )["__schema"]
+    operations = {field["name"] for root in schema.values() for field in root["fields"]}
+    assert {name.partition(" ")[0] for name in WHO_MAY} == operations

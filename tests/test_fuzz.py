@@ -1,0 +1,277 @@
+"""Thousands of requests that no client would send: no 500, no 1006, no hang, and no growth."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+from contextlib import suppress
+from typing import Any, Final
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from schemathesis.graphql import from_url, nodes, scalar
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from services.shared.vocabulary import Role
+from tests.kit import PATIENCE, House, Somebody, raw_socket
+
+EXAMPLES: Final = 500  # of each kind
+# What graphql-transport-ws, and RFC 6455 below it, close a socket with that a client has abused.
+CLOSE_CODES: Final = {4400, 4401, 4403, 4408, 4409, 4429, 1007, 1009}
+INTERNAL: Final = "INTERNAL_SERVER_ERROR"
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+WORDS = st.sampled_from(
+    [
+        "query",
+        "mutation",
+        "subscription",
+        "fragment",
+        "on",
+        "{",
+        "}",
+        "(",
+        ")",
+        "[",
+        "]",
+        "!",
+        "$",
+        "...",
+        ":",
+        "=",
+        "@",
+        "|",
+        "&",
+        '"',
+        '"""',
+        "#",
+        "\\u",
+        "-1",
+        "1e999",
+        "null",
+        "me",
+        "id",
+        "notifications",
+        "edges",
+        "node",
+        "first",
+        "__typename",
+        "__schema",
+        "types",
+        "login",
+        "input",
+        "email",
+        "skip",
+        "include",
+        "if",
+        "true",
+        "a",
+        "\x00",
+        "🛍",
+        "0" * 400,
+        "\ufeff",
+    ]
+)
+COUNT, ADDED = "subscription { unreadCount }", "subscription { notificationAdded { cursor } }"
+VALID = st.sampled_from(["{ me { id } }", COUNT, ADDED])
+DOCUMENTS = VALID | st.lists(WORDS, max_size=40).map(" ".join) | st.text(max_size=200)
+REQUESTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "query": DOCUMENTS | JSON,
+        "variables": JSON,
+        "operationName": st.text(max_size=10) | JSON,
+        "extensions": JSON,
+        "documentId": st.text(max_size=10) | JSON,
+    },
+)
+BODIES = st.one_of(
+    st.binary(max_size=300),
+    REQUESTS.map(lambda request: json.dumps(request).encode()),
+    JSON.map(lambda value: json.dumps(value).encode()),
+    st.lists(REQUESTS, max_size=3).map(lambda batch: json.dumps(batch).encode()),
+)
+TYPES = st.sampled_from(
+    [
+        "application/json",
+        "application/json; charset=utf-8",
+        "application/json; charset=utf-16",
+        "text/plain",
+        "application/graphql",
+        "multipart/form-data; boundary=x",
+        "",
+        ";;;",
+        "a/b/c",
+    ]
+)
+ACCEPTS = st.sampled_from(
+    [
+        "application/json",
+        "application/graphql-response+json",
+        "*/*",
+        "text/html",
+        "image/png",
+        "",
+        "application/json;q=0",
+        "application/*;q=0.5, */*;q=0.1",
+        "q=1",
+        ",,,",
+        "*",
+    ]
+)
+MESSAGES = st.one_of(
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["subscribe", "complete", "ping", "pong", "connection_init"])},
+        optional={"id": st.text(max_size=5) | JSON, "payload": REQUESTS | JSON},
+    ),
+    JSON,
+)
+FRAMES = st.lists(
+    MESSAGES.map(json.dumps) | st.text(max_size=30) | st.binary(max_size=30),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(
+    method=st.sampled_from(["POST", "POST", "POST", "GET", "PUT", "HEAD", "OPTIONS"]),
+    body=BODIES,
+    content_type=TYPES,
+    accept=ACCEPTS,
+    token=st.sampled_from([None, "Bearer x", "Bearer", "Basic x", "Bearer a.b.c"]),
+)
+@settings(max_examples=EXAMPLES)
+async def test_no_http_request_makes_an_internal_error(
+    house: House, method: str, body: bytes, content_type: str, accept: str, token: str | None
+) -> None:
+    headers = {"content-type": content_type, "accept": accept}
+    if token is not None:
+        headers["authorization"] = token
+    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+        response = await client.request(method, house.api.url, content=body, headers=headers)
+    assert response.status_code in (200, 400, 405, 406, 413, 415), response.text
+    is_an_answer(response)
+
+
+@given(
+    parameters=st.dictionaries(
+        st.sampled_from(["query", "variables", "operationName", "extensions", "documentId"]),
+        DOCUMENTS | JSON.map(json.dumps),
+    )
+)
+@settings(max_examples=EXAMPLES)
+async def test_no_url_makes_an_internal_error(house: House, parameters: dict[str, str]) -> None:
+    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+        response = await client.get(house.api.url, params=parameters)
+    assert response.status_code in (200, 400, 405), response.text
+    is_an_answer(response)
+
+
+def is_an_answer(response: httpx.Response) -> None:
+    """In GraphQL's form, whatever it says, and nothing of it our fault."""
+    if response.request.method == "HEAD":
+        return
+    if response.headers["content-type"].startswith("text/html"):  # GraphiQL
+        return
+    answer = response.json()
+    assert "data" in answer or answer["errors"]
+    for error in answer.get("errors", []):
+        assert error["extensions"]["code"] != INTERNAL, error
+
+
+@pytest.fixture(scope="module")
+async def somebody(house: House) -> Somebody:
+    return await house.somebody()
+
+
+@given(frames=FRAMES, greeting=st.sampled_from(["none", "anonymous", "with a token"]))
+@settings(max_examples=EXAMPLES)
+async def test_no_message_breaks_a_socket(
+    house: House, somebody: Somebody, frames: list[str | bytes], greeting: str
+) -> None:
+    async with raw_socket(house.api.url) as socket:
+        if greeting != "none":
+            payload = somebody.api.headers if greeting == "with a token" else {}
+            await socket.send(json.dumps({"type": "connection_init", "payload": payload}))
+        with suppress(ConnectionClosed):
+            for frame in frames:
+                await socket.send(frame)
+            await still_answers(socket)
+            return
+    assert socket.close_code in CLOSE_CODES
+
+
+async def still_answers(socket: ClientConnection) -> None:
+    payload = {"marks": "the end"}
+    await socket.send(json.dumps({"type": "ping", "payload": payload}))
+    async with asyncio.timeout(PATIENCE):
+        async for text in socket:
+            message = json.loads(text)
+            for error in message.get("payload", []) if message["type"] == "error" else []:
+                assert error["extensions"]["code"] != INTERNAL, error
+            if message == {"type": "pong", "payload": payload}:
+                return
+
+
+scalar("JSON", st.text(max_size=20).map(nodes.String) | st.integers().map(nodes.Int))
+scalar("DateTime", st.datetimes().map(lambda moment: nodes.String(f"{moment.isoformat()}Z")))
+
+
+@pytest.fixture(scope="module")
+async def schema(house: House) -> Any:
+    """The schema as Schemathesis reads it from the running gateway."""
+    return await asyncio.to_thread(from_url, house.api.url)
+
+
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")  # Schemathesis's own
+@pytest.mark.parametrize("role", list(Role), ids=str)
+async def test_no_valid_document_makes_an_internal_error(
+    house: House, schema: Any, role: Role
+) -> None:
+    """Documents that Schemathesis makes from the schema, asked by each role, who stay logged in."""
+    somebody = await house.somebody(role)
+    operations = [one.ok() for one in schema.get_all_operations()]
+    staying = [one.as_strategy() for one in operations if "logout" not in one.label]
+    assert len(staying) == len(operations) - 1
+
+    def run() -> None:
+        @given(case=st.one_of(staying))
+        @settings(max_examples=EXAMPLES, deadline=None)
+        def ask(case: Any) -> None:
+            response = case.call(headers=somebody.api.headers, timeout=PATIENCE)
+            assert response.status_code == 200, response.text
+            errors = response.json().get("errors", [])
+            assert INTERNAL not in [error["extensions"]["code"] for error in errors], case.body
+
+        ask()
+
+    await asyncio.to_thread(run)
+    assert (await somebody.api.ask("{ me { id } }"))["me"]["id"] == somebody.id
+
+
+async def test_a_thousand_refused_sockets_leave_nothing_behind(house: House) -> None:
+    async def abused() -> None:
+        async with raw_socket(house.api.url) as socket:
+            await socket.send("[]")
+            await socket.wait_closed()
+
+    async def some(count: int) -> int:
+        for _ in range(count // 20):
+            await asyncio.gather(*(abused() for _ in range(20)))
+        gc.collect()
+        return len(gc.get_objects())
+
+    await some(200)
+    before = await some(200)
+    after = await some(1000)
+    assert after < before + 2000  # two objects for a socket would be a leak

@@ -1,0 +1,169 @@
+"""The production profile: what it has not, and with what it does not start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.http import GraphQLRequest
+from gateway.persisted import NotPersisted, load_documents
+from services.checks import check, what_is_open
+from services.shared.errors import CannotStart
+from services.shared.settings import Settings
+from services.users.passwords import Passwords
+from tests.kit import PASSWORD, House, open_house, quick_settings
+from tests.servers import PrivateMongod
+
+KNOWN = "query Known { unreadCount }"
+
+
+@pytest.fixture(scope="module")
+async def house(
+    mongod: PrivateMongod, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[House]:
+    documents = tmp_path_factory.mktemp("documents") / "manifest.json"
+    operation = {"id": "abc", "name": "Known", "type": "query", "body": KNOWN}
+    manifest = {"format": "apollo-persisted-query-manifest", "operations": [operation]}
+    documents.write_text(json.dumps(manifest))
+    settings = quick_settings(
+        mongod.url, profile="production", bcrypt_cost=10, persisted_documents=documents
+    )
+    async with open_house(settings) as open_:
+        yield open_
+
+
+async def errors(house: House, document: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await house.api.post(json={"query": document})).json()["errors"]
+    return found
+
+
+async def test_nobody_is_told_the_schema(house: House) -> None:
+    for document in ("{ __schema { types { name } } }", '{ __type(name: "User") { name } }'):
+        codes = {error["extensions"]["code"] for error in await errors(house, document)}
+        assert codes == {"GRAPHQL_VALIDATION_FAILED"}
+    assert await house.api.ask("{ __typename }") == {"__typename": "Query"}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "{ mee { id } }",
+        "{ me { idd } }",
+        '{ notification(idd: "x") { id } }',
+        "{ me { ... on Usr { id } } }",
+        "{ unreadCount(types: [PROMOTIONS]) }",
+        "mutation { login(input: { emial: 1 }) { accessToken } }",
+    ],
+)
+async def test_errors_suggest_nothing(house: House, document: str) -> None:
+    for error in await errors(house, document):
+        assert "Did you mean" not in error["message"]
+        assert error["message"]
+
+
+async def test_variables_suggest_nothing(house: House) -> None:
+    document = "query ($types: [NotificationType!]) { unreadCount(types: $types) }"
+    response = await house.api.post(
+        json={"query": document, "variables": {"types": ["PROMOTIONS"]}}
+    )
+    assert "Did you mean" not in response.text
+
+
+async def test_there_are_no_pages(house: House) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for path in ("/", "/static/graphiql/boot.js"):
+            url = house.api.url.replace("/graphql", path)
+            assert (await client.get(url, headers={"accept": "text/html"})).status_code == 404
+        page = await client.get(house.api.url, headers={"accept": "text/html"})
+        assert page.status_code == 406
+
+
+def production(**changes: Any) -> Settings:
+    values = {
+        "profile": "production",
+        "mongodb_url": "mongodb://127.0.0.1/?replicaSet=rs",
+        "jwt_secret": "a secret of thirty-two bytes or more",
+        **changes,
+    }
+    return Settings(_env_file=None, **values)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("mongodb_url", ""),
+        ("demo_data", True),
+        ("bcrypt_cost", 9),
+        ("allowed_origins", ("*",)),
+        ("trusted_proxies", ("*",)),
+        ("trusted_proxies", ("0.0.0.0/0",)),
+        ("trusted_proxies", ("10.1.2.3/8",)),
+        ("trusted_proxies", ("a name",)),
+        ("allowed_origins", ("shop.example",)),
+        ("allowed_origins", ("https://shop.example/",)),
+        ("rabbitmq_url", "amqp://guest:guest@127.0.0.1/"),
+        ("rabbitmq_url", "amqp://127.0.0.1/"),
+        ("jwt_secret", ""),
+        ("jwt_secret", "short"),
+        ("jwt_accepted_secrets", ("short",)),
+    ],
+)
+def test_production_does_not_start_with_what_is_for_development(setting: str, value: Any) -> None:
+    check(production())
+    with pytest.raises(CannotStart, match=setting.upper()):
+        check(production(**{setting: value}))
+
+
+def test_production_starts_with_what_is_right() -> None:
+    check(
+        production(
+            allowed_origins=("https://shop.example", "http://localhost:3000", "https://[::1]:8443"),
+            trusted_proxies=("10.0.0.7", "10.0.0.0/24", "::1"),
+            rabbitmq_url="amqps://shop:secret@rabbit.example/",
+        )
+    )
+
+
+def test_production_names_everything_that_is_wrong_at_once() -> None:
+    with pytest.raises(CannotStart, match=r"DEMO_DATA.*BCRYPT_COST"):
+        check(production(demo_data=True, bcrypt_cost=4))
+
+
+def test_development_says_what_it_leaves_open() -> None:
+    said = what_is_open(Settings(_env_file=None))
+    assert "introspection" in said
+    assert "PROFILE=production" in said
+
+
+async def test_only_known_documents_are_answered_where_only_those_may_be(
+    mongod: PrivateMongod, tmp_path: Path
+) -> None:
+    documents = tmp_path / "documents.json"
+    documents.write_text(json.dumps({"known": KNOWN}))
+    only = load_documents(
+        quick_settings(mongod.url, persisted_documents=documents, only_persisted_documents=True)
+    )
+    assert only.document(GraphQLRequest.of({"documentId": "known"})) == KNOWN
+    assert only.document(GraphQLRequest.of({"query": KNOWN})) == KNOWN
+    with pytest.raises(NotPersisted):
+        only.document(GraphQLRequest.of({"query": "{ __typename }"}))
+
+
+async def test_a_password_is_hashed_again_when_the_cost_has_changed(house: House) -> None:
+    somebody = await house.somebody()
+    users = house.runtime.store.database["users"]
+    stored = await users.find_one({"email": somebody.email})
+    cheap = await Passwords(4, 1, 1).hash(PASSWORD)
+    await users.update_one({"email": somebody.email}, {"$set": {"password_hash": cheap}})
+    document = "mutation ($input: LoginInput!) { login(input: $input) { accessToken } }"
+    await house.api.ask(document, input={"email": somebody.email, "password": PASSWORD})
+    renewed = await users.find_one({"email": somebody.email})
+    assert stored is not None
+    assert renewed is not None
+    for row in (stored, renewed):
+        assert row["password_hash"].split(b"$")[2] == b"10"
