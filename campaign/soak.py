@@ -19,7 +19,7 @@ EVERY_SECONDS: Final = 5.0
 WARM_PART: Final = 1 / 4  # of the time is left out of the slope
 NOISES, LEAST_MIB = 3, 2.0  # flat is what rises by no more than these
 _COLOURS: Final = ("#1b6ca8", "#4aa3df", "#b3541e", "#e08e45", "#2d7d46", "#7bc47f", "#6b4fa0")
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 900, 420, 70, 50
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 900, 420, 70, 50, 32
 _MIB: Final = 1024 * 1024
 
 Points = Sequence[tuple[float, float]]
@@ -102,7 +102,7 @@ def plot(series: Mapping[str, Points]) -> str:
 
     def place(x: float, y: float) -> str:
         across = _LEFT + x / most_x * (_WIDTH - _LEFT - 150)
-        return f"{across:.1f},{_HEIGHT - _BOTTOM - y / most_y * (_HEIGHT - _BOTTOM - 20):.1f}"
+        return f"{across:.1f},{_HEIGHT - _BOTTOM - y / most_y * (_HEIGHT - _BOTTOM - _TOP):.1f}"
 
     lines = []
     for step in range(6):
