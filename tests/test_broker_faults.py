@@ -11,6 +11,7 @@ from typing import Any
 
 import aio_pika
 import pytest
+from aiormq.connection import FrameReceiver
 
 from campaign.broker import Broker
 from campaign.proxy import Proxy
@@ -188,6 +189,21 @@ async def test_who_waits_for_a_connection_that_closes_is_told_in_words(settings:
         async with bounded(1):
             await waited_for
     await close(connection)
+
+
+async def test_a_connection_that_ends_in_its_handshake_is_one_that_has_closed() -> None:
+    """aiormq then raises StopAsyncIteration, which is nobody's error: it ended a gateway."""
+
+    def ended() -> FrameReceiver:
+        reader = asyncio.StreamReader()
+        reader.feed_eof()
+        return FrameReceiver(reader)
+
+    with pytest.raises(StopAsyncIteration):
+        await ended().get_frame()
+    with pytest.raises(ConnectionError, match="has closed"):
+        async with bounded(1):
+            await ended().get_frame()
 
 
 async def test_what_was_confirmed_is_told_when_the_rest_was_not(settings: Settings) -> None:

@@ -77,8 +77,9 @@ async def connect(url: str, settings: Settings) -> Connection:
 async def bounded(seconds: float) -> AsyncIterator[None]:
     """Raises TimeoutError when the block takes longer.
 
-    A connection that closes may cancel who waits for it, or raise a bare Exception: unless somebody
-    cancelled this task, that is a ConnectionError.
+    A connection that closes may cancel who waits for it, or raise a bare Exception, or in the
+    middle of its handshake StopAsyncIteration: unless somebody cancelled this task, that is a
+    ConnectionError.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -89,7 +90,7 @@ async def bounded(seconds: float) -> AsyncIterator[None]:
             raise
         raise ConnectionError(_CLOSED) from error
     except Exception as error:
-        if type(error) is not Exception:
+        if type(error) not in (Exception, StopAsyncIteration):
             raise
         raise ConnectionError(_CLOSED) from error
 
