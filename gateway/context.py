@@ -45,10 +45,6 @@ class Services:
     schedules: SchedulerService
     live: Live
 
-    def read_token(self, token: str) -> Identity:
-        """Whom an access token names, be its session open or not. Raises Unauthenticated."""
-        return self.sessions.read_token(token)
-
     async def identify(self, token: str) -> Identity:
         """Whom a bearer token speaks for. Raises Unauthenticated."""
         keys = self.api_keys if is_api_key(token) else self.sessions
@@ -76,14 +72,7 @@ class Context:
 
     def again(self, extensions: Mapping[str, Any]) -> Context:
         """The same caller's next operation."""
-        return Context(
-            self.services,
-            self.token,
-            self.caller,
-            self.place,
-            extensions,
-            self.connection_params,
-        )
+        return Context(self.services, self.token, self.caller, self.place, extensions)
 
     async def viewer(self, scope: Scope | None = None) -> Identity:
         """Who is asking. Raises Unauthenticated, and Forbidden for an API key without the scope:

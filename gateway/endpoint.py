@@ -88,11 +88,15 @@ class Endpoint(GraphQL[Context, None]):
             await request.close(TRY_AGAIN_LATER, str(error))
 
     async def get_context(self, request: HTTPConnection, response: Response | WebSocket) -> Context:
+        return self._context(request, {})
+
+    def _context(self, request: HTTPConnection, extensions: Mapping[str, Any]) -> Context:
         return Context(
             self._services,
             bearer_token(request.headers),
             Caller(_address(request), request.headers.get("user-agent", "")),
-            place=getattr(request.state, "place", None),
+            getattr(request.state, "place", None),
+            extensions,
         )
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
@@ -114,7 +118,7 @@ class Endpoint(GraphQL[Context, None]):
                     raise
                 if is_api_key(context.token):
                     raise TryAgainLater("The database does not answer") from error
-                identity = self._services.read_token(context.token)
+                identity = self._services.sessions.read_token(context.token)
             context.place.name(identity.user_id)
         return await super().on_ws_connect(context)
 
@@ -155,12 +159,11 @@ class Endpoint(GraphQL[Context, None]):
         """A query, or by POST a mutation. Raises Refused and DomainError."""
         if asked.query is None and self.documents.id_of(asked) is None:
             raise Refused(400, BadInput("Send a GraphQL document as `query`.", "query"))
-        context = await self.get_context(request, Response())
         try:
             return await self.schema.execute(
                 self.documents.document(asked),
                 variable_values=asked.variables,
-                context_value=context.again(asked.extensions),
+                context_value=self._context(request, asked.extensions),
                 operation_name=asked.operation_name,
                 operation_extensions=asked.extensions,
                 allowed_operation_types=_allowed(request.method),

@@ -149,7 +149,7 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
         services = self.context.services
         ended = asyncio.Event()
         with suppress(Unauthenticated, TimeoutError):  # it has expired, meanwhile or by now
-            identity = services.read_token(token)
+            identity = services.sessions.read_token(token)
             assert identity.expires_at is not None
             left = identity.expires_at - services.clock.now()
             async with services.live.session(identity, ended.set):
