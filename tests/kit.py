@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -44,13 +44,24 @@ class GraphQLFailed(AssertionError):
 
 
 class ShiftedClock:
-    """The system's clock, moved by as much as a test likes."""
+    """The system's clock, moved by as much as a test likes, or stopped."""
 
     def __init__(self) -> None:
         self.shift = timedelta()
+        self._stopped_at: datetime | None = None
 
     def now(self) -> datetime:
-        return whole_milliseconds(SystemClock().now() + self.shift)
+        time = self._stopped_at or SystemClock().now()
+        return whole_milliseconds(time + self.shift)
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """What happens in here happens at one instant."""
+        self._stopped_at = SystemClock().now()
+        try:
+            yield
+        finally:
+            self._stopped_at = None
 
 
 class ForgetfulInbox(Inbox):

@@ -323,16 +323,21 @@ async def bought(backend: Wire, somebody: Wire, products: Sequence[str]) -> None
 
 
 @pytest.fixture
-async def range_(house: House, backend: Wire, ann: Wire) -> list[str]:
-    """Twelve products that two others bought together with the first, which Ann has."""
+async def range_(clock: ShiftedClock, house: House, backend: Wire, ann: Wire) -> list[str]:
+    """Twelve products that two others bought together with the first, which Ann has.
+
+    All at one instant: the median crowd would else fall among products a millisecond apart.
+    """
     tag = uuid4().hex[:6]
     kinds = ("Tent", "Boot", "Rope", "Lamp", "Stove", "Map")
     names = {f"{kind}{n}_{tag}": f"{kind} {n}" for kind in kinds for n in (1, 2)}
     await keep(backend, **names)
-    for _ in range(2):
-        async with wired(await customer(house)) as other:
-            await bought(backend, other, list(names))
-    await bought(backend, ann, [f"Tent1_{tag}"])
+    others = [await customer(house) for _ in range(2)]
+    with clock.stopped():
+        for one in others:
+            async with wired(one) as other:
+                await bought(backend, other, list(names))
+        await bought(backend, ann, [f"Tent1_{tag}"])
     await all_is_handled(house, backend)
     return list(names)
 
