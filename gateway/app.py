@@ -130,7 +130,7 @@ async def serve(runtime: Runtime, listening: Sequence[socket.socket], stop: asyn
         SecurityHeaders(create_app(runtime, live, stop)),
         lifespan="off",
         http=BoundedRequest.within(settings),
-        limit_concurrency=settings.max_connections,
+        limit_concurrency=settings.max_connections + 1,  # it counts the one that is too many
         proxy_headers=False,  # it would trust whoever comes from this machine
         log_config=None,
         access_log=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import json
 import socket
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -21,7 +23,7 @@ from gateway.admission import network_of
 from gateway.persisted import load_documents
 from services.shared.errors import CannotStart
 from services.shared.vocabulary import Role
-from tests.entry import close_code, refused
+from tests.entry import FOLLOW, close_code, refused
 from tests.kit import PATIENCE, GraphQLFailed, House, Socket, open_house, quick_settings, raw_socket
 from tests.servers import PrivateMongod, until
 
@@ -435,6 +437,32 @@ def test_an_ipv6_address_counts_as_its_network() -> None:
     assert network_of("2001:db8:1:2::1") != network_of("2001:db8:1:3::1")
     assert network_of("::ffff:203.0.113.7") == network_of("203.0.113.7") == "203.0.113.7"
     assert network_of("fe80::1%eth0") == network_of("fe80::2%eth0")
+
+
+async def test_a_client_that_does_not_answer_the_close_is_cut_off(house: House) -> None:
+    head = (
+        b"GET /graphql HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+        b"sec-websocket-version: 13\r\nsec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
+        b"sec-websocket-protocol: graphql-transport-ws\r\n\r\n"
+    )
+    no_json = b"\x81\x81\x00\x00\x00\x00x"  # one frame of text, with a mask
+    began = time.monotonic()
+    answer = await answer_to(house, head, no_json)
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert (4400).to_bytes(2, "big") in answer
+    assert time.monotonic() - began < 5  # uvicorn would wait ten seconds
+
+
+async def test_a_socket_keeps_nothing_that_nobody_asked_for(house: House) -> None:
+    mark, somebody = uuid4().hex, await house.somebody()
+    async with raw_socket(house.api.url) as connection:
+        socket = Socket(connection)
+        payload = {**somebody.api.headers, "more": {mark: []}}
+        await socket.send({"type": "connection_init", "payload": payload})
+        del payload
+        assert (await socket.receive())["type"] == "connection_ack"
+        await (await socket.subscribe(FOLLOW, more={mark: []})).next()
+        assert not [kept for kept in gc.get_objects() if type(kept) is dict and mark in kept]
 
 
 # Headers

@@ -102,6 +102,13 @@ async def titles(somebody: Wire) -> list[str]:
     return [node["title"] for node in await nodes(somebody)]
 
 
+async def test_a_status_is_told_as_it_looks(backend: Wire, ann: Wire) -> None:
+    await ship(backend, ann, status="zuru\u0308ckgelegt")
+    [told] = await arrived(ann, 1)
+    assert told["content"]["status"] == "zur\u00fcckgelegt"
+    assert "zur\u00fcckgelegt" in told["body"]
+
+
 async def test_every_status_of_an_order_is_told_in_its_words(backend: Wire, ann: Wire) -> None:
     told = {
         "placed": "Order A-1 received",

@@ -7,7 +7,12 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
+from beanie import PydanticObjectId
+from graphql import get_named_type
+from pymongo import monitoring
 
+from gateway.schema import make_schema
+from services.shared.settings import Settings
 from services.shared.vocabulary import NotificationType, Role, Scope
 from tests.kit import PASSWORD, Api, GraphQLFailed, House, Somebody, open_house, quick_settings
 from tests.servers import PrivateMongod
@@ -132,12 +137,55 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
     "unreadCount as it changes": ("subscription { unreadCount }", LOGGED_IN),
 }
 
+# What is named by an id and belongs to one user.
+OWNED = {
+    "notification": "query ($id: ID!) { notification(id: $id) { id } }",
+    "markNotificationRead": "mutation ($id: ID!) { markNotificationRead(id: $id) { id } }",
+    "archiveNotification": "mutation ($id: ID!) { archiveNotification(id: $id) { id } }",
+    "revokeSession": "mutation ($id: ID!) { revokeSession(id: $id) }",
+}
+
 # These answer a caller who may with a refusal of another kind, since they name nothing that exists.
 NAMES_NOTHING = {"NOT_FOUND", "BAD_USER_INPUT"}
 
 
+class Questions(monitoring.CommandListener):
+    """What the database is asked about the things of somebody: in commands that name the user."""
+
+    def __init__(self) -> None:
+        self._asked: list[tuple[str, str, str]] = []
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        if event.command_name in ("find", "update", "delete", "findAndModify", "aggregate"):
+            name, command = event.command_name, event.command
+            self._asked.append((name, str(command[name]), repr(command)))
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        pass
+
+    def of(self, user_id: str, id: str) -> list[tuple[str, str]]:
+        """Those that name both, each with its collection; and it forgets them all."""
+        found = [
+            (name, collection)
+            for name, collection, command in self._asked
+            if user_id in command and id in command
+        ]
+        self._asked.clear()
+        return found
+
+
 @pytest.fixture(scope="module")
-async def house(mongod: PrivateMongod) -> AsyncIterator[House]:
+def questions() -> Questions:
+    made = Questions()
+    monitoring.register(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+async def house(questions: Questions, mongod: PrivateMongod) -> AsyncIterator[House]:
     settings = quick_settings(mongod.url, max_sessions_per_user=1000)
     async with open_house(settings) as open_:
         yield open_
@@ -226,12 +274,59 @@ async def test_an_api_key_may_do_what_its_scope_names_and_nothing_else(
         assert await outcome(house, house.api.as_(key), asked, backend.id) is None
 
 
-async def test_the_table_of_who_may_do_what_names_every_operation(house: House) -> None:
-    schema = (
-        await house.api.ask(
-            "{ __schema { queryType { fields { name } } mutationType { fields { name } }"
-            " subscriptionType { fields { name } } } }"
-        )
-    )["__schema"]
-    operations = {field["name"] for root in schema.values() for field in root["fields"]}
-    assert {name.partition(" ")[0] for name in WHO_MAY} == operations
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("operation", OWNED)
+async def test_anothers_id_is_an_unknown_id(
+    house: House, questions: Questions, operation: str, role: Role
+) -> None:
+    """The same answer, after the same questions to the database; whatever the asker's role."""
+    owner, other = await house.somebody(), await house.somebody(role)
+    theirs = await id_of_something(house, operation, owner)
+    unknown = str(PydanticObjectId())
+    answers, asked = [], []
+    for id in (theirs, unknown):
+        response = await other.api.post(json={"query": OWNED[operation], "variables": {"id": id}})
+        answers.append((response.status_code, response.json()))
+        asked.append(questions.of(other.id, id))
+    assert answers[0] == answers[1]
+    assert asked[0] == asked[1] != []
+    await owner.api.ask(OWNED[operation], id=theirs)
+
+
+async def id_of_something(house: House, operation: str, owner: Somebody) -> str:
+    """The id of what the operation is about, which belongs to the owner."""
+    if operation == "revokeSession":
+        found = (await owner.api.ask("{ sessions { id } }"))["sessions"][0]["id"]
+        return str(found)
+    order = NotificationType.ORDER_UPDATE
+    made = await house.runtime.notifications.create(owner.id, order, "c", source="urn:test")
+    assert made.notification is not None
+    return str(made.notification.id)
+
+
+def root_fields() -> dict[str, set[str]]:
+    """The arguments of every operation of the schema, and the fields of those that are inputs."""
+    schema = make_schema(Settings(_env_file=None))._schema
+    found: dict[str, set[str]] = {}
+    for root in (schema.query_type, schema.mutation_type, schema.subscription_type):
+        assert root is not None
+        for name, field in root.fields.items():
+            named = found.setdefault(name, set(field.args))
+            for argument in field.args.values():
+                named |= set(getattr(get_named_type(argument.type), "fields", ()))
+    return found
+
+
+def test_the_table_of_who_may_do_what_names_every_operation() -> None:
+    assert {name.partition(" ")[0] for name in WHO_MAY} == set(root_fields())
+
+
+def test_the_tables_name_whatever_may_be_anothers() -> None:
+    """What everybody may do by an id is in OWNED, and what by a user's has a row of its own."""
+    by_id, by_user = set(), set()
+    for name, arguments in root_fields().items():
+        if WHO_MAY[name][1] == LOGGED_IN:
+            by_id |= {name} if "id" in arguments else set()
+            by_user |= {name} if "userId" in arguments else set()
+    assert by_id == set(OWNED)
+    assert by_user == {name.partition(" ")[0] for name in WHO_MAY if name.endswith(" another")}

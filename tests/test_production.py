@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from gateway.http import GraphQLRequest
-from gateway.persisted import NotPersisted, load_documents
 from services.checks import check, what_is_open
 from services.shared.errors import CannotStart
 from services.shared.settings import Settings
@@ -138,20 +135,6 @@ def test_development_says_what_it_leaves_open() -> None:
     said = what_is_open(Settings(_env_file=None))
     assert "introspection" in said
     assert "PROFILE=production" in said
-
-
-async def test_only_known_documents_are_answered_where_only_those_may_be(
-    mongod: PrivateMongod, tmp_path: Path
-) -> None:
-    documents = tmp_path / "documents.json"
-    documents.write_text(json.dumps({"known": KNOWN}))
-    only = load_documents(
-        quick_settings(mongod.url, persisted_documents=documents, only_persisted_documents=True)
-    )
-    assert only.document(GraphQLRequest.of({"documentId": "known"})) == KNOWN
-    assert only.document(GraphQLRequest.of({"query": KNOWN})) == KNOWN
-    with pytest.raises(NotPersisted):
-        only.document(GraphQLRequest.of({"query": "{ __typename }"}))
 
 
 async def test_a_password_is_hashed_again_when_the_cost_has_changed(house: House) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import unicodedata
+from typing import Any, Literal
 
 import pytest
 
@@ -66,11 +67,17 @@ async def test_long_integers_come_back_as_they_were_given_and_can_be_published(
     assert notification.content["details"] == details
 
 
-async def test_two_schedules_do_not_share_a_name(admin: Somebody) -> None:
-    await admin.api.ask(CREATE, input=_input("taken"))
-    with pytest.raises(GraphQLFailed) as refused:
-        await admin.api.ask(CREATE, input=_input("taken"))
-    assert refused.value.code == "CONFLICT"
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+async def test_two_schedules_do_not_share_a_name(
+    admin: Somebody, form: Literal["NFC", "NFD"]
+) -> None:
+    name = f"caf\u00e9 {form}"
+    made = await admin.api.ask(CREATE, input=_input(unicodedata.normalize(form, name)))
+    assert made["createSchedule"]["name"] == name
+    for other in ("NFC", "NFD"):
+        with pytest.raises(GraphQLFailed) as refused:
+            await admin.api.ask(CREATE, input=_input(unicodedata.normalize(other, name)))
+        assert refused.value.code == "CONFLICT"
 
 
 async def test_a_schedule_can_be_run_by_hand(house: House, admin: Somebody) -> None:

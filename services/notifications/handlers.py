@@ -143,7 +143,7 @@ def _welcome(event: Event) -> Draft:
 
 def _order_update(event: Event) -> Draft:
     order = event.read(OrderStatusChanged)
-    content = {"orderId": order.order_id, "status": order.status}
+    content = {"orderId": order.order_id, "status": composed(order.status)}
     optional = {"version": order.version, "details": composed(order.details)}
     return Draft(
         user_id=order.user_id,

@@ -40,10 +40,9 @@ _TITLES: Final[Mapping[NotificationType, str]] = {
 
 
 def order_text(order: OrderStatusChanged) -> Text:
-    template = _ORDER_TEXTS.get(order.status.lower(), _ANY_ORDER)
-    return Text(
-        template.title.format(order=order.order_id), template.body.format(status=order.status)
-    )
+    status = composed(order.status)
+    template = _ORDER_TEXTS.get(status.lower(), _ANY_ORDER)
+    return Text(template.title.format(order=order.order_id), template.body.format(status=status))
 
 
 def promotion_text(promotion: PromotionAnnounced) -> Text:

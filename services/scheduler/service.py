@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
@@ -22,7 +22,7 @@ from services.scheduler import mock
 from services.scheduler.cron import Cron
 from services.scheduler.models import Schedule
 from services.shared.clock import Clock
-from services.shared.content import ContentRefused, check_content
+from services.shared.content import ContentRefused, check_content, composed
 from services.shared.errors import BadInput, Conflict, NotFound, Unavailable
 from services.shared.events import (
     Data,
@@ -70,7 +70,7 @@ class SchedulerService:
 
     async def create(self, plan: Plan) -> Schedule:
         """Raises BadInput, and Conflict for a name that is taken."""
-        cron = self._check(plan)
+        plan, cron = self._checked(plan)
         schedule = Schedule(
             id=PydanticObjectId(),
             name=plan.name,
@@ -87,7 +87,7 @@ class SchedulerService:
 
     async def update(self, schedule_id: str, plan: Plan) -> Schedule:
         """Raises BadInput, NotFound, and Conflict for a name that is taken."""
-        cron = self._check(plan)
+        plan, cron = self._checked(plan)
         schedule = await self._find(schedule_id)
         changes = {
             "name": plan.name,
@@ -200,7 +200,8 @@ class SchedulerService:
             data = parse_data(type_, msgspec.json.encode(schedule.event.get("data", {})))
         return Event.of(data, time=self._clock.now(), id=id) if data else None
 
-    def _check(self, plan: Plan) -> Cron:
+    def _checked(self, plan: Plan) -> tuple[Plan, Cron]:
+        """The plan with its name in NFC, so that no two look the same. Raises BadInput."""
         if not 1 <= len(plan.name) <= LONGEST_NAME:
             raise BadInput(f"A name has 1 to {LONGEST_NAME} characters.", "input.name")
         for name, value in (("name", plan.name), ("event", plan.event)):
@@ -210,9 +211,10 @@ class SchedulerService:
                 raise BadInput(str(error), f"input.{name}") from error
         self._check_event(plan.event)
         try:
-            return Cron.parse(plan.cron, plan.timezone)
+            cron = Cron.parse(plan.cron, plan.timezone)
         except BadInput as error:
             raise BadInput(error.message, f"input.{error.field}") from error
+        return replace(plan, name=composed(plan.name)), cron
 
     def _check_event(self, event: Any) -> None:
         allowed = (*_PUBLISHABLE, *(mock.TYPES if self._settings.demo_data else ()))
