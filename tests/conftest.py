@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from services.shared.vocabulary import Role
-from tests.kit import House, open_house, quick_settings
+from tests.kit import House, ShiftedClock, open_house, quick_settings
 from tests.notices import Wire, customer, wired
 from tests.servers import (
     PrivateMongod,
@@ -38,9 +38,15 @@ async def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pr
 
 
 @pytest.fixture(scope="module")
-async def house(mongod: PrivateMongod) -> AsyncIterator[House]:
+def clock() -> ShiftedClock:
+    """The clock of the module's own house: tests that move it move it back."""
+    return ShiftedClock()
+
+
+@pytest.fixture(scope="module")
+async def house(mongod: PrivateMongod, clock: ShiftedClock) -> AsyncIterator[House]:
     """A house on the embedded bus, shared by a module: a test makes users of its own."""
-    async with open_house(quick_settings(mongod.url)) as open_:
+    async with open_house(quick_settings(mongod.url), clock) as open_:
         yield open_
 
 

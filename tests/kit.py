@@ -55,6 +55,15 @@ class ShiftedClock:
         return whole_milliseconds(time + self.shift)
 
     @contextmanager
+    def moved(self, by: timedelta) -> Iterator[None]:
+        """So much later, or earlier, in here."""
+        self.shift += by
+        try:
+            yield
+        finally:
+            self.shift -= by
+
+    @contextmanager
     def stopped(self) -> Iterator[None]:
         """What happens in here happens at one instant."""
         self._stopped_at = SystemClock().now()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -38,8 +36,6 @@ from tests.kit import (
     House,
     ShiftedClock,
     Somebody,
-    open_house,
-    quick_settings,
 )
 from tests.servers import PrivateMongod
 
@@ -56,28 +52,8 @@ ORDER = """mutation ($input: OrderStatusInput!) { publishOrderStatus(input: $inp
 
 
 @pytest.fixture(scope="module")
-def clock() -> ShiftedClock:
-    return ShiftedClock()
-
-
-@pytest.fixture(scope="module")
-async def house(mongod: PrivateMongod, clock: ShiftedClock) -> AsyncIterator[House]:
-    async with open_house(quick_settings(mongod.url), clock) as open_:
-        yield open_
-
-
-@pytest.fixture(scope="module")
 async def admin(house: House) -> Somebody:
     return await house.somebody(Role.ADMIN)
-
-
-@contextmanager
-def later(clock: ShiftedClock, **by: float) -> Iterator[None]:
-    clock.shift += timedelta(**by)
-    try:
-        yield
-    finally:
-        clock.shift -= timedelta(**by)
 
 
 # Sessions
@@ -225,7 +201,7 @@ async def test_after_ten_wrong_passwords_even_the_right_one_has_to_wait(
     assert failure.value.code == "RATE_LIMITED"
     wait = failure.value.extensions["retryAfter"]
     assert 1 <= wait <= 90
-    with later(clock, seconds=wait):
+    with clock.moved(timedelta(seconds=wait)):
         await log_in(house, somebody.email)
 
 

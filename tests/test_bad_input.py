@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -28,10 +27,8 @@ from tests.kit import (
     House,
     ShiftedClock,
     Somebody,
-    open_house,
-    quick_settings,
 )
-from tests.servers import PrivateMongod, until
+from tests.servers import until
 
 ME = "{ me { id } }"
 REGISTER = "mutation ($input: RegisterInput!) { register(input: $input) { user { id } } }"
@@ -70,18 +67,6 @@ class Cast:
     notification: str
     cursor: str
     schedule: str
-
-
-@pytest.fixture(scope="module")
-def clock() -> ShiftedClock:
-    """Tests that move it move it back."""
-    return ShiftedClock()
-
-
-@pytest.fixture(scope="module")
-async def house(mongod: PrivateMongod, clock: ShiftedClock) -> AsyncIterator[House]:
-    async with open_house(quick_settings(mongod.url), clock) as open_:
-        yield open_
 
 
 @pytest.fixture(scope="module")
@@ -140,15 +125,6 @@ def a_schedule(**changes: Any) -> dict[str, Any]:
 
 def a_registration(**changes: Any) -> dict[str, Any]:
     return {"name": "A", "email": f"{uuid4().hex}@shop.example", "password": PASSWORD} | changes
-
-
-@contextmanager
-def shifted(clock: ShiftedClock, by: timedelta) -> Iterator[None]:
-    clock.shift += by
-    try:
-        yield
-    finally:
-        clock.shift -= by
 
 
 async def refusal(
@@ -248,9 +224,9 @@ async def test_no_token_says_how_to_send_one(house: House) -> None:
 
 async def test_an_expired_token_says_to_refresh(cast: Cast, clock: ShiftedClock) -> None:
     life = timedelta(seconds=900)
-    with shifted(clock, life):
+    with clock.moved(life):
         await refusal(cast.reader.api, ME, "UNAUTHENTICATED", says="refreshSession")
-    with shifted(clock, life / 2):
+    with clock.moved(life / 2):
         assert (await cast.reader.api.ask(ME))["me"]["id"] == cast.reader.id
 
 

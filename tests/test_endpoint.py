@@ -53,12 +53,6 @@ INIT_SECONDS = 1.0
 
 
 @pytest.fixture(scope="module")
-def clock() -> ShiftedClock:
-    """Tests that move it move it back."""
-    return ShiftedClock()
-
-
-@pytest.fixture(scope="module")
 async def house(mongod: PrivateMongod, clock: ShiftedClock) -> AsyncIterator[House]:
     settings = quick_settings(
         mongod.url,
@@ -481,21 +475,17 @@ async def test_4403_a_token_that_is_not_valid(house: House, token: object) -> No
 
 async def test_4403_a_token_that_has_expired(house: House, clock: ShiftedClock) -> None:
     somebody = await house.somebody()
-    clock.shift += timedelta(hours=1)
-    try:
+    with clock.moved(timedelta(hours=1)):
         async with raw_socket(house.api.url) as connection:
             init = {"type": "connection_init", "payload": somebody.api.headers}
             await connection.send(json.dumps(init))
             assert await close_code(connection) == 4403
-    finally:
-        clock.shift -= timedelta(hours=1)
 
 
 async def test_4403_when_the_token_expires(house: House, clock: ShiftedClock) -> None:
     somebody = await house.somebody()
     almost = timedelta(seconds=house.runtime.settings.access_token_seconds - 3)
-    clock.shift += almost
-    try:
+    with clock.moved(almost):
         async with somebody.api.socket() as socket:
             stream = await socket.subscribe(UNREAD)
             await stream.next()
@@ -503,8 +493,6 @@ async def test_4403_when_the_token_expires(house: House, clock: ShiftedClock) ->
             start = loop.time()
             assert await close_code(socket.connection) == 4403
             assert loop.time() - start < 3.5
-    finally:
-        clock.shift -= almost
     assert (await somebody.api.ask(ME))["me"]["id"] == somebody.id
 
 

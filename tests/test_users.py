@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -12,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from services.shared.vocabulary import Role
+from tests.entry import refused
 from tests.kit import (
     PASSWORD,
     Api,
@@ -19,10 +18,8 @@ from tests.kit import (
     House,
     ShiftedClock,
     Somebody,
-    open_house,
-    quick_settings,
 )
-from tests.servers import PrivateMongod, until
+from tests.servers import until
 
 PREFERENCES = "types { type enabled channels { channel enabled locked } } version"
 SESSION = "accessToken refreshToken expiresAt user { id name email role locale timezone createdAt }"
@@ -38,34 +35,6 @@ INBOX = "{ notifications { edges { node { type title } } } }"
 PROMOTIONS_OFF = {"types": [{"type": "PROMOTION", "enabled": False}]}
 CHANNELS = ["IN_APP", "EMAIL", "WEB_PUSH", "WEBHOOK"]
 TYPES = ["ORDER_UPDATE", "PROMOTION", "RECOMMENDATION"]
-
-
-@pytest.fixture(scope="module")
-def clock() -> ShiftedClock:
-    """Tests that move it move it back."""
-    return ShiftedClock()
-
-
-@pytest.fixture(scope="module")
-async def house(mongod: PrivateMongod, clock: ShiftedClock) -> AsyncIterator[House]:
-    async with open_house(quick_settings(mongod.url), clock) as open_:
-        yield open_
-
-
-@contextmanager
-def shifted(clock: ShiftedClock, by: timedelta) -> Iterator[None]:
-    clock.shift += by
-    try:
-        yield
-    finally:
-        clock.shift -= by
-
-
-@contextmanager
-def refused(code: str, field: str | None = None) -> Iterator[None]:
-    with pytest.raises(GraphQLFailed) as failure:
-        yield
-    assert (failure.value.code, failure.value.field) == (code, field), failure.value
 
 
 def new_email() -> str:
@@ -299,11 +268,11 @@ async def test_each_refresh_lengthens_the_session(house: House, clock: ShiftedCl
     somebody = await house.somebody()
     token = somebody.tokens["refreshToken"]
     for days in (29, 58, 87):
-        with shifted(clock, timedelta(days=days)):
+        with clock.moved(timedelta(days=days)):
             session = await refresh(house, token)
             assert (await house.api.as_(session["accessToken"]).ask(ME))["me"]["id"] == somebody.id
             token = session["refreshToken"]
-    with shifted(clock, timedelta(days=87 + 31)), refused("UNAUTHENTICATED"):
+    with clock.moved(timedelta(days=87 + 31)), refused("UNAUTHENTICATED"):
         await refresh(house, token)
 
 
