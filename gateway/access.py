@@ -247,7 +247,9 @@ class AccessMutation:
             ResetPasswordInput, strawberry.argument(description="Token and password.")
         ],
     ) -> bool:
-        await info.context.services.access.reset_password(input.token, input.new_password)
+        await info.context.services.access.reset_password(
+            input.token, input.new_password, info.context.caller
+        )
         return True
 
     @strawberry.mutation(

@@ -14,8 +14,9 @@ within LAST_SECONDS; then the connection is cut.
 from __future__ import annotations
 
 import sys
-from asyncio import TimerHandle
-from asyncio.transports import BaseTransport
+from asyncio import AbstractEventLoop, TimerHandle
+from asyncio.transports import BaseTransport, Transport
+from collections.abc import Callable
 from fcntl import ioctl
 from socket import SO_SNDBUF, SOL_SOCKET
 from termios import TIOCOUTQ
@@ -29,7 +30,50 @@ TRY_AGAIN_LATER: Final = 1013
 LAST_SECONDS: Final = 1.0
 SYSTEM_BYTES: Final = 131_072  # Linux would hold 4 MB, and tell us of every third of it
 
+_BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
 log = get_logger()
+
+
+class StallWatch:
+    """Looks at a transport again and again, and calls `stalled` when nothing of what waits in it
+    was taken for so many seconds."""
+
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        transport: Transport,
+        seconds: float,
+        stalled: Callable[[], object],
+    ) -> None:
+        self._loop, self._transport = loop, transport
+        self._seconds, self._stalled = seconds, stalled
+        self._timer: TimerHandle | None = None
+
+    def start(self) -> None:
+        self.stop()
+        self._timer = self._loop.call_later(self._seconds, self._look, unsent(self._transport))
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self, before: int) -> None:
+        if unsent(self._transport) < before:
+            self.start()
+        else:
+            self._stalled()
+
+
+def unsent(transport: Transport) -> int:
+    """Bytes that wait here, or in our system until the client's has acknowledged them."""
+    here = transport.get_write_buffer_size()
+    try:
+        answer = ioctl(transport.get_extra_info("socket"), TIOCOUTQ, bytes(4))
+    except OSError:  # only Linux tells: elsewhere a client has to take more to be seen
+        return here
+    return here + int.from_bytes(answer, sys.byteorder)
 
 
 class BoundedSocket(WebSocketsSansIOProtocol):
@@ -37,8 +81,8 @@ class BoundedSocket(WebSocketsSansIOProtocol):
 
     patience: ClassVar[float] = 5
 
-    _watch: TimerHandle | None = None
-    _unsent = 0
+    _watch: StallWatch | None = None
+    _last: TimerHandle | None = None
     _unsent_at_ping = 0
 
     @classmethod
@@ -51,15 +95,28 @@ class BoundedSocket(WebSocketsSansIOProtocol):
         self.close_timeout = LAST_SECONDS  # uvicorn would wait ten for the answer to its close
         self.transport.set_write_buffer_limits(high=0)  # whatever the system does not take, waits
         self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_SNDBUF, SYSTEM_BYTES)
+        self._watch = StallWatch(
+            self.loop,
+            self.transport,
+            self.patience,
+            lambda: self._give_up("reader_stalled", "Nothing was read for too long"),
+        )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_watching()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """A request that websockets refuses is answered and ends: uvicorn would wait for ever."""
+        super().data_received(data)
+        if not self.handshake_initiated and not self.transport.is_closing():
+            self.transport.write(b"".join(self.conn.data_to_send()) or _BAD_REQUEST)
+            self.transport.close()
+
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unsent = self._not_taken()
-        self._watch = self.loop.call_later(self.patience, self._look)
+        if self._watch is not None:
+            self._watch.start()
 
     def resume_writing(self) -> None:
         self._stop_watching()
@@ -72,7 +129,7 @@ class BoundedSocket(WebSocketsSansIOProtocol):
             self.transport.write(b"".join(answer))
 
     def send_keepalive_ping(self) -> None:
-        self._unsent_at_ping = self._not_taken()
+        self._unsent_at_ping = unsent(self.transport)
         super().send_keepalive_ping()
 
     def keepalive_timeout(self) -> None:
@@ -80,7 +137,7 @@ class BoundedSocket(WebSocketsSansIOProtocol):
         self.pong_timer = self.pending_ping_payload = None  # an answer that is late is none
         if self.close_sent or self.transport.is_closing():
             return
-        if not self.writable.is_set() or self._not_taken() < self._unsent_at_ping:
+        if not self.writable.is_set() or unsent(self.transport) < self._unsent_at_ping:
             self.schedule_ping()
         else:
             self._give_up("ping_unanswered", "No ping was answered")
@@ -90,25 +147,8 @@ class BoundedSocket(WebSocketsSansIOProtocol):
             await self.writable.wait()  # one at a time: the first that goes makes the others wait
         await super().send(message)
 
-    def _look(self) -> None:
-        """Go on waiting for a client that has taken something since the last look."""
-        before, self._unsent = self._unsent, self._not_taken()
-        if self._unsent < before:
-            self._watch = self.loop.call_later(self.patience, self._look)
-        else:
-            self._give_up("reader_stalled", "Nothing was read for too long")
-
-    def _not_taken(self) -> int:
-        """Bytes that wait here, or in our system until the client's has acknowledged them."""
-        here = self.transport.get_write_buffer_size()
-        try:
-            answer = ioctl(self.transport.get_extra_info("socket"), TIOCOUTQ, bytes(4))
-        except OSError:  # only Linux tells: elsewhere a client has to take more to be seen
-            return here
-        return here + int.from_bytes(answer, sys.byteorder)
-
     def _give_up(self, event: str, reason: str) -> None:
-        log.warning(event, unsent=self._not_taken())
+        log.warning(event, unsent=unsent(self.transport))
         if self.handshake_complete and not self.close_sent and not self.transport.is_closing():
             self.conn.send_close(TRY_AGAIN_LATER, reason)
             self.transport.write(b"".join(self.conn.data_to_send()))
@@ -119,9 +159,11 @@ class BoundedSocket(WebSocketsSansIOProtocol):
         self.disconnected = True
         self.writable.set()
         self._stop_watching()
-        self._watch = self.loop.call_later(LAST_SECONDS, self.transport.abort)
+        self._last = self.loop.call_later(LAST_SECONDS, self.transport.abort)
 
     def _stop_watching(self) -> None:
         if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
+            self._watch.stop()
+        if self._last is not None:
+            self._last.cancel()
+            self._last = None

@@ -2,8 +2,9 @@
 
 uvicorn waits for ever for the end of a request's headers, of a body that nobody reads and of an
 answer that is not taken, and keeps all headers. Here a client has REQUEST_SECONDS for the head of
-the next request, from whatever it sends behind the last one (408), MAX_HEADER_BYTES for headers and
-trailers (431), and SOCKET_SEND_SECONDS to take something of its answer.
+the next request, from whatever it sends behind the last one (408), MAX_HEADER_BYTES for the URL and
+the headers, or for the trailers (431), and SOCKET_SEND_SECONDS to take something of its answer. And
+websockets find no room (503) when nine tenths of MAX_CONNECTIONS are taken: requests still do.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.back_pressure import SYSTEM_BYTES
+from gateway.back_pressure import SYSTEM_BYTES, StallWatch
 from services.shared.settings import Settings
 
 
@@ -26,11 +27,13 @@ class BoundedRequest(HttpToolsProtocol):
     request_seconds: ClassVar[float]
     send_seconds: ClassVar[float]
     most_bytes: ClassVar[int]
+    most_with_sockets: ClassVar[int]
 
     _deadline: TimerHandle | None = None
-    _stalled: TimerHandle | None = None
-    _received = 0  # bytes since the head began
-    _headers_size = 0
+    _stalled: StallWatch | None = None
+    _unparsed = 0  # bytes since the parser last had something to tell
+    _head_size = 0
+    _in_body = False
 
     @classmethod
     def within(cls, settings: Settings) -> type[BoundedRequest]:
@@ -38,12 +41,14 @@ class BoundedRequest(HttpToolsProtocol):
             "request_seconds": settings.request_seconds,
             "send_seconds": settings.socket_send_seconds,
             "most_bytes": settings.max_header_bytes,
+            "most_with_sockets": settings.max_connections * 9 // 10,
         }
         return type(cls.__name__, (cls,), bounds)
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_SNDBUF, SYSTEM_BYTES)
+        self._stalled = StallWatch(self.loop, transport, self.send_seconds, transport.abort)
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -52,46 +57,66 @@ class BoundedRequest(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._unparsed += len(data)
         super().data_received(data)
         if self.transport.is_closing() or self.transport.get_protocol() is not self:
             return  # it is over, or a websocket by now
         if self.cycle is None or self.cycle.response_complete:
             self._await_head()
-            self._received += len(data)
-            if self._received > self.most_bytes:
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        if self._unparsed > self.most_bytes:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._headers_size = 0
+        self._head_size = 0
         self._await_head()
+
+    def on_url(self, url: bytes) -> None:
+        self._head_size += len(url)
+        super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer."""
-        self._headers_size += len(name) + len(value)
-        if self._headers_size <= self.most_bytes:
+        self._head_size += len(name) + len(value)
+        if self._head_size <= self.most_bytes:
             super().on_header(name, value)
         else:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
         self._stop_waiting()
+        if self._should_upgrade() and len(self.connections) > self.most_with_sockets:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
+        self._unparsed, self._in_body = 0, True
         if not self.transport.is_closing():
             super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._unparsed = 0
+        if not self.transport.is_closing():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unparsed, self._in_body = 0, False
+        if not self.transport.is_closing():
+            super().on_message_complete()
+
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stalled = self.loop.call_later(self.send_seconds, self.transport.abort)
+        if self._stalled is not None:
+            self._stalled.start()
 
     def resume_writing(self) -> None:
         if self._stalled is not None:
-            self._stalled.cancel()
-            self._stalled = None
+            self._stalled.stop()
         super().resume_writing()
+
+    def _should_upgrade(self) -> bool:
+        """Not what was refused."""
+        return not self.transport.is_closing() and super()._should_upgrade()
 
     def _await_head(self) -> None:
         if self._deadline is None:
-            self._received = 0
             self._deadline = self.loop.call_later(self.request_seconds, self._late)
 
     def _late(self) -> None:
@@ -107,12 +132,13 @@ class BoundedRequest(HttpToolsProtocol):
             self._deadline = None
 
     def _refuse(self, status: HTTPStatus) -> None:
-        """Say so, unless another answer is on its way, and hang up."""
+        """Say so, unless it is about what stands behind a request, or another answer is on its way,
+        and hang up."""
         self._stop_waiting()
         transport: BaseTransport = self.transport
         if transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:
+        if not self._in_body and (self.cycle is None or self.cycle.response_complete):
             line = f"HTTP/1.1 {status.value} {status.phrase}\r\n"
             self.transport.write(f"{line}content-length: 0\r\nconnection: close\r\n\r\n".encode())
         transport.close()

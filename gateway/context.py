@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -54,13 +54,13 @@ class Services:
 @dataclass
 class Context:
     """One request, or one operation on a websocket. `token`: the bearer token that came with it;
-    `place`: the websocket's among the open ones; `extensions`: the request's."""
+    `place`: the websocket's among the open ones; `tells_cost`: whether the answer is to tell it."""
 
     services: Services
     token: str | None
     caller: Caller
     place: Place | None = None
-    extensions: Mapping[str, Any] = field(default_factory=dict)
+    tells_cost: bool = False
     connection_params: dict[str, Any] = field(default_factory=dict)
     _identifying: asyncio.Task[Identity] | None = None
 
@@ -70,9 +70,9 @@ class Context:
             self._load_notifications, cache=False
         )
 
-    def again(self, extensions: Mapping[str, Any]) -> Context:
+    def again(self, tells_cost: bool) -> Context:
         """The same caller's next operation."""
-        return Context(self.services, self.token, self.caller, self.place, extensions)
+        return Context(self.services, self.token, self.caller, self.place, tells_cost)
 
     async def viewer(self, scope: Scope | None = None) -> Identity:
         """Who is asking. Raises Unauthenticated, and Forbidden for an API key without the scope:

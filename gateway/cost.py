@@ -1,8 +1,8 @@
 """What an operation costs, counted before it is executed: docs/security.md says how.
 
-Each object that it may return costs one, and each field of Query and Mutation what WEIGHTS names
-at least. What is in a list is counted as often as the list may be long: `first` or `last`, or
-PAGE_SIZE without them, for connections; LISTED for lists that have neither.
+Each object that it may return costs one, as does each `content`, and each field of Query and
+Mutation what WEIGHTS names at least. What is in a list is counted as often as the list may be long:
+`first` or `last`, or PAGE_SIZE without them, for connections; LISTED for lists that have neither.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "markAllNotificationsRead": 50,
 }
 _MUTATION: Final = 10
+_INTROSPECTION: Final[Mapping[str, int]] = {"__schema": 100, "__type": 10}
+_LARGE: Final = "content"  # may be 64 KiB, and may be asked for under many names
 _SLICES: Final = ("first", "last")
 _EDGES: Final = "edges"  # as many as its connection was asked for
 
@@ -82,8 +84,8 @@ class CostLimit(SchemaExtension):
         yield
 
     def get_results(self) -> dict[str, Any]:
-        asked = self.execution_context.context.extensions.get("cost")
-        return {"cost": self._cost} if asked is True and self._cost is not None else {}
+        asked = self.execution_context.context.tells_cost
+        return {"cost": self._cost} if asked and self._cost is not None else {}
 
 
 class _Count:
@@ -145,11 +147,12 @@ class _Count:
         return self._known[name, edges]
 
     def _of_field(self, parent: GraphQLObjectType, field: FieldNode, edges: int) -> int:
-        """What its objects cost, and all below them; nothing for a plain value."""
-        name, cost = field.name.value, 0
+        """What its objects cost, and all below them; nothing for a plain value that is small."""
+        name = field.name.value
+        cost = 1 if name == _LARGE else 0
         definition = parent.fields.get(name)
-        if definition is None:  # introspection
-            return 0
+        if definition is None:
+            return _INTROSPECTION.get(name, 0)
         kind = get_named_type(definition.type)
         if isinstance(kind, GraphQLObjectType):
             length = self._length(definition, field)

@@ -43,7 +43,7 @@ from gateway.http import (
     response_body,
 )
 from gateway.persisted import PersistedDocuments
-from gateway.socket import TRY_AGAIN_LATER, Socket
+from gateway.socket import TRY_AGAIN_LATER, Socket, SocketAdapter
 from services.shared.errors import BadInput, DomainError, Unauthenticated
 from services.shared.store import is_away
 from services.users.api_keys import is_api_key
@@ -71,6 +71,7 @@ class Endpoint(GraphQL[Context, None]):
             allowed_origins=settings.allowed_origins,
         )
         self.graphql_transport_ws_handler_class = Socket
+        self.websocket_adapter_class = SocketAdapter
         self.documents = documents
         self._services = services
         self._settings = settings
@@ -88,15 +89,15 @@ class Endpoint(GraphQL[Context, None]):
             await request.close(TRY_AGAIN_LATER, str(error))
 
     async def get_context(self, request: HTTPConnection, response: Response | WebSocket) -> Context:
-        return self._context(request, {})
+        return self._context(request, tells_cost=False)
 
-    def _context(self, request: HTTPConnection, extensions: Mapping[str, Any]) -> Context:
+    def _context(self, request: HTTPConnection, *, tells_cost: bool) -> Context:
         return Context(
             self._services,
             bearer_token(request.headers),
             Caller(_address(request), request.headers.get("user-agent", "")),
             getattr(request.state, "place", None),
-            extensions,
+            tells_cost,
         )
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
@@ -163,9 +164,8 @@ class Endpoint(GraphQL[Context, None]):
             return await self.schema.execute(
                 self.documents.document(asked),
                 variable_values=asked.variables,
-                context_value=self._context(request, asked.extensions),
+                context_value=self._context(request, tells_cost=asked.asks_for_cost),
                 operation_name=asked.operation_name,
-                operation_extensions=asked.extensions,
                 allowed_operation_types=_allowed(request.method),
             )
         except CannotGetOperationTypeError as error:

@@ -77,7 +77,7 @@ def mapped(error: GraphQLError, *, valid: bool) -> GraphQLError:
     if isinstance(error, GraphQLSyntaxError):
         too_much = error.message.endswith("Parsing aborted.")  # too many tokens, or too deep
         return _with(error, error.message, {"code": TooComplex.code if too_much else PARSE_FAILED})
-    if not valid and original is None:
+    if not valid and (original is None or isinstance(original, ValueError)):  # as of a long number
         return _with(error, error.message, {"code": VALIDATION_FAILED})
     if error.path is None and _is_coercion(error):
         return _with(error, error.message, BadInput(error.message, _variable(error)).extensions)

@@ -6,7 +6,7 @@ https://graphql.github.io/graphql-over-http/draft/
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -51,6 +51,10 @@ class GraphQLRequest:
     extensions: dict[str, Any]
     document_id: str | None
 
+    @property
+    def asks_for_cost(self) -> bool:
+        return self.extensions.get("cost") is True
+
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> GraphQLRequest:
         """Raises Refused with the parameter that has a wrong type."""
@@ -64,13 +68,13 @@ class GraphQLRequest:
         )
 
 
-def media_type(request: Request, offered: Sequence[str] = _OFFERED) -> str:
+def media_type(request: Request) -> str:
     """The type of the answer that the client likes best. Raises Refused with 406."""
-    accept = ", ".join(request.headers.getlist("accept")) or "*/*"
-    try:
-        best = str(mimeparse.best_match(offered, accept))
-    except mimeparse.MimeTypeParseException:
-        best = ""
+    accept = ",".join(request.headers.getlist("accept")).lower()
+    ranges = [range_ for range_ in accept.split(",") if _is_media_range(range_)]
+    best = str(mimeparse.best_match(_OFFERED, ",".join(ranges))) if ranges else ""
+    if not accept.strip():
+        best = JSON
     if not best:
         advice = f"Accept {RESPONSE_JSON} or {JSON}: there is nothing else to be had here."
         raise Refused(406, BadInput(advice, "accept"))
@@ -137,6 +141,14 @@ def response_body(result: ExecutionResult, *, executed: bool) -> dict[str, Any]:
     if result.extensions:
         body["extensions"] = result.extensions
     return body
+
+
+def _is_media_range(text: str) -> bool:
+    try:
+        mimeparse.parse_media_range(text)
+    except mimeparse.MimeTypeParseException:
+        return False
+    return True
 
 
 def _field(fields: Mapping[str, Any], name: str, kind: type) -> Any:

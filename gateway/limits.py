@@ -12,6 +12,7 @@ from graphql import (
     GraphQLError,
     InlineFragmentNode,
     OperationDefinitionNode,
+    OperationType,
     SelectionSetNode,
 )
 from strawberry.extensions import SchemaExtension
@@ -29,16 +30,20 @@ class DocumentLimits(SchemaExtension):
         self._settings = settings
 
     def on_validate(self) -> Iterator[None]:
-        document = self.execution_context.graphql_document
-        if document is not None and (excess := self._excess(document)):
+        context = self.execution_context
+        document = context.graphql_document
+        if document is not None and (excess := self._excess(document, context.query or "")):
             found, limit = excess
             message = f"The document {found}; {limit} is the most. Ask for less at once."
             error = GraphQLError(message, extensions={"code": TooComplex.code})
-            self.execution_context.pre_execution_errors = [error]
+            context.pre_execution_errors = [error]
         yield
 
-    def _excess(self, document: DocumentNode) -> tuple[str, int] | None:
+    def _excess(self, document: DocumentNode, text: str) -> tuple[str, int] | None:
         settings, measure = self._settings, _Measure(document)
+        if measure.subscribes and len(text) > settings.max_subscription_length:
+            # An open subscription keeps it.
+            return f"subscribes with {len(text)} characters", settings.max_subscription_length
         if measure.fields > settings.max_query_fields:
             return f"has {measure.fields} fields", settings.max_query_fields
         if measure.depth > settings.max_query_depth:
@@ -51,8 +56,9 @@ class DocumentLimits(SchemaExtension):
 
 
 class _Measure:
-    """`fields`: as they are written. And of the worst of its operations, fragments spread:
-    `depth`, levels of fields; `aliases`; `root_fields`, those on the first level."""
+    """`subscribes`: whether one of its operations does. `fields`: as they are written. And of the
+    worst of its operations, fragments spread: `depth`, levels of fields; `aliases`; `root_fields`,
+    those on the first level."""
 
     def __init__(self, document: DocumentNode) -> None:
         self._fragments = {
@@ -62,11 +68,13 @@ class _Measure:
         }
         self._known: dict[str, tuple[int, int, int]] = {}
         self.fields = 0
-        measures = [
-            self._of(definition.selection_set)
+        operations = [
+            definition
             for definition in document.definitions
             if isinstance(definition, OperationDefinitionNode)
-        ] or [(0, 0, 0)]
+        ]
+        self.subscribes = any(one.operation is OperationType.SUBSCRIPTION for one in operations)
+        measures = [self._of(one.selection_set) for one in operations] or [(0, 0, 0)]
         self.depth, self.aliases, self.root_fields = map(max, zip(*measures, strict=True))
         for fragment in self._fragments:  # those that no operation spreads are validated, too
             self._of_fragment(fragment)
@@ -81,10 +89,9 @@ class _Measure:
                 self.fields += 1
                 within, beside = int(selection.alias is not None), 1
                 depth, inner, _ = self._of(selection.selection_set)
-                if selection.name.value.startswith("__"):
-                    depth = 0  # introspection is deep by nature, and bounded
-                else:
-                    depth, within = depth + 1, within + inner
+                within += inner
+                # Introspection is deep by nature; how often it is asked for is counted as cost.
+                depth = 0 if selection.name.value.startswith("__") else depth + 1
             elif isinstance(selection, InlineFragmentNode):
                 depth, within, beside = self._of(selection.selection_set)
             else:

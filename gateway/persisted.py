@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.http import GraphQLRequest
-from services.shared.errors import BadInput, CannotStart, DomainError
+from services.shared.errors import BadInput, CannotStart, DomainError, TooComplex
 from services.shared.settings import Settings
 
 _SHA256: Final = "sha256:"
@@ -34,17 +34,24 @@ class NotPersisted(DomainError):
 
 
 class PersistedDocuments:
-    def __init__(self, documents: Mapping[str, str], *, only: bool) -> None:
-        """`documents`: by id. Each is known by its SHA-256, too. `only`: refuse all others."""
+    def __init__(self, documents: Mapping[str, str], *, only: bool, longest: int) -> None:
+        """`documents`: by id. Each is known by its SHA-256, too. `only`: refuse all others.
+        `longest`: characters of others."""
         self._documents = dict(documents)
         self._documents |= {_SHA256 + _hash(text): text for text in documents.values()}
-        self._only = only
+        self._only, self._longest = only, longest
 
     def document(self, request: GraphQLRequest) -> str:
-        """What the request asks for. Raises UnknownDocument, NotPersisted and BadInput."""
+        """What the request asks for. Raises UnknownDocument, NotPersisted, BadInput and
+        TooComplex."""
         id = self.id_of(request)
         if not request.query:
             return self._known(id)
+        if len(request.query) > self._longest:
+            raise TooComplex(
+                f"The document has {len(request.query)} characters; {self._longest} is the most "
+                "(MAX_QUERY_LENGTH). Send values as variables."
+            )
         if self._only:
             if _SHA256 + _hash(request.query) not in self._documents:
                 raise NotPersisted("This document is not among the known ones: send one that is.")
@@ -71,8 +78,10 @@ def load_documents(settings: Settings) -> PersistedDocuments:
     if settings.persisted_documents is None:
         if only:
             raise CannotStart("ONLY_PERSISTED_DOCUMENTS needs PERSISTED_DOCUMENTS.")
-        return PersistedDocuments({}, only=False)
-    return PersistedDocuments(dict(_entries(settings.persisted_documents)), only=only)
+        known: dict[str, str] = {}
+    else:
+        known = dict(_entries(settings.persisted_documents))
+    return PersistedDocuments(known, only=only, longest=settings.max_query_length)
 
 
 def _entries(path: Path) -> Iterator[tuple[str, str]]:

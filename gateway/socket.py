@@ -11,11 +11,14 @@ from contextlib import aclosing, suppress
 from typing import Any, Final
 
 from graphql import GraphQLError
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
     BaseGraphQLTransportWSHandler,
     Operation,
 )
+from strawberry.types.execution import PreExecutionError
 
 from gateway.admission import TryAgainLater
 from gateway.context import Context
@@ -27,6 +30,8 @@ from services.users.api_keys import is_api_key
 TRY_AGAIN_LATER: Final = 1013
 FORBIDDEN: Final = 4403
 INTERNAL: Final = 4500
+LONGEST_ID: Final = 200  # characters
+_LONGEST_REASON: Final = 123  # bytes: RFC 6455, 5.5
 
 # A message's fields and the JSON types that they may have.
 _SHAPES: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
@@ -43,6 +48,26 @@ _OPERATION: Final[Mapping[str, tuple[type, ...]]] = {
     "extensions": (dict, type(None)),
     "documentId": (str, type(None)),
 }
+
+
+class SocketAdapter(ASGIWebSocketAdapter):
+    """A client that is gone, or whose socket is being closed, hears no more; that is no fault."""
+
+    async def send_json(self, message: Mapping[str, object]) -> None:
+        """Raises WebSocketDisconnected."""
+        try:
+            await super().send_json(message)
+        except RuntimeError as error:
+            if self.ws.application_state is not WebSocketState.DISCONNECTED:
+                raise
+            raise WebSocketDisconnected from error
+
+    async def close(self, code: int, reason: str) -> None:
+        """`reason` is cut to the bytes that it may have."""
+        if self.ws.application_state is WebSocketState.DISCONNECTED:
+            return
+        with suppress(WebSocketDisconnect):
+            await super().close(code, reason.encode()[:_LONGEST_REASON].decode(errors="ignore"))
 
 
 class _Operation(Operation[Context, None]):
@@ -71,6 +96,8 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
         except TryAgainLater as error:
             await self.websocket.close(TRY_AGAIN_LATER, str(error))
             return
+        except WebSocketDisconnected:
+            raise
         except Exception as error:
             await self.websocket.close(INTERNAL, masked(error).message)
             return
@@ -98,7 +125,7 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
             await operation.refuse(GraphQLError(error.message, extensions=error.extensions))
             return
         # Of its own, since each operation asks anew whether the session is still open.
-        context = self.context.again(request.extensions)
+        context = self.context.again(request.asks_for_cost)
         self.operations[id] = operation
         operation.task = asyncio.create_task(self._run(operation, document, request, context))
         operation.task.add_done_callback(self._task_done)
@@ -111,16 +138,17 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
             variable_values=request.variables,
             context_value=context,
             operation_name=request.operation_name,
-            operation_extensions=request.extensions,
         )
         del document, request  # an open subscription keeps no more than it needs
         try:
             async with aclosing(results):
                 async for result in results:
                     errors = [mapped(error, valid=False) for error in result.errors or ()]
-                    if result.data is None and errors:
+                    was_executed = any(error.path for error in errors) or result.data is not None
+                    if isinstance(result, PreExecutionError) or not was_executed:
                         await operation.send_initial_errors(errors)
                         return
+                    result.errors = errors or None
                     await operation.send_next(result)
             await operation.send_operation_message({"id": operation.id, "type": "complete"})
         except WebSocketDisconnected:  # who is gone is told nothing
@@ -164,6 +192,8 @@ def _malformed(message: Any) -> str | None:
     if not isinstance(message, dict) or message.get("type") not in tuple(_SHAPES):
         return "A message is an object with a type of the protocol"
     problem = _misshapen(message, _SHAPES[message["type"]])
+    if problem is None and not 1 <= len(message.get("id", "-")) <= LONGEST_ID:
+        problem = f"An id has 1 to {LONGEST_ID} characters"
     if problem is None and message["type"] == "subscribe":
         problem = _misshapen(message["payload"], _OPERATION)
     return problem

@@ -104,6 +104,8 @@ async def _serve(workers: Sequence[str], *, gateway: bool, alone: str | None = N
     _on_signal(_canceller(stop))
     try:
         async with host.open_runtime(settings) as runtime:
+            if settings.in_production:
+                await demo.check_gone()
             if settings.demo_data and host.USERS in workers:
                 await demo.fill(runtime)
             end_if_cancelled()
@@ -171,7 +173,7 @@ def _say(*lines: str) -> None:
 
 async def _on_accounts(command: accounts.Command) -> int:
     async with _beside_a_running_server() as runtime:
-        answer = await command(runtime.users, runtime.api_keys)
+        answer = await command(runtime)
     _say(answer)
     return 0
 

@@ -16,6 +16,7 @@ from services.shared.store import open_store
 from services.users.tokens import signing_keys
 
 LEAST_BCRYPT_COST: Final = 10
+LEAST_PREFIX: Final = {4: 8, 6: 32}  # bits of a network of trusted proxies, by the IP's version
 _ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:]+\](:\d+)?")
 
 
@@ -70,12 +71,16 @@ def check_production(settings: Settings) -> None:
         "MONGODB_URL is not set: the private database is for trying out": not settings.mongodb_url,
         "DEMO_DATA is on: anybody may read its passwords": settings.demo_data,
         f"BCRYPT_COST is below {LEAST_BCRYPT_COST}": settings.bcrypt_cost < LEAST_BCRYPT_COST,
-        "ALLOWED_ORIGINS holds *: name your shop's": "*" in settings.allowed_origins,
-        "TRUSTED_PROXIES holds everybody: name yours": any(
-            network == "*" or network.endswith("/0") for network in settings.trusted_proxies
+        "ALLOWED_ORIGINS holds more than your shop's own https:// origins": not all(
+            origin.startswith("https://") for origin in settings.allowed_origins
         ),
-        "RABBITMQ_URL logs in as guest": bool(settings.rabbitmq_url)
-        and urlsplit(settings.rabbitmq_url).username in (None, "", "guest"),
+        "TRUSTED_PROXIES holds half the world: name yours": any(
+            map(_is_too_wide, settings.trusted_proxies)
+        ),
+        "RABBITMQ_URL logs in as guest, or with the user's name as the password": bool(
+            settings.rabbitmq_url
+        )
+        and _is_for_guests(settings.rabbitmq_url),
     }
     if found := [fault for fault, is_there in faults.items() if is_there]:
         raise CannotStart(f"PROFILE is production, and {'; '.join(found)}.")
@@ -135,6 +140,18 @@ def _is_network(text: str) -> bool:
         ip_network(text)
         return True
     return False
+
+
+def _is_too_wide(network: str) -> bool:
+    if network == "*":
+        return True
+    parsed = ip_network(network)
+    return parsed.prefixlen < LEAST_PREFIX[parsed.version]
+
+
+def _is_for_guests(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.username in (None, "", "guest") or parts.password in (None, "", parts.username)
 
 
 def _is_amqp(url: str) -> bool:

@@ -139,7 +139,10 @@ async def open_runtime(settings: Settings, clock: Clock | None = None) -> AsyncI
         seen = Inbox(clock, settings)
         sessions = Sessions(store, relay, tokens, clock, settings)
         passwords = Passwords(
-            settings.bcrypt_cost, settings.bcrypt_at_once, settings.bcrypt_waiting
+            settings.bcrypt_cost,
+            settings.bcrypt_at_once,
+            settings.bcrypt_waiting,
+            settings.bcrypt_per_address,
         )
         attempts = Throttle(clock)
         yield Runtime(
@@ -151,7 +154,7 @@ async def open_runtime(settings: Settings, clock: Clock | None = None) -> AsyncI
             inbox=seen,
             sessions=sessions,
             access=Access(store, relay, sessions, passwords, attempts, clock, settings),
-            api_keys=ApiKeys(clock),
+            api_keys=ApiKeys(clock, settings),
             users=UserService(store, relay, sessions, passwords, attempts, clock, settings),
             notifications=NotificationService(store, relay, bus, clock, settings),
             intake=Intake(store, relay, seen, clock, settings),

@@ -84,13 +84,17 @@ class Run:
 
 @asynccontextmanager
 async def tidings(
-    *arguments: str, folder: Path, stdout: int | None = None, **environment: object
+    *arguments: str,
+    folder: Path,
+    stdout: int | None = None,
+    stdin: str = "",
+    **environment: object,
 ) -> AsyncIterator[Run]:
     """Start `python -m services` in `folder`, with these settings and no others.
 
     Its data are in `folder` too, its gateway on a free port; whatever is still alive at the end
-    of the block is ended. It dies with the tests, should they be killed. Its output is kept, or
-    goes to `stdout`.
+    of the block is ended. It dies with the tests, should they be killed. It is given `stdin`; its
+    output is kept, or goes to `stdout`.
     """
     folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
     defaults: dict[str, object] = {
@@ -104,11 +108,16 @@ async def tidings(
     port = int(variables["GATEWAY_PORT"]) if variables["GATEWAY_PORT"].isdecimal() else 0
     setpriv = shutil.which("setpriv")
     dying_with_us = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
-    with (folder / "stdout").open("wb") as output, (folder / "stderr").open("wb") as errors:
+    (folder / "stdin").write_text(stdin)
+    with (
+        (folder / "stdin").open("rb") as given,
+        (folder / "stdout").open("wb") as output,
+        (folder / "stderr").open("wb") as errors,
+    ):
         process = await asyncio.create_subprocess_exec(
             *dying_with_us,
             *(sys.executable, "-m", "services", *arguments),
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=given,
             stdout=output if stdout is None else stdout,
             stderr=errors,
             cwd=folder,

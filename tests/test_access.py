@@ -270,12 +270,12 @@ async def test_an_address_that_guesses_locks_out_nobody_at_another(house: House)
 
 
 async def test_too_many_passwords_at_once_are_refused_and_not_kept_waiting() -> None:
-    passwords = Passwords(cost=8, at_once=1, waiting=3)
-    attempts = [passwords.hash(f"password {n}") for n in range(10)]
+    passwords = Passwords(cost=8, at_once=1, waiting=3, per_address=4)
+    attempts = [passwords.hash(f"password {n}", "203.0.113.9") for n in range(10)]
     results = await asyncio.gather(*attempts, return_exceptions=True)
     assert sum(isinstance(result, bytes) for result in results) == 4
     assert sum(isinstance(result, RateLimited) for result in results) == 6
-    assert isinstance(await passwords.hash("there is room again"), bytes)
+    assert isinstance(await passwords.hash("there is room again", "203.0.113.9"), bytes)
 
 
 # Accounts that are disabled

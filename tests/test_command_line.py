@@ -10,10 +10,13 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
 
+from services import demo
+from tests.kit import PASSWORD, GraphQLFailed
 from tests.processes import ROOT, SECRET, Run, elsewhere, nowhere, tidings
 from tests.servers import PrivateMongod, free_port
 
@@ -145,9 +148,7 @@ async def test_a_user_is_made_beside_a_running_shop_and_can_log_in_at_once(
 ) -> None:
     output = await _create_user(tmp_path, shop, "beside@shop.example", "admin")
     assert "admin beside@shop.example" in output
-    answer = await shop.api.ask(
-        LOGIN, input={"email": "beside@shop.example", "password": "a long password"}
-    )
+    answer = await shop.api.ask(LOGIN, input={"email": "beside@shop.example", "password": PASSWORD})
     assert answer["login"]["user"]["id"] in output
 
 
@@ -155,7 +156,7 @@ async def test_a_user_is_made_without_a_running_shop_and_can_log_in_later(tmp_pa
     await _create_user(tmp_path, None, "before@shop.example", "user")
     async with tidings("serve", folder=tmp_path) as run:
         await (await run.ready()).api.ask(
-            LOGIN, input={"email": "before@shop.example", "password": "a long password"}
+            LOGIN, input={"email": "before@shop.example", "password": PASSWORD}
         )
 
 
@@ -168,9 +169,39 @@ async def test_a_taken_address_is_told_in_a_sentence(shop: Run, tmp_path: Path) 
 async def test_a_user_without_a_password_is_refused_when_nobody_can_be_asked(
     shop: Run, tmp_path: Path
 ) -> None:
-    command = _user_command("nobody@shop.example", "user")[:-2]
+    command = _user_command("nobody@shop.example", "user")
     async with tidings(*command, folder=tmp_path, DATA_DIR=shop.data_dir) as run:
-        assert "--password" in await run.refused()
+        assert "standard input" in await run.refused()
+
+
+async def test_a_disabled_user_comes_in_no_more(shop: Run, tmp_path: Path) -> None:
+    email = "gone@shop.example"
+    await _create_user(tmp_path, shop, email, "admin")
+    for name, says in ((email, "Disabled admin"), ("nobody@shop.example", "no user")):
+        command = ["disable-user", "--email", name]
+        async with tidings(*command, folder=tmp_path, DATA_DIR=shop.data_dir) as run:
+            await run.ended()
+            assert says in run.output + run.errors
+    with pytest.raises(GraphQLFailed) as failure:
+        await shop.api.ask(LOGIN, input={"email": email, "password": PASSWORD})
+    assert failure.value.code == "UNAUTHENTICATED"
+
+
+async def test_production_does_not_start_with_accounts_of_the_demo(
+    mongod: PrivateMongod, tmp_path: Path
+) -> None:
+    settings = elsewhere(mongod.url) | {"MONGODB_DATABASE": f"test_{uuid4().hex[:12]}"}
+    async with tidings("serve", folder=tmp_path / "demo", DEMO_DATA="true", **settings) as run:
+        await run.ready()
+    production = settings | {"PROFILE": "production", "BCRYPT_COST": 10}
+    async with tidings("serve", folder=tmp_path / "first", **production) as run:
+        assert "admin@shop.example" in await run.refused()
+    for account in demo.ACCOUNTS:
+        command = ["disable-user", "--email", account.email]
+        async with tidings(*command, folder=tmp_path / account.key, **production) as run:
+            assert await run.ended() == 0, run.errors
+    async with tidings("serve", folder=tmp_path / "second", **production) as run:
+        await run.ready()
 
 
 async def test_an_api_key_is_made_for_a_backend_and_shown_once(shop: Run, tmp_path: Path) -> None:
@@ -261,13 +292,13 @@ def _folder_that_nobody_may_make(tmp_path: Path) -> Path:
 
 
 def _user_command(email: str, role: str) -> list[str]:
-    command = ["create-user", "--name", "Some Body", "--email", email, "--role", role]
-    return [*command, "--password", "a long password"]
+    return ["create-user", "--name", "Some Body", "--email", email, "--role", role]
 
 
 async def _create_user(folder: Path, shop: Run | None, email: str, role: str) -> str:
     data_dir = shop.data_dir if shop else folder / "data"
-    async with tidings(*_user_command(email, role), folder=folder, DATA_DIR=data_dir) as run:
+    command, stdin = _user_command(email, role), f"{PASSWORD}\n"
+    async with tidings(*command, folder=folder, stdin=stdin, DATA_DIR=data_dir) as run:
         assert await run.ended() == 0, run.errors
         return run.output
 

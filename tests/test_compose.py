@@ -175,7 +175,7 @@ async def _admin(fleet: Fleet) -> Api:
     arguments = ["create-user", "--role", Role.ADMIN, "--name", "Ada", "--email", email]
     folder = fleet.runs["users"][0].data_dir.parent / email
     async with tidings(
-        *arguments, "--password", PASSWORD, folder=folder, **fleet.environment
+        *arguments, folder=folder, stdin=f"{PASSWORD}\n", **fleet.environment
     ) as creating:
         assert await creating.ended() == 0, creating.errors
     gateway = fleet.gateways[1]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import gc
+import logging
 from uuid import uuid4
 
 import pytest
@@ -10,24 +12,17 @@ import pytest
 from services.shared.log import get_logger, set_up_logging
 from services.shared.vocabulary import Role
 from tests.entry import ANOTHER, ASK_RESET, LOGIN, ME
-from tests.kit import PASSWORD, GraphQLFailed, House, open_house, quick_settings
-from tests.servers import PrivateMongod
+from tests.kit import PASSWORD, GraphQLFailed, House
 
 CREATE = """mutation ($input: CreateNotificationInput!) {
   createNotification(input: $input) { decision { outcome } }
 }"""
 
 
-@pytest.fixture(scope="module")
-async def house(mongod: PrivateMongod) -> AsyncIterator[House]:
-    set_up_logging("DEBUG")
-    async with open_house(quick_settings(mongod.url)) as open_:
-        yield open_
-
-
 async def test_no_secret_no_address_and_no_content_is_logged(
     house: House, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    set_up_logging("DEBUG")  # whatever libraries have to say, too, into what `capfd` sees
     content = f"for your eyes only {uuid4().hex}"
     somebody, backend = await house.somebody(), await house.somebody(Role.SERVICE)
     forged = str(somebody.api.token)[:-5] + "xxxxx"
@@ -49,9 +44,33 @@ async def test_no_secret_no_address_and_no_content_is_logged(
     logged = "".join(capfd.readouterr())
     assert failure.value.extensions["correlationId"] in logged
     assert "ValidationError at" in logged
+    assert "pymongo" in logged
     for secret in (somebody.email, content, PASSWORD, ANOTHER, forged, str(somebody.api.token)):
         assert secret not in logged
         assert secret.partition("@")[0] not in logged
+
+
+async def test_what_libraries_log_quotes_no_fault(capfd: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("INFO")
+    secret = uuid4().hex
+
+    async def fail() -> None:
+        raise ValueError(secret)
+
+    try:
+        await fail()
+    except ValueError:
+        logging.getLogger("some.library").exception("It failed")
+    loop = asyncio.get_running_loop()
+    forgotten = loop.create_task(fail())
+    await asyncio.wait([forgotten])
+    del forgotten
+    gc.collect()
+    logged = capfd.readouterr().err
+    assert "It failed" in logged
+    assert "never retrieved" in logged
+    assert logged.count("ValueError at") == 2
+    assert secret not in logged
 
 
 def test_a_stranger_adds_no_line_to_the_log(capfd: pytest.CaptureFixture[str]) -> None:

@@ -97,14 +97,19 @@ def production(**changes: Any) -> Settings:
         ("demo_data", True),
         ("bcrypt_cost", 9),
         ("allowed_origins", ("*",)),
+        ("allowed_origins", ("https://shop.example", "http://localhost:3000")),
         ("trusted_proxies", ("*",)),
         ("trusted_proxies", ("0.0.0.0/0",)),
+        ("trusted_proxies", ("0.0.0.0/0.0.0.0",)),
+        ("trusted_proxies", ("0.0.0.0/1", "128.0.0.0/1")),
+        ("trusted_proxies", ("2000::/3",)),
         ("trusted_proxies", ("10.1.2.3/8",)),
         ("trusted_proxies", ("a name",)),
         ("allowed_origins", ("shop.example",)),
         ("allowed_origins", ("https://shop.example/",)),
         ("rabbitmq_url", "amqp://guest:guest@127.0.0.1/"),
         ("rabbitmq_url", "amqp://127.0.0.1/"),
+        ("rabbitmq_url", "amqp://tidings:tidings@rabbit.example/"),
         ("jwt_secret", ""),
         ("jwt_secret", "short"),
         ("jwt_accepted_secrets", ("short",)),
@@ -119,8 +124,8 @@ def test_production_does_not_start_with_what_is_for_development(setting: str, va
 def test_production_starts_with_what_is_right() -> None:
     check(
         production(
-            allowed_origins=("https://shop.example", "http://localhost:3000", "https://[::1]:8443"),
-            trusted_proxies=("10.0.0.7", "10.0.0.0/24", "::1"),
+            allowed_origins=("https://shop.example", "https://[2001:db8::1]:8443"),
+            trusted_proxies=("10.0.0.7", "10.0.0.0/8", "::1", "2001:db8::/32"),
             rabbitmq_url="amqps://shop:secret@rabbit.example/",
         )
     )
@@ -141,7 +146,7 @@ async def test_a_password_is_hashed_again_when_the_cost_has_changed(house: House
     somebody = await house.somebody()
     users = house.runtime.store.database["users"]
     stored = await users.find_one({"email": somebody.email})
-    cheap = await Passwords(4, 1, 1).hash(PASSWORD)
+    cheap = await Passwords(4, 1, 1, 1).hash(PASSWORD, "")
     await users.update_one({"email": somebody.email}, {"$set": {"password_hash": cheap}})
     document = "mutation ($input: LoginInput!) { login(input: $input) { accessToken } }"
     await house.api.ask(document, input={"email": somebody.email, "password": PASSWORD})

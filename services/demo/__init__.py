@@ -16,7 +16,7 @@ from services.host import Runtime
 from services.scheduler import mock
 from services.scheduler.models import Schedule
 from services.scheduler.service import Plan
-from services.shared.errors import Conflict, NotFound
+from services.shared.errors import CannotStart, Conflict, NotFound
 from services.shared.events import (
     Event,
     OrderStatusChanged,
@@ -83,6 +83,19 @@ async def fill(runtime: Runtime) -> None:
         with suppress(Conflict):
             await runtime.schedules.create(plan)
     await _account(runtime, admin)
+
+
+async def check_gone() -> None:
+    """Raises CannotStart while anybody could come in with the demo's passwords."""
+    emails = [account.email for account in ACCOUNTS]
+    left = await User.find({"email_key": {"$in": emails}, "disabled_at": None}).to_list()
+    if left:
+        names = ", ".join(user.email for user in left)
+        raise CannotStart(
+            f"PROFILE is production, and everybody may read the passwords of the demo: {names}. "
+            "Disable each with `python -m services disable-user --email …`, or name another "
+            "MONGODB_DATABASE."
+        )
 
 
 async def people() -> Sequence[Account]:

@@ -10,6 +10,7 @@ import msgspec
 MAX_DEPTH: Final = 20
 MAX_MARKS: Final = 30  # Unicode's "stream-safe" text; to compose a run takes its square
 _INT64: Final = 2**63
+_TOLD: Final = 50  # characters of a key: each of its list's items would copy a long one
 
 
 class ContentRefused(ValueError):
@@ -39,7 +40,7 @@ def check_content(value: Any, place: str = "content", depth: int = 0) -> None:
         case dict():
             for key, inner in value.items():
                 _check_key(key, place)
-                check_content(inner, f"{place}.{key}", depth + 1)
+                check_content(inner, f"{place}.{key[:_TOLD]}", depth + 1)
         case list() | tuple():
             for index, inner in enumerate(value):
                 check_content(inner, f"{place}[{index}]", depth + 1)
@@ -86,5 +87,6 @@ def _check_key(key: Any, place: str) -> None:
     if not isinstance(key, str):
         raise ContentRefused(f"{place}: keys are strings")
     if key.startswith("$") or "." in key:
-        raise ContentRefused(f"{place}: rename the key {key!r}: no '$' in front, no '.' inside")
+        told = repr(key[:_TOLD])
+        raise ContentRefused(f"{place}: rename the key {told}: no '$' in front, no '.' inside")
     _check_text(key, place)

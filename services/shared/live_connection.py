@@ -233,7 +233,7 @@ class LiveConnection:
         try:
             event = decode(message.body, received=self._clock.now(), checked=True)
         except Malformed as error:
-            log.warning("live_event_refused", error=str(error))
+            log.warning("live_event_refused", error=str(error).partition(": ")[0])
             self._on_gap()  # of another version, perhaps: readers find it in the database
         else:
             self._on_event(event)

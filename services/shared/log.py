@@ -71,6 +71,8 @@ class _Formatter(logging.Formatter):
         return _place(ei[1])
 
     def format(self, record: logging.LogRecord) -> str:
+        if record.name == "asyncio" and record.exc_info:  # whose message quotes the fault's
+            record.msg, record.args = record.getMessage().partition("\n")[0], ()
         return super().format(record).translate(_CONTROLS)
 
 

@@ -159,7 +159,9 @@ class Outbox:
         try:
             return decode(row.event, received=self._clock.now(), checked=True)
         except Malformed as error:
-            log.error("outbox_row_unreadable", row=str(row.id), reason=str(error))
+            log.error(
+                "outbox_row_unreadable", row=str(row.id), reason=str(error).partition(": ")[0]
+            )
             return None
 
     async def _claim(self) -> list[OutboxRow]:

@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     max_sessions_per_user: Count = Field(
         50, description="Logins of one user; with more the one ends that was unused for longest."
     )
+    max_api_keys_per_user: Count = Field(
+        50, description="API keys of one backend, revoked ones left out."
+    )
     session_check_seconds: Seconds = Field(
         30,
         description="How often a gateway looks whether the sessions of its websockets are open, in "
@@ -89,6 +92,9 @@ class Settings(BaseSettings):
     bcrypt_at_once: Count = Field(2, description="Password hashes computed at the same time.")
     bcrypt_waiting: Count = Field(
         50, description="Password hashes that wait for that; more answer RATE_LIMITED."
+    )
+    bcrypt_per_address: Count = Field(
+        10, description="Password hashes of one network address, those that wait included."
     )
 
     # How often at most: so many at once, then evenly as many in each ATTEMPTS_SECONDS
@@ -136,6 +142,12 @@ class Settings(BaseSettings):
         10, description="Time a client has to send its headers, and again its body, seconds."
     )
     operation_seconds: Seconds = Field(10, description="Time a query or a mutation has, seconds.")
+    max_query_length: Count = Field(
+        20_000, description="Characters of a GraphQL document that is no persisted one."
+    )
+    max_subscription_length: Count = Field(
+        2000, description="Characters of one that subscribes: it is kept as long as that is open."
+    )
     max_query_depth: Count = Field(12, description="Levels of fields in a GraphQL document.")
     max_query_tokens: Count = Field(2000, description="Tokens in a GraphQL document.")
     max_query_aliases: Count = Field(30, description="Aliases in a GraphQL document.")
@@ -151,7 +163,7 @@ class Settings(BaseSettings):
         100, description="GraphQL documents of up to 2 KiB that are kept parsed and validated."
     )
     max_sockets_per_user: Count = Field(
-        50, description="Websockets of one user that a gateway has open at the same time."
+        20, description="Websockets of one user that a gateway has open at the same time."
     )
     max_sockets_per_address: Count = Field(
         100,

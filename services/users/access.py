@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Final
+
+from pymongo.errors import PyMongoError
 
 from services.shared.clock import Clock
-from services.shared.errors import BadInput, Conflict, NotFound, Unauthenticated
+from services.shared.errors import (
+    BadInput,
+    Conflict,
+    DomainError,
+    NotFound,
+    RateLimited,
+    Unauthenticated,
+)
 from services.shared.events import Event, PasswordResetRequested
+from services.shared.log import get_logger
 from services.shared.outbox import Outbox
 from services.shared.settings import Settings
 from services.shared.store import Session as Transaction
@@ -21,10 +29,16 @@ from services.shared.store import Store
 from services.shared.throttle import Rate, Throttle
 from services.users.addresses import email_key
 from services.users.credentials import PasswordReset
+from services.users.guesses import Guesses, hidden
 from services.users.models import User
 from services.users.passwords import Passwords, check_password
 from services.users.sessions import Caller, Login, Sessions
 from services.users.tokens import hashed
+
+log = get_logger()
+
+_WRONG: Final = "Email or password is wrong."
+_USED_UP: Final = "This token is used up or has expired: ask for another."
 
 
 class Access:
@@ -45,37 +59,38 @@ class Access:
         self._throttle = throttle
         self._clock = clock
         self._reset_life = timedelta(seconds=settings.password_reset_seconds)
+        self._guesses = Guesses(throttle, clock, settings)
         window = timedelta(seconds=settings.attempts_seconds)
-        self._pair_rate = Rate("login pair", settings.login_failures, window)
-        self._account_rate = Rate("login account", settings.login_failures_per_account, window)
-        self._address_rate = Rate("login address", settings.login_failures_per_address, window)
         self._pair_reset_rate = Rate("reset pair", settings.resets, window)
         self._reset_rate = Rate("reset account", settings.resets_per_account, window)
-        # More than the longer way may take before it fails.
-        self._reset_answer_seconds = settings.mongodb_timeout_seconds + 0.3
         self._resets_rate = Rate("reset address", settings.resets_per_address, window)
+        # By then it is told, mostly.
+        self._reset_answer_seconds = settings.mongodb_timeout_seconds + 0.3
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def log_in(self, email: str, password: str, caller: Caller) -> Login:
         """Raises RateLimited, and Unauthenticated alike for unknown emails and wrong passwords."""
         key = email_key(email)
-        async with self._guess(key, caller):
+        async with self._guesses.login(key, caller.address):
             user = await User.by_email_key(key)
             known = user.password_hash if user else None
-            matches = await self._passwords.matches(password, known)
+            matches = await self._passwords.matches(password, known, caller.address)
             if user is None or not matches or user.disabled_at is not None:
-                raise Unauthenticated("Email or password is wrong.")
+                raise Unauthenticated(_WRONG)
+        await self._guesses.was_right(key, caller.address)
         if self._passwords.is_outdated(user.password_hash):
-            user = await self._hash_anew(user, password)
+            user = await self._hash_anew(user, password, caller)
         return await self._sessions.open(user, caller)
 
     async def change_password(self, user_id: str, current: str, new: str, caller: Caller) -> Login:
         """Change it, end all sessions and open a new one. Raises BadInput and RateLimited."""
         user = await _existing(user_id)
         check_password(new, "input.newPassword", email=user.email_key)
-        async with self._guess(user.email_key, caller):
-            if not await self._passwords.matches(current, user.password_hash):
+        async with self._guesses.change(user_id):
+            if not await self._passwords.matches(current, user.password_hash, caller.address):
                 raise BadInput("This is not your password.", "input.currentPassword")
-        former, user.password_hash = user.password_hash, await self._passwords.hash(new)
+        former = user.password_hash
+        user.password_hash = await self._passwords.hash(new, caller.address)
         opening = self._sessions.opening(user, caller)
 
         async def write(transaction: Transaction) -> None:
@@ -89,23 +104,18 @@ class Access:
     async def request_reset(self, email: str, caller: Caller) -> None:
         """Tell by an event how the owner of the address gets in again, if there is one.
 
-        The caller learns nothing of that: it takes the same time. Raises RateLimited.
+        The caller learns nothing of that: it takes the same time, even where telling takes longer,
+        or fails. Raises RateLimited.
         """
         key = email_key(email)
-        account = _hidden(key)
         await self._throttle.spend(self._resets_rate, caller.address)
-        await self._throttle.spend(self._pair_reset_rate, f"{account} {caller.address}")
-        await self._throttle.spend(self._reset_rate, account)
-        answer = asyncio.create_task(asyncio.sleep(self._reset_answer_seconds))
-        try:
-            user = await User.by_email_key(key)
-            if user is not None and user.disabled_at is None:
-                await self._store.transact(partial(self._write_reset, user))
-                self._outbox.wake()
-        finally:
-            await answer
+        await self._throttle.spend(self._pair_reset_rate, f"{hidden(key)} {caller.address}")
+        telling = asyncio.create_task(self._tell_of_reset(key))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+        await asyncio.sleep(self._reset_answer_seconds)
 
-    async def reset_password(self, token: str, new: str) -> None:
+    async def reset_password(self, token: str, new: str, caller: Caller) -> None:
         """Set a new password with a token that was asked for, once; all sessions end.
 
         Raises BadInput for a password that is not taken and for a token that does not count.
@@ -115,14 +125,22 @@ class Access:
             {"token_hash": hashed(token), "expires_at": {"$gt": self._clock.now()}}
         )
         if reset is None:
-            raise BadInput("This token is used up or has expired: ask for another.", "input.token")
+            raise BadInput(_USED_UP, "input.token")
         user = await _existing(reset.user_id)
         check_password(new, "input.newPassword", email=user.email_key)
-        former, user.password_hash = user.password_hash, await self._passwords.hash(new)
-        await self._store.transact(partial(self._replace_password, user, former))
+        former = user.password_hash
+        user.password_hash = await self._passwords.hash(new, caller.address)
+
+        async def write(transaction: Transaction) -> None:
+            tokens = PasswordReset.get_pymongo_collection()
+            used = await tokens.delete_one({"_id": reset.id}, session=transaction)
+            if not used.deleted_count:
+                raise BadInput(_USED_UP, "input.token")
+            await self._replace_password(user, former, transaction)
+
+        await self._store.transact(write)
         self._outbox.wake()
-        # Whoever guesses at the account meanwhile must not keep its owner out.
-        await self._throttle.forget(self._account_rate, _hidden(user.email_key))
+        await self._guesses.forget(user.email_key, caller.address)
 
     async def disable(self, user_id: str, disabled: bool) -> User:
         """Let nobody in as this user and end all sessions; or let them in. Raises NotFound."""
@@ -142,36 +160,32 @@ class Access:
         await self._store.transact(partial(self._change_and_end_sessions, user, {}, {}))
         self._outbox.wake()
 
-    @asynccontextmanager
-    async def _guess(self, key: str, caller: Caller) -> AsyncIterator[None]:
-        """A guess at a password, which raises Unauthenticated or BadInput when it is wrong: counted
-        before it is made, so that many at once are, and given back when it was not wrong. By one
-        address at one account, which locks out nobody else; at one account by all; and by one
-        address at all.
-        """
-        account = _hidden(key)
-        counts = (
-            (self._address_rate, caller.address),
-            (self._pair_rate, f"{account} {caller.address}"),
-            (self._account_rate, account),
+    async def _hash_anew(self, user: User, password: str, caller: Caller) -> User:
+        """The user with a hash of our cost. Raises Unauthenticated when it is the password no more:
+        another login, or a change of it, may have been quicker."""
+        former, anew = user.password_hash, await self._passwords.hash(password, caller.address)
+        changed = await User.get_pymongo_collection().update_one(
+            {"_id": user.id, "password_hash": former}, {"$set": {"password_hash": anew}}
         )
-        async with AsyncExitStack() as spent:
-            for rate, who in counts:
-                await self._throttle.spend(rate, who)
-                spent.push_async_callback(self._throttle.give_back, rate, who)
-            try:
-                yield
-            except (Unauthenticated, BadInput):
-                spent.pop_all()
-                raise
-
-    async def _hash_anew(self, user: User, password: str) -> User:
-        user.password_hash, former = await self._passwords.hash(password), user.password_hash
-        await User.get_pymongo_collection().update_one(
-            {"_id": user.id, "password_hash": former},
-            {"$set": {"password_hash": user.password_hash}},
-        )
+        if changed.matched_count:
+            user.password_hash = anew
+            return user
+        user = await _existing(str(user.id))
+        if not await self._passwords.matches(password, user.password_hash, caller.address):
+            raise Unauthenticated(_WRONG)
         return user
+
+    async def _tell_of_reset(self, key: str) -> None:
+        try:
+            await self._throttle.spend(self._reset_rate, hidden(key))
+            user = await User.by_email_key(key)
+            if user is not None and user.disabled_at is None:
+                await self._store.transact(partial(self._write_reset, user))
+                self._outbox.wake()
+        except RateLimited:
+            log.warning("resets_limited")  # enough of them are on their way to the owner
+        except (DomainError, PyMongoError) as error:
+            log.error("reset_not_told", exc_info=error)
 
     async def _write_reset(self, user: User, transaction: Transaction) -> None:
         """One more token; those that were asked for before count until one is used."""
@@ -189,7 +203,7 @@ class Access:
         await self._outbox.put(told, transaction, whatever_waits=True)
 
     async def _replace_password(self, user: User, former: bytes, transaction: Transaction) -> None:
-        """Raises Conflict when it has been replaced meanwhile: so a reset's token works once."""
+        """Raises Conflict when it has been replaced meanwhile."""
         await self._change_and_end_sessions(
             user, {"password_hash": former}, {"password_hash": user.password_hash}, transaction
         )
@@ -219,8 +233,3 @@ async def _existing(user_id: str) -> User:
     if user is None:
         raise NotFound("The user does not exist any more.")
     return user
-
-
-def _hidden(key: str) -> str:
-    """An address as a key of bounded length that tells nobody who tried to log in."""
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

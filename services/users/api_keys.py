@@ -14,6 +14,7 @@ from beanie import PydanticObjectId
 from services.shared.clock import Clock
 from services.shared.content import ContentRefused, check_content, composed
 from services.shared.errors import BadInput, NotFound, Unauthenticated
+from services.shared.settings import Settings
 from services.shared.vocabulary import Role, Scope
 from services.users.credentials import ApiKey
 from services.users.models import User, object_id
@@ -30,8 +31,9 @@ def is_api_key(token: str) -> bool:
 
 
 class ApiKeys:
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, settings: Settings) -> None:
         self._clock = clock
+        self._most = settings.max_api_keys_per_user
 
     async def create(self, user_id: str, name: str, scopes: Iterable[Scope]) -> tuple[ApiKey, str]:
         """A key of this backend, and its text, which is told this once. Raises BadInput.
@@ -45,6 +47,12 @@ class ApiKeys:
         wanted = sorted(set(scopes))
         if not wanted:
             raise BadInput("Name what the key may do.", "input.scopes")
+        if await ApiKey.count_of(user_id) >= self._most:
+            raise BadInput(
+                f"This user has {self._most} API keys that count, the most "
+                "(MAX_API_KEYS_PER_USER): revoke one first.",
+                "input.userId",
+            )
         secret = secrets.token_urlsafe(32)
         key = ApiKey(
             id=PydanticObjectId(),

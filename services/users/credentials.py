@@ -1,5 +1,5 @@
-"""What lets somebody in: sessions, API keys, and tokens that reset a password. Of all secrets only
-hashes are kept."""
+"""What lets somebody in: sessions, API keys, and tokens that reset a password; and from where they
+came in. Of all secrets only hashes are kept."""
 
 from __future__ import annotations
 
@@ -57,6 +57,11 @@ class Session(Document):
         return await cls.find(ours).sort("-last_used_at", "-_id").to_list()
 
     @classmethod
+    async def of_family(cls, session_id: str, family_hash: bytes) -> Self | None:
+        """The session to which a refresh token belongs, be it the one that counts or an old one."""
+        return await cls.find_one({"_id": object_id(session_id), "family_hash": family_hash})
+
+    @classmethod
     async def surplus(
         cls, user_id: str, most: int, transaction: Transaction
     ) -> list[PydanticObjectId]:
@@ -83,6 +88,26 @@ class PasswordReset(Document):
         )
 
 
+class KnownPlace(Document):
+    """An account, hidden, and an address from which its owner has logged in lately."""
+
+    id: str  # type: ignore[assignment] # a document's id is an ObjectId by default
+    expires_at: datetime
+
+    class Settings:
+        name = "known_places"
+        indexes = (IndexModel([("expires_at", 1)], expireAfterSeconds=0),)
+
+    @classmethod
+    async def holds(cls, id: str, now: datetime) -> bool:
+        return await cls.find_one({"_id": id, "expires_at": {"$gt": now}}) is not None
+
+    @classmethod
+    async def remember(cls, id: str, until: datetime) -> None:
+        update = {"$max": {"expires_at": until}}
+        await cls.get_pymongo_collection().update_one({"_id": id}, update, upsert=True)
+
+
 class ApiKey(Document):
     """What a shop's backend (`user_id`, of role SERVICE) may show instead of logging in."""
 
@@ -99,9 +124,14 @@ class ApiKey(Document):
         indexes = (IndexModel([("user_id", 1)]),)
 
     @classmethod
+    async def count_of(cls, user_id: str) -> int:
+        """How many keys of a backend count."""
+        return await cls.find({"user_id": user_id, "revoked_at": None}).count()
+
+    @classmethod
     async def all_by_age(cls) -> Sequence[Self]:
         """All keys, revoked ones too, the oldest first."""
         return await cls.find_all().sort("_id").to_list()
 
 
-MODELS: list[type[Document]] = [Session, PasswordReset, ApiKey]
+MODELS: list[type[Document]] = [Session, PasswordReset, KnownPlace, ApiKey]

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import hmac
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -50,19 +51,22 @@ def _common() -> frozenset[str]:
 
 class Passwords:
     """`cost`: log2 of bcrypt's rounds; `at_once`: hashes computed at the same time; `waiting`: how
-    many more may wait for their turn."""
+    many more may wait for their turn; `per_address`: how many of both are one address's at most.
+    Where it is not known who asks, or is the operator, `address` is empty."""
 
-    def __init__(self, cost: int, at_once: int, waiting: int) -> None:
+    def __init__(self, cost: int, at_once: int, waiting: int, per_address: int) -> None:
         self._cost = cost
         self._workers = ThreadPoolExecutor(at_once, thread_name_prefix="bcrypt")
-        self._room = threading.Semaphore(at_once + waiting)
+        self._places, self._per_address = at_once + waiting, per_address
+        self._taken: Counter[str] = Counter()
+        self._lock = threading.Lock()
 
-    async def hash(self, password: str) -> bytes:
+    async def hash(self, password: str, address: str) -> bytes:
         """Raises RateLimited when too many wait."""
         salt = bcrypt.gensalt(self._cost)
-        return await self._in_turn(partial(bcrypt.hashpw, _prepared(password), salt))
+        return await self._in_turn(partial(bcrypt.hashpw, _prepared(password), salt), address)
 
-    async def matches(self, password: str, hashed: bytes | None) -> bool:
+    async def matches(self, password: str, hashed: bytes | None, address: str) -> bool:
         """Whether it is the password, after the work of our cost: also for a hash that was made at
         a lower one, and without a hash, when it is not.
 
@@ -77,19 +81,27 @@ class Passwords:
                 bcrypt.hashpw(prepared, bcrypt.gensalt(cost))
             return is_right
 
-        return await self._in_turn(check) and hashed is not None
+        return await self._in_turn(check, address) and hashed is not None
 
     def is_outdated(self, hashed: bytes) -> bool:
         """Whether the hash was made at another cost, and so takes another time."""
         return _cost_of(hashed) != self._cost
 
-    async def _in_turn(self, work: Callable[[], T]) -> T:
-        """Work that has begun takes its room until it is done, even if nobody waits any more."""
-        if not self._room.acquire(blocking=False):
-            raise RateLimited(1)
+    async def _in_turn(self, work: Callable[[], T], address: str) -> T:
+        """Work that has begun takes its place until it is done, even if nobody waits any more."""
+        with self._lock:
+            if self._taken.total() >= self._places or self._taken[address] >= self._per_address:
+                raise RateLimited(1)
+            self._taken[address] += 1
         working = self._workers.submit(work)
-        working.add_done_callback(lambda _: self._room.release())
+        working.add_done_callback(lambda _: self._leave(address))
         return await asyncio.wrap_future(working)
+
+    def _leave(self, address: str) -> None:
+        with self._lock:
+            self._taken[address] -= 1
+            if not self._taken[address]:
+                del self._taken[address]
 
 
 def _cost_of(hashed: bytes) -> int:

@@ -76,15 +76,16 @@ class UserService:
         are taken learns it slowly.
         """
         await self._throttle.spend(self._rate, caller.address)
-        user = await self.create(registration, Role.USER)
+        user = await self.create(registration, Role.USER, caller.address)
         return await self._sessions.open(user, caller)
 
-    async def create(self, registration: Registration, role: Role) -> User:
-        """Make a user. Raises BadInput, and Conflict for a taken email."""
+    async def create(self, registration: Registration, role: Role, address: str = "") -> User:
+        """Make a user. `address`: who asks for it, if a stranger does. Raises BadInput, Conflict
+        for a taken email, and RateLimited."""
         user = _new_user(registration, role, self._clock.now())
         if await User.by_email_key(user.email_key):  # asked before time is spent
             raise Conflict(_TAKEN)
-        user.password_hash = await self._passwords.hash(registration.password)
+        user.password_hash = await self._passwords.hash(registration.password, address)
 
         async def write(transaction: Transaction) -> None:
             user.id = PydanticObjectId()

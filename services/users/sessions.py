@@ -27,6 +27,7 @@ from services.users.models import User, object_id
 from services.users.tokens import AccessTokens, Identity, RefreshToken
 
 _LONGEST_CLIENT: Final = 200
+_USED_UP: Final = "The refresh token is used up or not valid: log in again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +84,13 @@ class Sessions:
     async def refresh(self, refresh_token: str) -> Login:
         """Exchange a refresh token, once. Using an old one again ends the session."""
         token = RefreshToken.parse(refresh_token)
-        renewed = token.renewed()
-        now = self._clock.now()
-        family = {"_id": object_id(token.session_id), "family_hash": token.family_hash}
-        session = await Session.get_pymongo_collection().find_one_and_update(
-            {**family, "token_hash": token.hash, "expires_at": {"$gt": now}},
+        session = await Session.of_family(token.session_id, token.family_hash)
+        user = await User.by_id(session.user_id) if session else None
+        if session is None or user is None:
+            raise Unauthenticated(_USED_UP)
+        renewed, now = token.renewed(), self._clock.now()
+        rotated = await Session.get_pymongo_collection().update_one(
+            {"_id": session.id, "token_hash": token.hash, "expires_at": {"$gt": now}},
             {
                 "$set": {
                     "token_hash": renewed.hash,
@@ -96,11 +99,10 @@ class Sessions:
                 }
             },
         )
-        user = await User.by_id(session["user_id"]) if session else None
-        if user is None:
-            await self._store.transact(partial(self.end_all, family))
+        if not rotated.matched_count:
+            await self._store.transact(partial(self.end_all, {"_id": session.id}))
             self._outbox.wake()
-            raise Unauthenticated("The refresh token is used up or not valid: log in again.")
+            raise Unauthenticated(_USED_UP)
         return self._logged_in(user, renewed)
 
     def read_token(self, access_token: str) -> Identity:

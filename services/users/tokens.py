@@ -108,8 +108,8 @@ class AccessTokens:
                 },
             )
             begins, expires_at = (
-                datetime.fromtimestamp(claims.get(name, claims["iat"]), now.tzinfo)
-                for name in ("nbf", "exp")
+                datetime.fromtimestamp(at, now.tzinfo)
+                for at in (max(claims["iat"], claims.get("nbf", 0)), claims["exp"])
             )
             if begins > now + _LEEWAY:
                 raise jwt.ImmatureSignatureError("It does not count yet.")
