@@ -9,7 +9,7 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from gateway.admission import network_of
 from gateway.persisted import load_documents
 from services.shared.errors import CannotStart
+from services.shared.log import set_up_logging
 from services.shared.vocabulary import Role
 from tests.entry import FOLLOW, close_code, refused
 from tests.kit import PATIENCE, GraphQLFailed, House, Socket, open_house, quick_settings, raw_socket
@@ -135,7 +136,8 @@ async def test_431_trailers_without_end(house: House) -> None:
     assert (await house.api.post(json={"query": ANY})).status_code == 200
 
 
-async def test_a_client_that_does_not_take_its_answer_is_cut_off(house: House) -> None:
+async def large_page(house: House) -> bytes:
+    """A request whose answer is larger than what the system takes ahead."""
     somebody, backend = await house.somebody(), await house.somebody(Role.SERVICE)
     create = """mutation ($input: CreateNotificationInput!) {
       createNotification(input: $input) { notification { id } }
@@ -146,21 +148,102 @@ async def test_a_client_that_does_not_take_its_answer_is_cut_off(house: House) -
     body = json.dumps({"query": "{ notifications { edges { node { content } } } }"}).encode()
     head = (
         f"POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-        f"authorization: Bearer {somebody.api.token}\r\ncontent-length: {len(body)}\r\n\r\n"
+        f"authorization: Bearer {somebody.api.token}\r\ncontent-length: {len(body)}\r\n"
+        "connection: close\r\n\r\n"
     )
+    return head.encode() + body
+
+
+@asynccontextmanager
+async def asked(house: House, request: bytes) -> AsyncIterator[socket.socket]:
+    """A client that has asked, and whose system takes little ahead of it."""
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(client, ("127.0.0.1", port(house)))
-        await loop.sock_sendall(client, head.encode() + body)
+        await loop.sock_sendall(client, request)
+        yield client
+
+
+async def test_a_client_that_does_not_take_its_answer_is_cut_off(house: House) -> None:
+    taken, loop = 0, asyncio.get_running_loop()
+    async with asked(house, await large_page(house)) as client:
         await asyncio.sleep(4 * SECONDS)  # it takes nothing: there is nothing to wait for
-        taken = 0
         with suppress(ConnectionResetError):
             async with asyncio.timeout(PATIENCE):
                 while part := await loop.sock_recv(client, 65536):
                     taken += len(part)
     assert taken < 1_200_000
+
+
+async def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(house: House) -> None:
+    taken, loop = 0, asyncio.get_running_loop()
+    async with asked(house, await large_page(house)) as client:
+        began = time.monotonic()
+        while part := await loop.sock_recv(client, 65536):
+            taken += len(part)
+            await asyncio.sleep(SECONDS / 50)
+    assert taken > 1_200_000
+    assert time.monotonic() - began > 2 * SECONDS
+
+
+CHUNKED_POST: Final = (
+    b"POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    b"transfer-encoding: chunked\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"GET /",
+        b"GET / HTTP/1.1\r\nx: ",
+        CHUNKED_POST + b"0\r\nx: ",
+        CHUNKED_POST + b"1;x=",
+        CHUNKED_POST + b"2\r\n{}\r\n0\r\n\r\nGET /",
+    ],
+    ids=["URL", "header", "trailer", "chunk", "URL of the next request"],
+)
+async def test_a_line_that_does_not_end_is_cut_off(house: House, start: bytes) -> None:
+    """Long before REQUEST_SECONDS are over, whatever is still being answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port(house))
+    writer.write(start)
+    sent = 0
+    with suppress(ConnectionError):
+        async with asyncio.timeout(PATIENCE):
+            while not reader.at_eof() and sent < 1_000_000:
+                writer.write(b"y" * 1000)
+                sent += 1000
+                await writer.drain()
+                await asyncio.sleep(0.001)
+    writer.close()
+    assert sent < 200_000  # some of it is on its way while the end is
+
+
+async def test_a_body_that_was_refused_is_no_next_request(house: House) -> None:
+    head = b"POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n"  # no type: 415
+    answer = await answer_to(house, head, b"x" * 50_000, hold=0.1)
+    assert answer.count(b"HTTP/1.1") == 1
+    assert answer.startswith(b"HTTP/1.1 415 ")
+
+
+UPGRADE: Final = (
+    b"GET /graphql HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
+    b"sec-websocket-protocol: graphql-transport-ws\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [b"content-length: 5\r\n", b"x: y\r\n" * 200, b"x: %s\r\n" % (b"y" * 5000)],
+    ids=["body", "many", "large"],
+)
+async def test_a_handshake_that_is_refused_ends(house: House, headers: bytes) -> None:
+    answer = await answer_to(house, UPGRADE, headers, b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 4")
+    assert answer.count(b"HTTP/1.1") == 1
 
 
 @pytest.mark.parametrize("headers", [b"x: %s\r\n" % (b"y" * 9000), b"x: y\r\n" * 2000], ids=len)
@@ -182,7 +265,7 @@ async def test_415_a_compressed_body(house: House) -> None:
 
 
 async def test_406_a_type_that_is_not_to_be_had(house: House) -> None:
-    for accept in ("image/png", "application/json;q=0", "text/event-stream"):
+    for accept in ("image/png", "nonsense", "application/json;q=0", "text/event-stream"):
         response = await house.api.post(json={"query": ANY}, headers={"accept": accept})
         assert response.status_code == 406
 
@@ -194,6 +277,8 @@ async def test_the_type_that_is_liked_best_is_answered(house: House) -> None:
         (f"{older}, {newer};q=0.5", older),
         ("application/*", older),
         ("text/html, */*", older),
+        ("Application/JSON", older),
+        (f"nonsense, {newer}, ", newer),
         ("", older),
     ):
         response = await house.api.post(json={"query": ANY}, headers={"accept": accept})
@@ -252,6 +337,8 @@ async def test_a_costly_operation_is_refused_on_a_socket_too(house: House) -> No
         ("{ notifications { edges { node { id } } } }", 41),
         ("{ notifications(last: 2) { pageInfo { endCursor } } }", 2),
         ("{ recommendations(first: 1) { name } }", 50),
+        ("{ notifications(first: 9) { edges { node { content again: content } } } }", 37),
+        ("{ __schema { types { name } } again: __schema { types { name } } }", 200),
         ("mutation { logout }", 10),
     ],
 )
@@ -260,6 +347,44 @@ async def test_the_cost_is_told_to_who_asks_for_it(house: House, document: str, 
     asked = {"query": document, "extensions": {"cost": True}}
     assert (await api.post(json=asked)).json()["extensions"] == {"cost": cost}
     assert "extensions" not in (await api.post(json={"query": document})).json()
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        (f"{{ {'unreadCount ' * 31} }}", "31 root fields"),
+        (f"{{ ...F }} fragment F on Query {{ {'unreadCount ' * 31} }}", "31 root fields"),
+        (
+            f"{{ __schema {{ {' '.join(f'a{n}: types {{ name }}' for n in range(31))} }} }}",
+            "aliases",
+        ),
+        (f"{{ __typename }} #{'x' * 20_000}", "MAX_QUERY_LENGTH"),
+        (f"subscription {{ unreadCount }} #{'x' * 2000}", "characters"),
+        (f"subscription {{ unreadCount }} #{'x' * 2000}\nquery Q {{ me {{ id }} }}", "characters"),
+    ],
+)
+async def test_a_document_that_is_too_much_is_refused(
+    house: House, document: str, says: str
+) -> None:
+    async with (await house.somebody()).api.socket() as socket:
+        with pytest.raises(GraphQLFailed, match=says) as failure:
+            await (await socket.subscribe(document)).next()
+    assert failure.value.code == "QUERY_TOO_COMPLEX"
+
+
+@pytest.mark.parametrize("digits", [20, 400, 5000])
+async def test_a_number_of_many_digits_is_no_fault_of_ours(house: House, digits: int) -> None:
+    number = "9" * digits
+    somebody = await house.somebody(Role.SERVICE)
+    for document in (
+        f"{{ notifications(first: {number}) {{ edges {{ cursor }} }} }}",
+        f"query ($n: Int = {number}) {{ notifications(first: $n) {{ edges {{ cursor }} }} }}",
+        f'mutation {{ createNotification(input: {{ userId: "{somebody.id}", type: PROMOTION,'
+        f" content: {{ n: {number} }} }}) {{ decision {{ outcome }} }} }}",
+    ):
+        with pytest.raises(GraphQLFailed) as failure:
+            await somebody.api.ask(document)
+        assert failure.value.code in ("GRAPHQL_VALIDATION_FAILED", "BAD_USER_INPUT"), document
 
 
 async def test_a_document_that_takes_long_to_validate_is_refused_before(house: House) -> None:
@@ -397,6 +522,33 @@ async def greeted(socket: ClientConnection) -> bool:
         return False
 
 
+async def test_1009_a_message_that_is_too_large(house: House) -> None:
+    async with house.api.socket() as socket:
+        with suppress(ConnectionClosed):
+            await socket.send({"type": "ping", "payload": {"x": "y" * 140_000}})
+        assert await close_code(socket) == 1009
+
+
+async def test_a_client_that_just_goes_away_is_no_fault(
+    house: House, capfd: pytest.CaptureFixture[str]
+) -> None:
+    set_up_logging("INFO")
+    somebody = await house.somebody()
+    init = json.dumps({"type": "connection_init", "payload": somebody.api.headers})
+    for _ in range(30):
+        async with raw_socket(house.api.url) as connection:
+            await connection.send(init)
+            connection.transport.abort()
+        async with raw_socket(house.api.url) as connection:
+            await connection.send("no message")
+            connection.transport.abort()
+    async with somebody.api.socket() as socket:
+        await (await socket.subscribe(FOLLOW)).next()
+    logged = capfd.readouterr().err
+    assert "unexpected_error" not in logged
+    assert "Exception in ASGI" not in logged
+
+
 async def test_1013_a_socket_too_many_of_one_user(house: House) -> None:
     somebody, other = await house.somebody(), await house.somebody()
     async with somebody.api.socket(), somebody.api.socket(), somebody.api.socket():
@@ -440,14 +592,9 @@ def test_an_ipv6_address_counts_as_its_network() -> None:
 
 
 async def test_a_client_that_does_not_answer_the_close_is_cut_off(house: House) -> None:
-    head = (
-        b"GET /graphql HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
-        b"sec-websocket-version: 13\r\nsec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
-        b"sec-websocket-protocol: graphql-transport-ws\r\n\r\n"
-    )
     no_json = b"\x81\x81\x00\x00\x00\x00x"  # one frame of text, with a mask
     began = time.monotonic()
-    answer = await answer_to(house, head, no_json)
+    answer = await answer_to(house, UPGRADE, b"\r\n", no_json)
     assert answer.startswith(b"HTTP/1.1 101 ")
     assert (4400).to_bytes(2, "big") in answer
     assert time.monotonic() - began < 5  # uvicorn would wait ten seconds
@@ -461,7 +608,11 @@ async def test_a_socket_keeps_nothing_that_nobody_asked_for(house: House) -> Non
         await socket.send({"type": "connection_init", "payload": payload})
         del payload
         assert (await socket.receive())["type"] == "connection_ack"
-        await (await socket.subscribe(FOLLOW, more={mark: []})).next()
+        subscribe = {"query": FOLLOW, "variables": {"more": {mark: []}}}
+        extended = {**subscribe, "extensions": {"more": {mark: []}}}
+        await socket.send({"id": "1", "type": "subscribe", "payload": extended})
+        assert (await socket.receive())["type"] == "next"
+        del subscribe, extended
         assert not [kept for kept in gc.get_objects() if type(kept) is dict and mark in kept]
 
 

@@ -11,9 +11,11 @@ from uuid import uuid4
 
 import pytest
 
-from services.shared.errors import RateLimited
+from services.shared.errors import RateLimited, Unauthenticated
 from services.shared.throttle import Rate, Throttle
-from services.shared.vocabulary import Role
+from services.shared.vocabulary import Role, Scope
+from services.users.guesses import Guesses
+from services.users.models import User
 from services.users.passwords import Passwords
 from services.users.sessions import Caller
 from tests.entry import (
@@ -246,6 +248,76 @@ async def test_many_guesses_in_one_request_are_stopped_by_the_limiter(house: Hou
     assert (await house.api.post(json=batch)).status_code == 400
 
 
+async def test_one_account_is_guessed_at_in_any_spelling(house: House) -> None:
+    somebody, access = await house.somebody(), house.runtime.access
+    spellings = (somebody.email, f" {somebody.email.upper()} ", somebody.email.title())
+    for n in range(10):
+        with pytest.raises(Unauthenticated):
+            await access.log_in(spellings[n % 3], ANOTHER, Caller("203.0.113.20"))
+    for spelling in spellings:
+        with pytest.raises(RateLimited):
+            await access.log_in(spelling, ANOTHER, Caller("203.0.113.20"))
+
+
+async def test_a_guess_whose_answer_nobody_waits_for_counts(house: House) -> None:
+    runtime, key = house.runtime, f"{uuid4().hex}@shop.example"
+    guesses = Guesses(Throttle(runtime.clock), runtime.clock, runtime.settings)
+    for _ in range(runtime.settings.login_failures):
+        with pytest.raises(asyncio.CancelledError):
+            async with guesses.login(key, "203.0.113.30"):
+                raise asyncio.CancelledError
+    with pytest.raises(RateLimited):
+        async with guesses.login(key, "203.0.113.30"):
+            pass
+
+
+async def test_strangers_do_not_keep_out_the_owner(house: House, clock: ShiftedClock) -> None:
+    """Who guesses from many addresses, for as long as it pleases them."""
+    somebody, access = await house.somebody(), house.runtime.access
+    home, elsewhere = Caller("198.51.100.1"), Caller("198.51.100.2")
+    await access.log_in(somebody.email, PASSWORD, home)
+    for n in range(40):
+        with pytest.raises((Unauthenticated, RateLimited)):
+            await access.log_in(somebody.email, ANOTHER, Caller(f"203.0.113.{40 + n % 5}"))
+    with pytest.raises(RateLimited):
+        await access.log_in(somebody.email, PASSWORD, elsewhere)
+    await access.log_in(somebody.email, PASSWORD, home)
+    await access.change_password(somebody.id, PASSWORD, ANOTHER, elsewhere)
+    with clock.moved(timedelta(seconds=house.runtime.settings.refresh_token_seconds + 1)):
+        for n in range(40):
+            with pytest.raises((Unauthenticated, RateLimited)):
+                await access.log_in(somebody.email, "x", Caller(f"203.0.113.{40 + n % 5}"))
+        with pytest.raises(RateLimited):  # it is too long ago that they came from there
+            await access.log_in(somebody.email, ANOTHER, home)
+
+
+async def test_a_session_is_opened_by_what_counts_when_it_is_opened(house: House) -> None:
+    sessions, access = house.runtime.sessions, house.runtime.access
+    for change in (
+        lambda user_id: access.disable(user_id, True),
+        lambda user_id: access.change_password(user_id, PASSWORD, ANOTHER, Caller("203.0.113.50")),
+    ):
+        somebody = await house.somebody()
+        shown = await User.by_id(somebody.id)  # as a login finds it, just before
+        assert shown is not None
+        await change(somebody.id)
+        with pytest.raises(Unauthenticated):
+            await sessions.open(shown, Caller("203.0.113.50"))
+
+
+async def test_tokens_are_kept_as_hashes(house: House) -> None:
+    somebody = await house.somebody()
+    await house.api.ask(ASK_RESET, email=somebody.email)
+    database = house.runtime.store.database
+    secret = somebody.tokens["refreshToken"].rpartition(".")[2]
+    for collection in ("sessions", "password_resets"):
+        rows = await database[collection].find({"user_id": somebody.id}).to_list()
+        assert rows
+        assert secret not in str(rows)
+        assert {type(row["token_hash"]) for row in rows} == {bytes}
+        assert {len(row["token_hash"]) for row in rows} == {32}
+
+
 async def test_two_gateways_count_together(mongod: PrivateMongod, house: House) -> None:
     rate = Rate(f"test {uuid4().hex}", 10, timedelta(minutes=15))
     first, second = Throttle(house.runtime.clock), Throttle(house.runtime.clock)
@@ -276,6 +348,15 @@ async def test_too_many_passwords_at_once_are_refused_and_not_kept_waiting() -> 
     assert sum(isinstance(result, bytes) for result in results) == 4
     assert sum(isinstance(result, RateLimited) for result in results) == 6
     assert isinstance(await passwords.hash("there is room again", "203.0.113.9"), bytes)
+
+
+async def test_one_address_leaves_room_for_the_passwords_of_others() -> None:
+    passwords = Passwords(cost=8, at_once=1, waiting=9, per_address=3)
+    many = [passwords.hash(f"password {n}", "203.0.113.9") for n in range(8)]
+    results = await asyncio.gather(
+        *many, passwords.hash("another's", "203.0.113.10"), return_exceptions=True
+    )
+    assert [isinstance(result, bytes) for result in results] == [True] * 3 + [False] * 5 + [True]
 
 
 # Accounts that are disabled
@@ -372,6 +453,15 @@ async def test_a_revoked_key_is_refused_as_one_that_never_was(
     ]
     assert all(answer == answers[0] for answer in answers)
     assert answers[0]["extensions"] == {"code": "UNAUTHENTICATED"}
+
+
+async def test_a_backend_has_so_many_keys_and_no_more(house: House, admin: Somebody) -> None:
+    backend, keys = await house.somebody(Role.SERVICE), house.runtime.api_keys
+    made = [await keys.create(backend.id, "one", [Scope.READ_USERS]) for _ in range(50)]
+    with refused("BAD_USER_INPUT", "input.userId"):
+        await make_key(admin, backend, "READ_USERS")
+    await keys.revoke(str(made[0][0].id))
+    await make_key(admin, backend, "READ_USERS")
 
 
 async def test_keys_are_for_backends_only(house: House, admin: Somebody) -> None:

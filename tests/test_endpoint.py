@@ -432,6 +432,8 @@ def subscribe(document: str = ANY, id: str = "1", **payload: Any) -> dict[str, A
         '{"type": "subscribe", "id": 1, "payload": {"query": "{ __typename }"}}',
         '{"type": "subscribe", "id": [], "payload": {"query": "{ __typename }"}}',
         '{"type": "subscribe", "id": null, "payload": {"query": "{ __typename }"}}',
+        '{"type": "subscribe", "id": "", "payload": {"query": "{ __typename }"}}',
+        f'{{"type": "subscribe", "id": "{"1" * 201}", "payload": {{"query": "{{a}}"}}}}',
         '{"type": "subscribe", "id": "1"}',
         '{"type": "subscribe", "id": "1", "payload": null}',
         '{"type": "subscribe", "id": "1", "payload": []}',
@@ -457,6 +459,23 @@ async def test_4400_a_connection_init_with_a_wrong_payload(house: House, payload
     async with raw_socket(house.api.url) as connection:
         await connection.send(json.dumps({"type": "connection_init", "payload": payload}))
         assert await close_code(connection) == 4400
+
+
+async def test_4409_an_id_of_many_bytes(house: House) -> None:
+    somebody, id = await house.somebody(), "\U0001f6cd" * 200
+    async with somebody.api.socket() as socket:
+        for _ in range(2):
+            await socket.send(subscribe(UNREAD, id))
+        assert await close_code(socket.connection) == 4409
+
+
+async def test_an_executed_query_is_told_as_over_http(house: House) -> None:
+    over_http = (await house.api.post(json={"query": ME})).json()
+    async with house.api.socket() as socket:
+        await socket.send(subscribe(ME))
+        message = await socket.receive()
+    assert message == {"id": "1", "type": "next", "payload": over_http}
+    assert over_http["data"] is None
 
 
 async def test_4401_subscribe_before_the_acknowledgement(house: House) -> None:

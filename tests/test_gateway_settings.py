@@ -11,9 +11,11 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import pytest
+from websockets.exceptions import InvalidStatus
 
 from tests.entry import ANOTHER, LOGIN
-from tests.kit import PASSWORD, Api, House, forget_queues, open_house, quick_settings
+from tests.kit import PASSWORD, Api, House, forget_queues, open_house, quick_settings, raw_socket
 from tests.outages import away, is_ready, readiness
 from tests.processes import SECRET, tidings
 from tests.servers import PrivateMongod, PrivateRabbitMQ, private_mongod_server, until
@@ -74,10 +76,20 @@ async def test_503_a_connection_beyond_the_most(mongod: PrivateMongod) -> None:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
                 idle.callback(writer.close)
 
+            with pytest.raises(InvalidStatus) as refused:
+                async with raw_socket(house.api.url):
+                    pass
+            assert refused.value.response.status_code == 503
+
         async def has_room() -> bool:
             return (await house.api.post(json={"query": KNOWN})).status_code == 200
 
         await until(has_room)
+        async with AsyncExitStack() as sockets:  # which leave a place for requests
+            with pytest.raises(InvalidStatus):
+                for _ in range(4):
+                    await sockets.enter_async_context(raw_socket(house.api.url))
+            assert await has_room()
 
 
 async def test_in_production_strangers_learn_which_server_is_away_and_not_where(

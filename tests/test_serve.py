@@ -50,7 +50,7 @@ async def test_an_empty_folder_becomes_a_shop_that_tells_of_all_three_kinds_and_
         for account in demo.ACCOUNTS:
             assert account.email in first.output
             assert account.password in first.output
-        seen = await _ids(first)
+        seen, api = await _ids(first), await _login(first, ALICE)
         first.send(signal.SIGINT)
         assert await first.ended(STOP_SECONDS) == 0
 
@@ -60,6 +60,7 @@ async def test_an_empty_folder_becomes_a_shop_that_tells_of_all_three_kinds_and_
         _note("second start", began)
         assert time.monotonic() - began < SECOND_START_SECONDS
         assert seen <= await _ids(second)
+        await second.api.as_(api.token).ask(PAGE)  # its session goes on
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -15,7 +15,7 @@ import pytest
 from services.shared.clock import SystemClock
 from services.shared.errors import Unauthenticated
 from services.shared.vocabulary import Role
-from services.users.tokens import AccessTokens, SigningKeys
+from services.users.tokens import AccessTokens, signing_keys
 from tests.kit import GraphQLFailed, House, Somebody, open_house, quick_settings
 from tests.servers import PrivateMongod
 
@@ -168,7 +168,8 @@ async def test_a_token_speaks_for_its_own_user_whatever_is_asked(
 
 
 def tokens(secret: str, *accepted: str) -> AccessTokens:
-    return AccessTokens(SigningKeys(secret, accepted), timedelta(minutes=15), SystemClock())
+    settings = quick_settings("", jwt_secret=secret, jwt_accepted_secrets=accepted)
+    return AccessTokens(signing_keys(settings), timedelta(minutes=15), SystemClock())
 
 
 def test_a_key_is_replaced_without_anybody_noticing() -> None:
