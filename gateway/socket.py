@@ -6,14 +6,19 @@ https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
+from json import JSONDecodeError
 from typing import Any, Final
 
 from graphql import GraphQLError
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
-from strawberry.http.exceptions import WebSocketDisconnected
+from strawberry.http.exceptions import (
+    NonJsonMessageReceived,
+    NonTextMessageReceived,
+    WebSocketDisconnected,
+)
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
     BaseGraphQLTransportWSHandler,
     Operation,
@@ -51,7 +56,20 @@ _OPERATION: Final[Mapping[str, tuple[type, ...]]] = {
 
 
 class SocketAdapter(ASGIWebSocketAdapter):
-    """A client that is gone, or whose socket is being closed, hears no more; that is no fault."""
+    """Keeps no message while it waits for the next. A client that is gone, or whose socket is being
+    closed, hears no more; that is no fault."""
+
+    async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object]:
+        """Raises NonJsonMessageReceived and NonTextMessageReceived."""
+        try:
+            while self.ws.application_state is not WebSocketState.DISCONNECTED:
+                yield self.view.decode_json(await self.ws.receive_text())
+        except WebSocketDisconnect:
+            return
+        except JSONDecodeError as error:
+            raise NonJsonMessageReceived from error
+        except KeyError as error:
+            raise NonTextMessageReceived from error
 
     async def send_json(self, message: Mapping[str, object]) -> None:
         """Raises WebSocketDisconnected."""
@@ -88,6 +106,7 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
             await self.handle_invalid_message(problem)
         else:
             await super().handle_message(message)
+            message.clear()  # who called us holds it until the next one comes
 
     async def handle_connection_init(self, message: Any) -> None:
         message["payload"] = message.get("payload") or {}

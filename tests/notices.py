@@ -53,17 +53,20 @@ class Wire:
         """The same with each of these variables, all at once: 50 at most."""
         streams = [await self._socket.subscribe(document, **variables) for variables in many]
         answers: dict[str, Any] = {}
+        errors: list[Any] = []
         running = {stream.id for stream in streams}
         while running:
             message = await self._socket.receive()
             if message["type"] == "complete":
                 running.remove(message["id"])
             elif message["type"] == "error":
-                raise GraphQLFailed(message["payload"])
-            elif errors := message["payload"].get("errors"):
-                raise GraphQLFailed(errors)
+                running.remove(message["id"])
+                errors += message["payload"]
             else:
+                errors += message["payload"].get("errors", ())
                 answers[message["id"]] = message["payload"]["data"]
+        if errors:
+            raise GraphQLFailed(errors)
         return [answers[stream.id] for stream in streams]
 
 

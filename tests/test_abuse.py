@@ -20,12 +20,14 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from gateway.admission import network_of
+from gateway.hints import Hints
 from gateway.persisted import load_documents
 from services.shared.errors import CannotStart
 from services.shared.log import set_up_logging
 from services.shared.vocabulary import Role
 from tests.entry import FOLLOW, close_code, refused
 from tests.kit import PATIENCE, GraphQLFailed, House, Socket, open_house, quick_settings, raw_socket
+from tests.notices import customer
 from tests.servers import PrivateMongod, until
 
 ANY = "{ __typename }"
@@ -241,7 +243,7 @@ UPGRADE: Final = (
     ids=["body", "many", "large"],
 )
 async def test_a_handshake_that_is_refused_ends(house: House, headers: bytes) -> None:
-    answer = await answer_to(house, UPGRADE, headers, b"\r\n")
+    answer = await answer_to(house, UPGRADE + headers + b"\r\n")
     assert answer.startswith(b"HTTP/1.1 4")
     assert answer.count(b"HTTP/1.1") == 1
 
@@ -278,7 +280,7 @@ async def test_the_type_that_is_liked_best_is_answered(house: House) -> None:
         ("application/*", older),
         ("text/html, */*", older),
         ("Application/JSON", older),
-        (f"nonsense, {newer}, ", newer),
+        (f"nonsense, {newer},x", newer),
         ("", older),
     ):
         response = await house.api.post(json={"query": ANY}, headers={"accept": accept})
@@ -520,6 +522,23 @@ async def greeted(socket: ClientConnection) -> bool:
         return "connection_ack" in str(await socket.recv())
     except ConnectionClosed:
         return False
+
+
+async def test_complete_ends_the_subscription_and_frees_what_it_held(house: House) -> None:
+    def held() -> int:
+        gc.collect()
+        return sum(isinstance(one, Hints) for one in gc.get_objects())
+
+    before = held()
+    async with (await customer(house)).api.socket() as socket:
+        streams = [await socket.subscribe(FOLLOW) for _ in range(3)]
+        for _ in streams:
+            await socket.receive()
+        assert held() == before + 3
+        for stream in streams:
+            await socket.send({"id": stream.id, "type": "complete"})
+        await until(lambda: held() == before)
+        await (await socket.subscribe(FOLLOW)).next()
 
 
 async def test_1009_a_message_that_is_too_large(house: House) -> None:

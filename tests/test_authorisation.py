@@ -188,7 +188,7 @@ def questions() -> Iterator[Questions]:
 
 @pytest.fixture(scope="module")
 async def house(questions: Questions, mongod: PrivateMongod) -> AsyncIterator[House]:
-    settings = quick_settings(mongod.url, max_sessions_per_user=1000)
+    settings = quick_settings(mongod.url, max_sessions_per_user=1000, max_api_keys_per_user=1000)
     async with open_house(settings) as open_:
         yield open_
 
