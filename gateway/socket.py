@@ -210,8 +210,9 @@ def _malformed(message: Any) -> str | None:
     """What is wrong with the form of a client's message, if anything."""
     if not isinstance(message, dict) or message.get("type") not in tuple(_SHAPES):
         return "A message is an object with a type of the protocol"
-    problem = _misshapen(message, _SHAPES[message["type"]])
-    if problem is None and not 1 <= len(message.get("id", "-")) <= LONGEST_ID:
+    shape = _SHAPES[message["type"]]
+    problem = _misshapen(message, shape)
+    if problem is None and "id" in shape and not 1 <= len(message["id"]) <= LONGEST_ID:
         problem = f"An id has 1 to {LONGEST_ID} characters"
     if problem is None and message["type"] == "subscribe":
         problem = _misshapen(message["payload"], _OPERATION)

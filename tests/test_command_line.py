@@ -161,8 +161,8 @@ async def test_a_user_is_made_without_a_running_shop_and_can_log_in_later(tmp_pa
 
 
 async def test_a_taken_address_is_told_in_a_sentence(shop: Run, tmp_path: Path) -> None:
-    command = _user_command("ALICE@shop.example", "user")
-    async with tidings(*command, folder=tmp_path, DATA_DIR=shop.data_dir) as run:
+    command, stdin = _user_command("ALICE@shop.example", "user"), f"{PASSWORD}\n"
+    async with tidings(*command, folder=tmp_path, stdin=stdin, DATA_DIR=shop.data_dir) as run:
         assert "email" in (await run.refused()).lower()
 
 
