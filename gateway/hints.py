@@ -48,10 +48,12 @@ class Hints:
         self.has_page = False
         self._hints.put_nowait(None)
 
-    async def get(self) -> Hint | Page | None:
-        """The next hint, or None when the reader has to read again."""
+    async def get(self, seconds: float | None = None) -> Hint | Page | None:
+        """The next hint, or None when the reader has to read again. Raises TimeoutError when there
+        is none for so many seconds."""
         end_if_cancelled()
-        hint = await self._hints.get()
+        async with asyncio.timeout(seconds):
+            hint = await self._hints.get()
         if isinstance(hint, Page):
             self.has_page = False
         return hint

@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 
+from gateway.ends import Ends
 from gateway.hints import Hint, Hints, Page
 from gateway.session_watch import SessionWatch
 from gateway.told import Told
@@ -140,22 +141,34 @@ class Live:
         """
         async with self._registered(user_id) as hints:
             told = Told(began + self.window, self.window, self._settings.changes_remembered)
+            ends, has_ended = Ends(began), False
             hints.lose_track()  # it may have waited long for the database
             while True:
-                hint = await hints.get()
+                hint: Hint | Page | None = None
+                try:
+                    hint, has_ended = await hints.get(ends.seconds_left(self._clock.now())), False
+                except TimeoutError:
+                    has_ended = True
+                ends.hear(hint)
                 if isinstance(hint, NotificationChanged):
                     count = await self._unread_count(user_id)
                     async for rows in self._in_parts(user_id, hint.notification_ids):
                         told.by_hint(rows, hint.kind)
                         yield hint.kind, rows, count
-                now = self._clock.now()
-                if hint is None or told.is_reading_due(now):
-                    missed = await self._changes_missed(user_id, told, now, after_gap=hint is None)
+                now, is_gap = self._clock.now(), hint is None and not has_ended
+                if is_gap or told.is_reading_due(now):
+                    missed = await self._changes_missed(user_id, told, now, after_gap=is_gap)
                     count = await self._unread_count(user_id)
                     async for rows in self._in_parts(user_id, [str(one.id) for one in missed]):
                         for row in rows:
                             if row.change is not None:
                                 yield row.change, [row], count
+                if is_gap or has_ended:
+                    since = ends.told_until
+                    ended = await self._ended(user_id, ends)
+                    count = await self._unread_count(user_id) if ended else 0
+                    async for rows in self._in_parts(user_id, ended, as_of=since):
+                        yield ChangeKind.EXPIRED, rows, count
                 if told.is_full:
                     raise Resync(f"Too much changes to keep up with it: {_READ_ANEW}")
 
@@ -163,12 +176,17 @@ class Live:
         """The unread count now, and whenever it is another."""
         async with self._registered(user_id) as hints:
             last: int | None = None
+            ends, hint = Ends(self._clock.now()), None
             while True:
+                if hint is None:
+                    await self._ended(user_id, ends)
                 count = await self._unread_count(user_id)
                 if count != last:
                     yield count
-                last = count
-                await hints.get()
+                last, hint = count, None
+                with suppress(TimeoutError):  # something has expired
+                    hint = await hints.get(ends.seconds_left(self._clock.now()))
+                ends.hear(hint)
 
     async def _settle(self, user_id: str, progress: Progress, hints: Hints) -> None:
         """Read, when all that has been told by now is settled: the page comes among the hints."""
@@ -299,15 +317,28 @@ class Live:
         told.by_reading(changes, now)
         return missed
 
-    async def _in_parts(
-        self, user_id: str, ids: Sequence[str]
-    ) -> AsyncIterator[Sequence[Notification]]:
-        """Those of the ids that are there, a few at a time: they may be large."""
-        for start in range(0, len(ids), _CHANGES_AT_ONCE):
-            yield await self._some(user_id, ids[start : start + _CHANGES_AT_ONCE])
+    async def _ended(self, user_id: str, ends: Ends) -> list[str]:
+        """The ids of what has expired and was not told. Raises Resync when it is too much."""
+        limit = self._settings.resume_limit
+        now = self._clock.now()
+        read = partial(Notification.ends, user_id, ends.told_until, limit + 1)
+        ended = ends.read(await self.ask(read, "what expires"), now)
+        if len(ended) > limit:
+            raise Resync(f"More than {limit} have expired: {_READ_ANEW}")
+        return ended
 
-    async def _some(self, user_id: str, ids: Sequence[str]) -> Sequence[Notification]:
-        read = partial(Notification.some, user_id, ids, self._clock.now())
+    async def _in_parts(
+        self, user_id: str, ids: Sequence[str], as_of: datetime | None = None
+    ) -> AsyncIterator[Sequence[Notification]]:
+        """Those of the ids that are there, or were `as_of` then, a few at a time: they may be
+        large."""
+        for start in range(0, len(ids), _CHANGES_AT_ONCE):
+            yield await self._some(user_id, ids[start : start + _CHANGES_AT_ONCE], as_of)
+
+    async def _some(
+        self, user_id: str, ids: Sequence[str], as_of: datetime | None = None
+    ) -> Sequence[Notification]:
+        read = partial(Notification.some, user_id, ids, as_of or self._clock.now())
         return await self.ask(read, "a subscription's changes")
 
     async def _unread_count(self, user_id: str) -> int:

@@ -25,6 +25,9 @@ class Notification:
     read: bool = strawberry.field(description="Whether the user has read it.")
     read_at: datetime | None = strawberry.field(description="When.")
     archived: bool = strawberry.field(description="Whether the user has put it away.")
+    expires_at: datetime | None = strawberry.field(
+        description="When it disappears from pages, counts and screens."
+    )
 
     @classmethod
     def of(cls, row: models.Notification) -> Notification:
@@ -39,6 +42,7 @@ class Notification:
             read=row.read,
             read_at=row.read_at,
             archived=row.archived,
+            expires_at=row.expires_at,
         )
 
 
@@ -146,4 +150,9 @@ class CreateNotificationInput:
     dedup_key: str | None = strawberry.field(
         default=None,
         description="The caller's own key: the same one again answers with the first notification.",
+    )
+    expires_at: datetime | None = strawberry.field(
+        default=None,
+        description="When it disappears. Null: a promotion after 7 days, a recommendation after "
+        "14, an order update never (settings of the server).",
     )

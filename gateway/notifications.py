@@ -166,6 +166,7 @@ class NotificationMutation:
             input.content,
             title=input.title,
             dedup_key=input.dedup_key,
+            expires_at=input.expires_at,
             source=await info.context.source(),
         )
         return CreateNotificationPayload.of(announcement)

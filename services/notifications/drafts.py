@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -17,12 +17,14 @@ from services.notifications.templates import Text, recommendation_text
 from services.shared.content import json_size
 from services.shared.vocabulary import NotificationType
 
+Lives = Mapping[NotificationType, timedelta]  # of types whose notifications expire by themselves
 Key = tuple[str, str]  # of a notification: its user's id, its event's key
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A notification that is wanted for a user, before it is decided. `event`: the event's key."""
+    """A notification that is wanted for a user, before it is decided. `event`: the event's key.
+    `expires_at`: None for what its type has."""
 
     user_id: str
     event: str
@@ -41,8 +43,11 @@ class Draft:
         """Bytes, nearly."""
         return json_size((self.text.title, self.text.body, self.content))
 
-    def row(self, now: datetime) -> dict[str, Any]:
+    def row(self, now: datetime, lives: Lives) -> dict[str, Any]:
         """As it is stored."""
+        expires_at = self.expires_at
+        if expires_at is None and self.type in lives:
+            expires_at = now + lives[self.type]
         return {
             "_id": ObjectId(),
             "user_id": self.user_id,
@@ -52,7 +57,7 @@ class Draft:
             "body": self.text.body,
             "content": self.content,
             "sent_at": now,
-            "expires_at": self.expires_at,
+            "expires_at": expires_at,
             "read": False,
             "read_at": None,
             "archived": False,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, Self
 
 from beanie import Document, PydanticObjectId
@@ -25,6 +25,7 @@ from services.shared.vocabulary import ChangeKind, NotificationType
 
 _DOWN: Final = [("sent_at", -1), ("_id", -1)]
 _UP: Final = [("sent_at", 1), ("_id", 1)]
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _AT_ONCE: Final = 25  # rows of up to MAX_CONTENT_BYTES that one answer of the database holds
 
 
@@ -76,6 +77,10 @@ class Notification(Document):
             IndexModel(
                 [("user_id", 1), ("changed_at", 1)],
                 partialFilterExpression={"changed_at": {"$exists": True}},
+            ),
+            IndexModel(
+                [("user_id", 1), ("expires_at", 1)],
+                partialFilterExpression={"expires_at": {"$gt": _EPOCH}},
             ),
         )
 
@@ -218,6 +223,17 @@ class Notification(Document):
             Change(row["_id"], row["changed_at"], ChangeKind(row["change"]))
             async for row in rows.sort("changed_at").limit(limit)
         ]
+
+    @classmethod
+    async def ends(
+        cls, user_id: str, since: datetime, limit: int
+    ) -> Sequence[tuple[ObjectId, datetime]]:
+        """Which expire after that moment, and when, the first ones first."""
+        rows = cls.get_pymongo_collection().find(
+            {"user_id": user_id, "expires_at": {"$gt": since}}, {"expires_at": 1}
+        )
+        rows = rows.sort("expires_at").limit(limit)
+        return [(row["_id"], row["expires_at"]) async for row in rows]
 
     @classmethod
     async def unread_count(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -47,6 +47,12 @@ class NotificationService:
         self._clock = clock
         self._settings = settings
         self._gatherer = Gatherer(settings)
+        self._lives = {
+            NotificationType.PROMOTION: timedelta(seconds=settings.promotion_life_seconds),
+            NotificationType.RECOMMENDATION: timedelta(
+                seconds=settings.recommendation_life_seconds
+            ),
+        }
 
     async def announce(
         self, drafts: Sequence[Draft], recipients: Mapping[str, User]
@@ -83,9 +89,11 @@ class NotificationService:
         *,
         title: str | None = None,
         dedup_key: str | None = None,
+        expires_at: datetime | None = None,
         source: str,
     ) -> Announcement:
         """Notify one user now. `source` names the caller, whose dedup keys are its own.
+        `expires_at`: None for what its type has.
 
         Raises BadInput, NotFound for an unknown user, and Conflict for a dedup key that was used
         with another notification.
@@ -94,12 +102,15 @@ class NotificationService:
         content, title = composed(content), composed(title)
         if dedup_key is not None and not 1 <= len(dedup_key) <= 200:
             raise BadInput("A dedupKey has 1 to 200 characters.", "input.dedupKey")
+        if expires_at is not None:
+            self._check_end(expires_at)
         user = await self._user(user_id)
         event = (
             f"{source}/dedup {dedup_key}" if dedup_key is not None else f"{source} {uuid4().hex}"
         )
         text = templates.content_text(type_, content, title)
-        return await self._announce_one(Draft(user_id, event, type_, text, content), user)
+        draft = Draft(user_id, event, type_, text, content, expires_at)
+        return await self._announce_one(draft, user)
 
     async def recommend(self, user_id: str, source: str) -> Announcement:
         """Send one notification with up to five products. Raises NotFound."""
@@ -192,7 +203,7 @@ class NotificationService:
 
     async def _insert(self, drafts: Sequence[Draft], session: Session) -> Sequence[Notification]:
         now = self._clock.now()
-        rows = [draft.row(now) for draft in drafts]
+        rows = [draft.row(now, self._lives) for draft in drafts]
         await Notification.get_pymongo_collection().insert_many(rows, session=session)
         return [Notification.model_validate(row) for row in rows]
 
@@ -200,6 +211,13 @@ class NotificationService:
         return decide(
             draft.type, user.preferences, expires_at=draft.expires_at, now=self._clock.now()
         )
+
+    def _check_end(self, expires_at: datetime) -> None:
+        if expires_at.tzinfo is None:
+            advice = "expiresAt needs a zone: 2026-01-31T12:00:00Z."
+            raise BadInput(advice, "input.expiresAt")
+        if expires_at <= self._clock.now():
+            raise BadInput("expiresAt lies in the past.", "input.expiresAt")
 
     def _check_content(self, content: Any, title: str | None) -> None:
         if not isinstance(content, str | dict):
@@ -232,7 +250,8 @@ class NotificationService:
             return await self._original(draft) or Announcement(None, decision)
 
         async def write(session: Session) -> Notification:
-            notification: Notification = Notification.model_validate(draft.row(self._clock.now()))
+            row = draft.row(self._clock.now(), self._lives)
+            notification: Notification = Notification.model_validate(row)
             await notification.insert(session=session)
             await self._outbox.put([self._event(notification.created())], session)
             return notification

@@ -265,6 +265,12 @@ class Settings(BaseSettings):
     )
 
     # Recommendations
+    promotion_life_seconds: Seconds = Field(
+        7 * 86_400, description="Until a promotion without an end of its own expires, seconds."
+    )
+    recommendation_life_seconds: Seconds = Field(
+        14 * 86_400, description="Until a recommendation expires, seconds."
+    )
     recommendation_acts: Count = Field(
         5000, description="Activities that are read to recommend to one user, at most."
     )
