@@ -2,17 +2,29 @@
 
 import strawberry
 
+from services.notifications.personalize import Rule as DecisionRule
 from services.shared.vocabulary import (
     ActivityKind,
     ChangeKind,
     Channel,
+    MessageClass,
     NotificationType,
     Outcome,
     Role,
     Scope,
 )
 
-__all__ = ["ActivityKind", "ChangeKind", "Channel", "NotificationType", "Outcome", "Role", "Scope"]
+__all__ = [
+    "ActivityKind",
+    "ChangeKind",
+    "Channel",
+    "DecisionRule",
+    "MessageClass",
+    "NotificationType",
+    "Outcome",
+    "Role",
+    "Scope",
+]
 
 strawberry.enum(Role, description="What somebody may do.")
 strawberry.enum(Scope, description="What an API key may do.")
@@ -20,4 +32,6 @@ strawberry.enum(NotificationType, description="What a notification is about; use
 strawberry.enum(Channel, description="A way to a user. Delivery is in-app today.")
 strawberry.enum(ActivityKind, description="What a user did with a product.")
 strawberry.enum(ChangeKind, description="What happened to a notification.")
+strawberry.enum(MessageClass, description="How much the user's choices count for it.")
+strawberry.enum(DecisionRule, name="DecisionRule", description="What is asked in a decision.")
 strawberry.enum(Outcome, description="What was decided about a notification.")

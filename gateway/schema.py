@@ -21,6 +21,7 @@ from gateway.cost import CostLimit
 from gateway.documents import KnownDocuments, KnownToBeValid, OneOperation
 from gateway.errors import MapErrors
 from gateway.events import EventMutation
+from gateway.explanations import ExplanationQuery
 from gateway.limits import DocumentLimits
 from gateway.notifications import (
     NotificationMutation,
@@ -34,7 +35,7 @@ from services.shared.settings import Settings
 
 
 @strawberry.type(description="What one may ask.")
-class Query(UserQuery, AccessQuery, NotificationQuery, ScheduleQuery):
+class Query(UserQuery, AccessQuery, NotificationQuery, ExplanationQuery, ScheduleQuery):
     pass
 
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from services.checks import check
 from services.notifications import models as notification_models
+from services.notifications import traces
 from services.notifications.handlers import NotificationHandlers
 from services.notifications.intake import Intake
 from services.notifications.service import NotificationService
@@ -60,6 +61,7 @@ MODELS: Final = (
     *credentials.MODELS,
     *throttle.MODELS,
     *notification_models.MODELS,
+    *traces.MODELS,
     *scheduler_models.MODELS,
     *outbox.MODELS,
     *inbox.MODELS,

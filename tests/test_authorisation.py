@@ -51,6 +51,16 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
     "notification": (f"query {{ notification({_NO_ID}) {{ id }} }}", LOGGED_IN),
     "unreadCount": ("query { unreadCount }", LOGGED_IN),
     "recommendations": ("query { recommendations { name } }", LOGGED_IN),
+    "explain": (
+        'query { explain(notificationId: "000000000000000000000000") { at } }',
+        LOGGED_IN,
+    ),
+    "decisions": ("query { decisions { edges { cursor } } }", LOGGED_IN),
+    "explainEvent": ('query { explainEvent(eventId: "x", userId: "{other}") { at } }', ADMINS),
+    "decideDryRun": (
+        'query { decideDryRun(userId: "{other}", type: PROMOTION, channel: IN_APP) { at } }',
+        ADMINS,
+    ),
     "user": ('query { user(id: "{other}") { email } }', BACKENDS),
     "schedules": ("query { schedules { id } }", ADMINS),
     "register": (
@@ -140,6 +150,7 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
 # What is named by an id and belongs to one user.
 OWNED = {
     "notification": "query ($id: ID!) { notification(id: $id) { id } }",
+    "explain": "query ($id: ID!) { explain(notificationId: $id) { at } }",
     "markNotificationRead": "mutation ($id: ID!) { markNotificationRead(id: $id) { id } }",
     "archiveNotification": "mutation ($id: ID!) { archiveNotification(id: $id) { id } }",
     "revokeSession": "mutation ($id: ID!) { revokeSession(id: $id) }",
@@ -344,4 +355,5 @@ def test_the_tables_name_whatever_may_be_anothers() -> None:
         for argument in arguments - NOBODYS
     }
     of_others = {name.partition(" ")[0] for name in WHO_MAY if name.endswith(" another")}
-    assert everybodys == {(name, "id") for name in OWNED} | {(name, "userId") for name in of_others}
+    owned = {(name, "notificationId" if name == "explain" else "id") for name in OWNED}
+    assert everybodys == owned | {(name, "userId") for name in of_others}

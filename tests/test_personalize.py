@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.notifications import templates
-from services.notifications.personalize import Decision, Reason, decide
+from services.notifications.personalize import RULES, Decision, Reason, Situation, decide
+from services.notifications.policy import class_of
 from services.notifications.recommend import Recommendation
 from services.notifications.templates import LONGEST_BODY, LONGEST_TITLE, Text
 from services.shared.events import OrderStatusChanged, PromotionAnnounced, UserRegistered
@@ -28,6 +29,16 @@ def wishes(
 ) -> Preferences:
     """What somebody wants who chose only this."""
     return resolve({type_: TypeChoice(enabled=enabled, channels=dict(channels))}, version=1)
+
+
+def situation(
+    type_: NotificationType,
+    preferences: Preferences,
+    channel: Channel = Channel.IN_APP,
+    expires_at: datetime | None = None,
+    status: str | None = None,
+) -> Situation:
+    return Situation(type_, class_of(type_, status), preferences, NOW, expires_at, channel)
 
 
 NOTHING_CHOSEN = resolve({}, version=0)
@@ -73,7 +84,7 @@ def test_the_first_rule_that_speaks_decides(
     channel: Channel,
     decision: Decision,
 ) -> None:
-    assert decide(type_, preferences, expires_at=expires_at, now=NOW, channel=channel) == decision
+    assert decide(situation(type_, preferences, channel, expires_at)) == decision
 
 
 choices: st.SearchStrategy[Choices] = st.dictionaries(
@@ -94,8 +105,28 @@ def test_nothing_goes_to_who_refuses_it_and_all_else_goes(
     entry = preferences.of(type_)
     on = {one.channel: one.enabled for one in entry.channels}[channel]
     wanted = (type_, channel) in LOCKED or (entry.enabled and on)
-    decision = decide(type_, preferences, expires_at=None, now=NOW, channel=channel)
+    decision = decide(situation(type_, preferences, channel))
     assert (decision.outcome is Outcome.SENT) == wanted
+
+
+@given(choices, st.sampled_from(NotificationType), st.sampled_from(Channel))
+def test_what_is_critical_goes_out_whatever_was_chosen(
+    chosen: Choices, type_: NotificationType, channel: Channel
+) -> None:
+    preferences = resolve(chosen, version=1)
+    for status in ("payment_failed", "PAYMENT_FAILED"):
+        decision = decide(situation(type_, preferences, channel, status=status))
+        assert decision == Decision(SENT, Reason.CRITICAL)
+
+
+@given(choices, st.sampled_from(NotificationType), st.sampled_from(Channel))
+def test_a_decision_names_the_rules_that_were_asked_in_their_order(
+    chosen: Choices, type_: NotificationType, channel: Channel
+) -> None:
+    decision = decide(situation(type_, resolve(chosen, version=1), channel))
+    rules = list(RULES)
+    assert list(decision.asked) == rules[: len(decision.asked)]
+    assert (len(decision.asked) == len(rules)) or decision.reason is not Reason.ACCEPTED
 
 
 def order(status: str) -> OrderStatusChanged:

@@ -33,6 +33,7 @@ class Draft:
     content: Any
     expires_at: datetime | None = None
     product_ids: list[str] = field(default_factory=list)
+    status: str | None = None  # of the order that it tells of
 
     @property
     def key(self) -> Key:
@@ -43,8 +44,8 @@ class Draft:
         """Bytes, nearly."""
         return json_size((self.text.title, self.text.body, self.content))
 
-    def row(self, now: datetime, lives: Lives) -> dict[str, Any]:
-        """As it is stored."""
+    def row(self, now: datetime, lives: Lives, decision: dict[str, Any]) -> dict[str, Any]:
+        """As it is stored. `decision`: see traces.py."""
         expires_at = self.expires_at
         if expires_at is None and self.type in lives:
             expires_at = now + lives[self.type]
@@ -62,6 +63,7 @@ class Draft:
             "read_at": None,
             "archived": False,
             "product_ids": self.product_ids,
+            "decision": decision,
         }
 
     def is_told_by(self, stored: Notification) -> bool:

@@ -151,6 +151,7 @@ def _order_update(event: Event) -> Draft:
         type=NotificationType.ORDER_UPDATE,
         text=templates.order_text(order),
         content=content | {key: value for key, value in optional.items() if value is not None},
+        status=order.status,
     )
 
 

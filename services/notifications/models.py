@@ -51,6 +51,7 @@ class Notification(Document):
     """One notification for one user. `event` is the key of the event it came from.
 
     `sent_at` is stamped just before the write and gives the order, with the id for equal stamps.
+    `decision`: why it was sent, see traces.py.
     """
 
     user_id: str
@@ -67,6 +68,7 @@ class Notification(Document):
     product_ids: list[str] = Field(default_factory=list)
     changed_at: datetime | None = None
     change: ChangeKind | None = None
+    decision: dict[str, Any] | None = None
 
     class Settings:
         name = "notifications"

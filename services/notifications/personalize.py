@@ -1,21 +1,27 @@
 """Who gets what: the decision about one notification for one user. Pure.
 
-Reasons are stable upper-case codes: an API that callers may switch on.
+RULES are asked in their order, and the first that speaks decides; when none does, it is sent. What
+was asked stays with the decision, so that it can be explained. Reasons are stable upper-case codes:
+an API that callers may switch on.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
-from services.shared.vocabulary import Channel, NotificationType, Outcome
-from services.users.preferences import Preferences
+from services.shared.vocabulary import Channel, MessageClass, NotificationType, Outcome
+from services.users.preferences import ChannelPreference, Preferences
 
 
 class Reason(StrEnum):
     ACCEPTED = "ACCEPTED"
     """Nothing speaks against it."""
+    CRITICAL = "CRITICAL"
+    """It goes out whatever the user chose."""
     LOCKED_CHANNEL = "LOCKED_CHANNEL"
     """This channel of this type can't be switched off."""
     TYPE_OFF = "TYPE_OFF"
@@ -32,32 +38,89 @@ class Reason(StrEnum):
     """This event was handled before; its notification is answered."""
 
 
+class Rule(StrEnum):
+    """What is asked. The values are what is stored."""
+
+    EXPIRY = "expiry"
+    CRITICAL = "critical"
+    LOCK = "lock"
+    TYPE = "type"
+    CHANNEL = "channel"
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a decision is made from. `at`: the instant for which it is made."""
+
+    type: NotificationType
+    message_class: MessageClass
+    preferences: Preferences
+    at: datetime
+    expires_at: datetime | None = None
+    channel: Channel = Channel.IN_APP
+
+    @property
+    def choice(self) -> ChannelPreference:
+        """The user's, for this channel of this type."""
+        channels = self.preferences.of(self.type).channels
+        return next(entry for entry in channels if entry.channel is self.channel)
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`until`: when a HELD one is decided anew."""
+    """`until`: when a HELD one is decided anew. `asked`: the rules that were, in their order; the
+    last one has spoken, unless the reason is ACCEPTED."""
 
     outcome: Outcome
     reason: Reason
     until: datetime | None = None
+    asked: tuple[Rule, ...] = field(default=(), compare=False)
 
 
-def decide(
-    type_: NotificationType,
-    preferences: Preferences,
-    *,
-    expires_at: datetime | None,
-    now: datetime,
-    channel: Channel = Channel.IN_APP,
-) -> Decision:
-    """Whether to send on this channel at this instant, and why. The first rule that speaks wins."""
-    if expires_at is not None and expires_at <= now:
-        return Decision(Outcome.SUPPRESSED, Reason.EXPIRED)
-    wish = preferences.of(type_)
-    on_channel = next(entry for entry in wish.channels if entry.channel is channel)
-    if on_channel.locked:
-        return Decision(Outcome.SENT, Reason.LOCKED_CHANNEL)
-    if not wish.enabled:
-        return Decision(Outcome.SUPPRESSED, Reason.TYPE_OFF)
-    if not on_channel.enabled:
-        return Decision(Outcome.SUPPRESSED, Reason.CHANNEL_OFF)
-    return Decision(Outcome.SENT, Reason.ACCEPTED)
+def decide(situation: Situation) -> Decision:
+    """Whether to send on this channel at this instant, and why."""
+    asked: list[Rule] = []
+    for rule, speaks in RULES.items():
+        asked.append(rule)
+        if said := speaks(situation):
+            return Decision(*said, asked=tuple(asked))
+    return Decision(Outcome.SENT, Reason.ACCEPTED, asked=tuple(asked))
+
+
+Said = tuple[Outcome, Reason] | None
+
+
+def _expiry(situation: Situation) -> Said:
+    ends = situation.expires_at
+    if ends is not None and ends <= situation.at:
+        return Outcome.SUPPRESSED, Reason.EXPIRED
+    return None
+
+
+def _critical(situation: Situation) -> Said:
+    if situation.message_class is MessageClass.CRITICAL:
+        return Outcome.SENT, Reason.CRITICAL
+    return None
+
+
+def _lock(situation: Situation) -> Said:
+    return (Outcome.SENT, Reason.LOCKED_CHANNEL) if situation.choice.locked else None
+
+
+def _type(situation: Situation) -> Said:
+    if not situation.preferences.of(situation.type).enabled:
+        return Outcome.SUPPRESSED, Reason.TYPE_OFF
+    return None
+
+
+def _channel(situation: Situation) -> Said:
+    return None if situation.choice.enabled else (Outcome.SUPPRESSED, Reason.CHANNEL_OFF)
+
+
+RULES: Final[Mapping[Rule, Callable[[Situation], Said]]] = {
+    Rule.EXPIRY: _expiry,
+    Rule.CRITICAL: _critical,
+    Rule.LOCK: _lock,
+    Rule.TYPE: _type,
+    Rule.CHANNEL: _channel,
+}

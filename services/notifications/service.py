@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from bson import ObjectId
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from services.notifications import recommend, templates
+from services.notifications import recommend, templates, traces
 from services.notifications.cursor import Cursor, Position, Progress
 from services.notifications.drafts import Announcement, Draft, Key, recommendation_draft
 from services.notifications.gather import Gatherer
 from services.notifications.models import Notification, Product
-from services.notifications.personalize import Decision, Reason, decide
+from services.notifications.personalize import Decision, Reason, Situation, decide
+from services.notifications.policy import class_of
 from services.notifications.recommend import Recommendation
+from services.notifications.traces import Explanation, Trace
 from services.shared.bus import Bus
 from services.shared.clock import Clock
 from services.shared.content import ContentRefused, check_content, composed, json_size
@@ -31,10 +33,17 @@ from services.shared.events import (
 )
 from services.shared.outbox import Outbox
 from services.shared.settings import Settings
-from services.shared.store import Session, Store, is_duplicate, parts, write_all
+from services.shared.store import Session, Store, insert_new, is_duplicate, parts, write_all
 from services.shared.tasks import end_if_cancelled
-from services.shared.vocabulary import ChangeKind, NotificationType, Outcome
+from services.shared.vocabulary import ChangeKind, Channel, NotificationType, Outcome
 from services.users.models import User
+
+
+class Decided(NamedTuple):
+    """A draft, and why it is sent or not, as it is stored."""
+
+    draft: Draft
+    decision: dict[str, Any]
 
 
 class NotificationService:
@@ -47,6 +56,7 @@ class NotificationService:
         self._clock = clock
         self._settings = settings
         self._gatherer = Gatherer(settings)
+        self._trace_life = timedelta(seconds=settings.trace_seconds)
         self._lives = {
             NotificationType.PROMOTION: timedelta(seconds=settings.promotion_life_seconds),
             NotificationType.RECOMMENDATION: timedelta(
@@ -68,13 +78,16 @@ class NotificationService:
         write that the network holds back may arrive behind the cursors of those who read on.
         """
         known = await Notification.of_events([draft.key for draft in drafts])
-        decisions = [self._decide(draft, recipients[draft.user_id]) for draft in drafts]
-        new = {
-            draft.key: draft
-            for draft, decision in zip(drafts, decisions, strict=True)
-            if decision.outcome is Outcome.SENT and draft.key not in known
-        }
-        stored = {**known, **await self._store_new(new.values())}
+        situations = [self._situation(draft, recipients[draft.user_id]) for draft in drafts]
+        decisions = [decide(situation) for situation in situations]
+        new: list[Decided] = []
+        unsent: list[Decided] = []
+        for draft, situation, decision in zip(drafts, situations, decisions, strict=True):
+            if draft.key not in known:
+                decided = Decided(draft, traces.stored(situation, decision))
+                (new if decision.outcome is Outcome.SENT else unsent).append(decided)
+        await self._keep_traces(unsent)
+        stored = {**known, **await self._store_new(new)}
         await self._bus.publish([self._event(one.created()) for one in stored.values()])
         return [
             _announcement(draft, decision, stored, known)
@@ -120,6 +133,15 @@ class NotificationService:
             return Announcement(None, Decision(Outcome.SUPPRESSED, Reason.TOO_FEW_CANDIDATES))
         draft = recommendation_draft(user_id, f"{source} {uuid4().hex}", found)
         return await self._announce_one(draft, user)
+
+    async def dry_run(
+        self, user_id: str, type_: NotificationType, channel: Channel, at: datetime | None
+    ) -> Explanation:
+        """What would be decided about a notification of that type, now or then. Raises NotFound."""
+        user = await self._user(user_id)
+        at = at or self._clock.now()
+        situation = Situation(type_, class_of(type_), user.preferences, at, channel=channel)
+        return traces.explanation_of_none(situation, decide(situation))
 
     async def recommendations(self, user_id: str, limit: int) -> Sequence[Recommendation]:
         """What would be recommended to this user now, the best first."""
@@ -179,17 +201,17 @@ class NotificationService:
         # By a newer word; or by one that another worker inserted at the same moment.
         await write_all(Product, [writes[position] for position in sorted(refused)])
 
-    async def _store_new(self, drafts: Iterable[Draft]) -> Mapping[Key, Notification]:
+    async def _store_new(self, new: Iterable[Decided]) -> Mapping[Key, Notification]:
         """The drafts' notifications by key, as many in a transaction as it has time for."""
         stored: dict[Key, Notification] = {}
-        for part in parts(drafts, lambda draft: draft.size):
-            stored |= await self._store_part({draft.key: draft for draft in part})
+        for part in parts(new, lambda one: one.draft.size):
+            stored |= await self._store_part({one.draft.key: one for one in part})
         return stored
 
-    async def _store_part(self, drafts: Mapping[Key, Draft]) -> Mapping[Key, Notification]:
+    async def _store_part(self, drafts: Mapping[Key, Decided]) -> Mapping[Key, Notification]:
         """The same of a part. Another worker may have the same events in hand."""
         stored: Mapping[Key, Notification] = {}
-        while new := [draft for key, draft in drafts.items() if key not in stored]:
+        while new := [one for key, one in drafts.items() if key not in stored]:
             end_if_cancelled()
             try:
                 added = await self._store.transact(partial(self._insert, new))
@@ -201,16 +223,26 @@ class NotificationService:
                 stored = {**stored, **{(one.user_id, one.event): one for one in added}}
         return stored
 
-    async def _insert(self, drafts: Sequence[Draft], session: Session) -> Sequence[Notification]:
+    async def _insert(self, new: Sequence[Decided], session: Session) -> Sequence[Notification]:
         now = self._clock.now()
-        rows = [draft.row(now, self._lives) for draft in drafts]
+        rows = [one.draft.row(now, self._lives, one.decision) for one in new]
         await Notification.get_pymongo_collection().insert_many(rows, session=session)
         return [Notification.model_validate(row) for row in rows]
 
-    def _decide(self, draft: Draft, user: User) -> Decision:
-        return decide(
-            draft.type, user.preferences, expires_at=draft.expires_at, now=self._clock.now()
+    def _situation(self, draft: Draft, user: User) -> Situation:
+        return Situation(
+            draft.type,
+            class_of(draft.type, draft.status),
+            user.preferences,
+            self._clock.now(),
+            draft.expires_at,
         )
+
+    async def _keep_traces(self, unsent: Sequence[Decided]) -> None:
+        """Of what is not sent; an event that comes again changes none."""
+        forget_at = self._clock.now() + self._trace_life
+        rows = [traces.trace_row(one.draft, one.decision, forget_at) for one in unsent]
+        await insert_new(Trace, rows)
 
     def _check_end(self, expires_at: datetime) -> None:
         if expires_at.tzinfo is None:
@@ -245,12 +277,17 @@ class NotificationService:
 
     async def _announce_one(self, draft: Draft, user: User) -> Announcement:
         """Store the notification and its event in one transaction."""
-        decision = self._decide(draft, user)
+        situation = self._situation(draft, user)
+        decision = decide(situation)
+        trace = traces.stored(situation, decision)
         if decision.outcome is not Outcome.SENT:
-            return await self._original(draft) or Announcement(None, decision)
+            if original := await self._original(draft):
+                return original
+            await self._keep_traces([Decided(draft, trace)])
+            return Announcement(None, decision)
 
         async def write(session: Session) -> Notification:
-            row = draft.row(self._clock.now(), self._lives)
+            row = draft.row(self._clock.now(), self._lives, trace)
             notification: Notification = Notification.model_validate(row)
             await notification.insert(session=session)
             await self._outbox.put([self._event(notification.created())], session)

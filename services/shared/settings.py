@@ -265,6 +265,9 @@ class Settings(BaseSettings):
     )
 
     # Recommendations
+    trace_seconds: Seconds = Field(
+        30 * 86_400, description="How long it is told why something went out or not, seconds."
+    )
     promotion_life_seconds: Seconds = Field(
         7 * 86_400, description="Until a promotion without an end of its own expires, seconds."
     )

@@ -28,6 +28,12 @@ class NotificationType(StrEnum):
     RECOMMENDATION = "recommendation"
 
 
+class MessageClass(StrEnum):
+    CRITICAL = "critical"
+    TRANSACTIONAL = "transactional"
+    MARKETING = "marketing"
+
+
 class Channel(StrEnum):
     IN_APP = "in_app"
     EMAIL = "email"

@@ -1,0 +1,159 @@
+"""Why in GraphQL: what was decided about a notification, or about one that did not come."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import strawberry
+from bson import ObjectId
+from strawberry import ID
+
+from gateway.arguments import span_of
+from gateway.context import Info, only
+from gateway.enums import Channel, DecisionRule, MessageClass, NotificationType, Outcome, Role
+from gateway.notification_types import PageInfo
+from services.notifications import models, personalize, traces
+from services.shared.errors import BadInput
+from services.users.models import object_id
+
+
+@strawberry.type(description="A rule that was asked.")
+class DecisionStep:
+    rule: DecisionRule = strawberry.field(description="Which.")
+    spoke: bool = strawberry.field(description="Whether it decided: the first that speaks does.")
+    words: str = strawberry.field(description="What it found, in words for the user.")
+
+
+@strawberry.type(description="What was decided, and why.")
+class Explanation:
+    type: NotificationType = strawberry.field(description="What the notification is about.")
+    message_class: MessageClass = strawberry.field(description="By the server's policy.")
+    channel: Channel = strawberry.field(description="The way that was decided on.")
+    outcome: Outcome = strawberry.field(description="What was decided.")
+    reason: str = strawberry.field(description=f"A stable code: {', '.join(personalize.Reason)}.")
+    until: datetime | None = strawberry.field(description="When a HELD one is decided anew.")
+    at: datetime = strawberry.field(description="When it was decided.")
+    preferences_version: int = strawberry.field(description="Of the preferences that counted.")
+    title: str = strawberry.field(description="The notification's; empty in a dry run.")
+    notification_id: ID | None = strawberry.field(description="Of what was sent.")
+    steps: list[DecisionStep] = strawberry.field(
+        description="The rules that were asked, in their order."
+    )
+
+    @classmethod
+    def of(cls, found: traces.Explanation) -> Explanation:
+        return cls(
+            type=found.type,
+            message_class=found.message_class,
+            channel=found.channel,
+            outcome=found.outcome,
+            reason=found.reason,
+            until=found.until,
+            at=found.at,
+            preferences_version=found.preferences_version,
+            title=found.title,
+            notification_id=ID(found.notification_id) if found.notification_id else None,
+            steps=[
+                DecisionStep(rule=rule, spoke=spoke, words=words)
+                for rule, spoke, words in found.steps
+            ],
+        )
+
+
+@strawberry.type(description="A decision in a list.")
+class DecisionEdge:
+    cursor: str = strawberry.field(description="Opaque; for paging.")
+    node: Explanation = strawberry.field(description="The decision.")
+
+
+@strawberry.type(description="A page of decisions, newest first (Relay Cursor Connections).")
+class DecisionConnection:
+    edges: list[DecisionEdge] = strawberry.field(description="The decisions.")
+    page_info: PageInfo = strawberry.field(description="Where this page stands.")
+
+
+@strawberry.type
+class ExplanationQuery:
+    @strawberry.field(
+        description="Why the viewer got this notification. Null when it is not theirs, has "
+        "expired, or was decided longer ago than is remembered."
+    )
+    async def explain(
+        self, info: Info, notification_id: Annotated[ID, strawberry.argument(description="Its id.")]
+    ) -> Explanation | None:
+        viewer = await info.context.viewer()
+        now = info.context.services.clock.now()
+        row = await models.Notification.one(viewer.user_id, notification_id, now)
+        found = traces.explanation_of(row, _remembered(info)) if row else None
+        return Explanation.of(found) if found else None
+
+    @strawberry.field(description="What the viewer did not get, newest first, and why.")
+    async def decisions(
+        self,
+        info: Info,
+        first: Annotated[int | None, strawberry.argument(description="How many.")] = None,
+        after: Annotated[
+            str | None, strawberry.argument(description="Only older than this cursor.")
+        ] = None,
+    ) -> DecisionConnection:
+        viewer = await info.context.viewer()
+        size = span_of(first, None, None, None, info.context.services.settings).size
+        rows = await traces.Trace.of_user(viewer.user_id, _row_id(after), size + 1)
+        edges = [
+            DecisionEdge(cursor=str(row.id), node=Explanation.of(row.explanation))
+            for row in rows[:size]
+        ]
+        return DecisionConnection(
+            edges=edges,
+            page_info=PageInfo(
+                has_next_page=len(rows) > size,
+                has_previous_page=after is not None,
+                start_cursor=edges[0].cursor if edges else None,
+                end_cursor=edges[-1].cursor if edges else None,
+            ),
+        )
+
+    @strawberry.field(
+        description="What became of an event for a user: one decision, as a rule. For ADMIN.",
+        extensions=only(Role.ADMIN),
+    )
+    async def explain_event(
+        self,
+        info: Info,
+        event_id: Annotated[ID, strawberry.argument(description="The event's id, or a dedupKey.")],
+        user_id: Annotated[ID, strawberry.argument(description="For whom.")],
+    ) -> list[Explanation]:
+        found = await traces.explanations(event_id, user_id, _remembered(info))
+        return [Explanation.of(one) for one in found]
+
+    @strawberry.field(
+        description="What would be decided about a notification, without sending one. For ADMIN.",
+        extensions=only(Role.ADMIN),
+    )
+    async def decide_dry_run(
+        self,
+        info: Info,
+        user_id: Annotated[ID, strawberry.argument(description="For whom.")],
+        type: Annotated[NotificationType, strawberry.argument(description="What it is about.")],
+        channel: Annotated[Channel, strawberry.argument(description="On which way.")],
+        at: Annotated[
+            datetime | None, strawberry.argument(description="At which instant; null: now.")
+        ] = None,
+    ) -> Explanation:
+        if at is not None and at.tzinfo is None:
+            raise BadInput("`at` needs a zone: 2026-01-31T12:00:00Z.", "at")
+        notifications = info.context.services.notifications
+        return Explanation.of(await notifications.dry_run(user_id, type, channel, at))
+
+
+def _remembered(info: Info) -> datetime:
+    services = info.context.services
+    return traces.since(services.clock.now(), services.settings.trace_seconds)
+
+
+def _row_id(cursor: str | None) -> ObjectId | None:
+    id = object_id(cursor) if cursor is not None else None
+    if cursor is not None and id is None:
+        raise BadInput("This is not a cursor: give one as a page gave it.", "after")
+    return id

@@ -1,0 +1,207 @@
+"""Why something went out to a user, or did not: what was asked, and what it was asked about.
+
+What was sent keeps its trace with it. What was not has a row of its own here, once for each event
+and user, until TRACE_SECONDS are over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Self
+
+from beanie import Document
+from bson import ObjectId
+from pymongo import IndexModel
+
+from services.notifications.drafts import Draft
+from services.notifications.models import Notification
+from services.notifications.personalize import Decision, Reason, Rule, Situation
+from services.shared.vocabulary import Channel, MessageClass, NotificationType, Outcome
+
+_MOST_OF_ONE_EVENT: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A decision as it can be told. `at`: when it was made; `event`: the event's key, or empty;
+    `notification_id`: of what was sent."""
+
+    type: NotificationType
+    message_class: MessageClass
+    channel: Channel
+    outcome: Outcome
+    reason: Reason
+    until: datetime | None
+    asked: tuple[Rule, ...]
+    preferences_version: int
+    expires_at: datetime | None
+    at: datetime
+    event: str = ""
+    title: str = ""
+    notification_id: str | None = None
+
+    @property
+    def steps(self) -> Sequence[tuple[Rule, bool, str]]:
+        """Each rule that was asked, whether it spoke, and in words for the user."""
+        spoke = None if self.reason is Reason.ACCEPTED else self.asked[-1]
+        return [(rule, rule is spoke, _WORDS[rule, rule is spoke](self)) for rule in self.asked]
+
+
+class Trace(Document):
+    """Of one event that was not sent to one user."""
+
+    user_id: str
+    event: str
+    title: str
+    type: NotificationType
+    expires_at: datetime | None
+    decision: dict[str, Any]
+    forget_at: datetime
+
+    class Settings:
+        name = "traces"
+        indexes = (
+            IndexModel([("user_id", 1), ("event", 1)], unique=True),
+            IndexModel([("user_id", 1), ("_id", -1)]),
+            IndexModel([("forget_at", 1)], expireAfterSeconds=0),
+        )
+
+    @classmethod
+    async def of_user(cls, user_id: str, after: ObjectId | None, limit: int) -> Sequence[Self]:
+        """The newest first; `after`: only older than that row."""
+        older = {"_id": {"$lt": after}} if after else {}
+        return await cls.find({"user_id": user_id, **older}).sort("-_id").limit(limit).to_list()
+
+    @property
+    def explanation(self) -> Explanation:
+        return _explanation(self.decision, self, None)
+
+
+def trace_row(draft: Draft, decision: Mapping[str, Any], forget_at: datetime) -> dict[str, Any]:
+    return {
+        "_id": ObjectId(),
+        "user_id": draft.user_id,
+        "event": draft.event,
+        "title": draft.text.title,
+        "type": draft.type.value,
+        "expires_at": draft.expires_at,
+        "decision": dict(decision),
+        "forget_at": forget_at,
+    }
+
+
+def stored(situation: Situation, decision: Decision) -> dict[str, Any]:
+    """A decision as it is stored; type and end stand in the row around it."""
+    return {
+        "class": situation.message_class.value,
+        "channel": situation.channel.value,
+        "outcome": decision.outcome.value,
+        "reason": decision.reason.value,
+        "until": decision.until,
+        "asked": [rule.value for rule in decision.asked],
+        "preferences_version": situation.preferences.version,
+        "at": situation.at,
+    }
+
+
+def explanation_of(row: Notification, since: datetime) -> Explanation | None:
+    """Why it was sent; None where that was decided before `since`, or is not known."""
+    if row.decision is None or row.decision["at"] < since:
+        return None
+    return _explanation(row.decision, row, str(row.id))
+
+
+def explanation_of_none(situation: Situation, decision: Decision) -> Explanation:
+    """Of a decision about nothing: a dry run."""
+    return Explanation(
+        type=situation.type,
+        message_class=situation.message_class,
+        channel=situation.channel,
+        outcome=decision.outcome,
+        reason=decision.reason,
+        until=decision.until,
+        asked=decision.asked,
+        preferences_version=situation.preferences.version,
+        expires_at=situation.expires_at,
+        at=situation.at,
+    )
+
+
+async def explanations(event_id: str, user_id: str, since: datetime) -> Sequence[Explanation]:
+    """What became of an event for a user, whoever its source: one, as a rule."""
+    this = {"user_id": user_id, "event": {"$regex": f" {re.escape(event_id)}$"}}
+    sent = await Notification.find(this).limit(_MOST_OF_ONE_EVENT).to_list()
+    unsent = await Trace.find(this).limit(_MOST_OF_ONE_EVENT).to_list()
+    told = [one for row in sent if (one := explanation_of(row, since)) is not None]
+    return [*told, *(row.explanation for row in unsent)]
+
+
+def since(now: datetime, seconds: float) -> datetime:
+    """What was decided before is forgotten."""
+    return now - timedelta(seconds=seconds)
+
+
+def _explanation(
+    decision: Mapping[str, Any], row: Notification | Trace, notification_id: str | None
+) -> Explanation:
+    return Explanation(
+        type=row.type,
+        message_class=MessageClass(decision["class"]),
+        channel=Channel(decision["channel"]),
+        outcome=Outcome(decision["outcome"]),
+        reason=Reason(decision["reason"]),
+        until=decision["until"],
+        asked=tuple(map(Rule, decision["asked"])),
+        preferences_version=decision["preferences_version"],
+        expires_at=row.expires_at,
+        at=decision["at"],
+        event=row.event,
+        title=row.title,
+        notification_id=notification_id,
+    )
+
+
+_TYPES: Final[Mapping[NotificationType, str]] = {
+    NotificationType.ORDER_UPDATE: "updates of orders",
+    NotificationType.PROMOTION: "promotions",
+    NotificationType.RECOMMENDATION: "recommendations",
+}
+_CHANNELS: Final[Mapping[Channel, str]] = {
+    Channel.IN_APP: "in the app",
+    Channel.EMAIL: "by email",
+    Channel.WEB_PUSH: "as push messages",
+    Channel.WEBHOOK: "by webhook",
+}
+
+
+def _lasts(one: Explanation) -> str:
+    return f"It lasts until {_moment(one.expires_at)}." if one.expires_at else "It has no end."
+
+
+def _moment(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC" if at else ""
+
+
+_WORDS: Final[Mapping[tuple[Rule, bool], Callable[[Explanation], str]]] = {
+    (Rule.EXPIRY, False): _lasts,
+    (Rule.EXPIRY, True): lambda one: f"It was over at {_moment(one.expires_at)}.",
+    (Rule.CRITICAL, False): lambda one: "It is not critical, so what you chose counts.",
+    (Rule.CRITICAL, True): lambda one: "It is critical, and goes out whatever you chose.",
+    (Rule.LOCK, False): lambda one: (
+        f"Whether you get {_TYPES[one.type]} {_CHANNELS[one.channel]} is yours to choose."
+    ),
+    (Rule.LOCK, True): lambda one: (
+        f"{_TYPES[one.type].capitalize()} {_CHANNELS[one.channel]} can't be switched off."
+    ),
+    (Rule.TYPE, False): lambda one: f"You get {_TYPES[one.type]}.",
+    (Rule.TYPE, True): lambda one: f"You switched {_TYPES[one.type]} off.",
+    (Rule.CHANNEL, False): lambda one: f"You get them {_CHANNELS[one.channel]}.",
+    (Rule.CHANNEL, True): lambda one: (
+        f"You don't get {_TYPES[one.type]} {_CHANNELS[one.channel]}: that is switched off."
+    ),
+}
+
+MODELS: list[type[Document]] = [Trace]
