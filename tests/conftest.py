@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
+from services.shared.log import set_up_logging
 from services.shared.vocabulary import Role
 from tests.kit import House, ShiftedClock, open_house, quick_settings
 from tests.notices import Wire, customer, wired
@@ -62,6 +65,18 @@ async def ann(house: House) -> AsyncIterator[Wire]:
     """A customer with an empty inbox, in the module's own house."""
     async with wired(await customer(house)) as ann:
         yield ann
+
+
+@pytest.fixture
+def logged(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
+    """What is logged since it was last asked for, from DEBUG upwards, libraries' lines too."""
+    root, structured = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    set_up_logging("DEBUG")
+    yield lambda: capfd.readouterr().err
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**structured)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -16,7 +16,6 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosedError
 
 from gateway.back_pressure import BoundedSocket
-from services.shared.log import set_up_logging
 from tests.kit import House, Socket, Stream, open_house, quick_settings, raw_socket
 from tests.notices import Wire, ago, create, page, row, store
 from tests.servers import PrivateMongod, until
@@ -150,9 +149,8 @@ async def test_operations_that_wait_for_the_same_client_send_one_after_another(a
 
 
 async def test_a_session_that_ends_while_operations_wait_is_no_fault(
-    house: House, ann: Wire, capfd: pytest.CaptureFixture[str]
+    house: House, ann: Wire, logged: Callable[[], str]
 ) -> None:
-    set_up_logging("INFO")
     _, cursor = await _much_to_read(ann)
     async with _stalled(ann, cursor) as stalled:
         for _ in range(20):
@@ -164,9 +162,9 @@ async def test_a_session_that_ends_while_operations_wait_is_no_fault(
                 await stalled.connection.recv()
         assert stalled.connection.close_code == 4403
         await until(lambda: not _is_served(stalled))
-    logged = capfd.readouterr().err
-    assert "unexpected_error" not in logged
-    assert "Exception in ASGI" not in logged
+    lines = logged()
+    assert "unexpected_error" not in lines
+    assert "Exception in ASGI" not in lines
 
 
 @asynccontextmanager
