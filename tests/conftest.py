@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
-from services.shared.log import set_up_logging
 from services.shared.vocabulary import Role
 from tests.kit import House, ShiftedClock, open_house, quick_settings
 from tests.notices import Wire, customer, wired
@@ -68,12 +67,11 @@ async def ann(house: House) -> AsyncIterator[Wire]:
 
 
 @pytest.fixture
-def logged(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
-    """What is logged since it was last asked for, from DEBUG upwards, libraries' lines too."""
+def _log_put_back() -> Iterator[None]:
+    """For tests that set up the log, into what `capfd` sees: it is closed when they end."""
     root, structured = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers[:], root.level
-    set_up_logging("DEBUG")
-    yield lambda: capfd.readouterr().err
+    yield
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.configure(**structured)

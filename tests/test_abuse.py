@@ -8,7 +8,7 @@ import hashlib
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from gateway.admission import network_of
 from gateway.hints import Hints
 from gateway.persisted import load_documents
 from services.shared.errors import CannotStart
+from services.shared.log import set_up_logging
 from services.shared.vocabulary import Role
 from tests.entry import FOLLOW, close_code, refused
 from tests.kit import PATIENCE, GraphQLFailed, House, Socket, open_house, quick_settings, raw_socket
@@ -550,9 +551,11 @@ async def test_1009_a_message_that_is_too_large(house: House) -> None:
         assert await close_code(socket) == 1009
 
 
+@pytest.mark.usefixtures("_log_put_back")
 async def test_a_client_that_just_goes_away_is_no_fault(
-    house: House, logged: Callable[[], str]
+    house: House, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    set_up_logging("INFO")
     somebody = await house.somebody()
     init = json.dumps({"type": "connection_init", "payload": somebody.api.headers})
     for _ in range(30):
@@ -564,9 +567,9 @@ async def test_a_client_that_just_goes_away_is_no_fault(
             connection.transport.abort()
     async with somebody.api.socket() as socket:
         await (await socket.subscribe(FOLLOW)).next()
-    lines = logged()
-    assert "unexpected_error" not in lines
-    assert "Exception in ASGI" not in lines
+    logged = capfd.readouterr().err
+    assert "unexpected_error" not in logged
+    assert "Exception in ASGI" not in logged
 
 
 async def test_1013_a_socket_too_many_of_one_user(house: House) -> None:

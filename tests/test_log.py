@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
 
-from services.shared.log import get_logger
+from services.shared.log import get_logger, set_up_logging
 from services.shared.vocabulary import Role
 from tests.entry import ANOTHER, ASK_RESET, LOGIN, ME
 from tests.kit import PASSWORD, GraphQLFailed, House
+
+pytestmark = pytest.mark.usefixtures("_log_put_back")
 
 CREATE = """mutation ($input: CreateNotificationInput!) {
   createNotification(input: $input) { decision { outcome } }
@@ -21,8 +22,9 @@ CREATE = """mutation ($input: CreateNotificationInput!) {
 
 
 async def test_no_secret_no_address_and_no_content_is_logged(
-    house: House, logged: Callable[[], str]
+    house: House, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    set_up_logging("DEBUG")  # whatever libraries have to say, too, into what `capfd` sees
     content = f"for your eyes only {uuid4().hex}"
     somebody, backend = await house.somebody(), await house.somebody(Role.SERVICE)
     forged = str(somebody.api.token)[:-5] + "xxxxx"
@@ -41,16 +43,17 @@ async def test_no_secret_no_address_and_no_content_is_logged(
         with pytest.raises(GraphQLFailed) as failure:
             await somebody.api.ask(document)
         assert failure.value.code == "INTERNAL_SERVER_ERROR"
-    lines = logged()
-    assert failure.value.extensions["correlationId"] in lines
-    assert "ValidationError at" in lines
-    assert "DEBUG " in lines
+    logged = "".join(capfd.readouterr())
+    assert failure.value.extensions["correlationId"] in logged
+    assert "ValidationError at" in logged
+    assert "DEBUG " in logged
     for secret in (somebody.email, content, PASSWORD, ANOTHER, forged, str(somebody.api.token)):
-        assert secret not in lines
-        assert secret.partition("@")[0] not in lines
+        assert secret not in logged
+        assert secret.partition("@")[0] not in logged
 
 
-async def test_what_libraries_log_quotes_no_fault(logged: Callable[[], str]) -> None:
+async def test_what_libraries_log_quotes_no_fault(capfd: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("INFO")
     secret = uuid4().hex
 
     async def fail() -> None:
@@ -65,17 +68,18 @@ async def test_what_libraries_log_quotes_no_fault(logged: Callable[[], str]) -> 
     await asyncio.wait([forgotten])
     del forgotten
     gc.collect()
-    lines = logged()
-    assert "It failed" in lines
-    assert "never retrieved" in lines
-    assert lines.count("ValueError at") == 2
-    assert secret not in lines
+    logged = capfd.readouterr().err
+    assert "It failed" in logged
+    assert "never retrieved" in logged
+    assert logged.count("ValueError at") == 2
+    assert secret not in logged
 
 
-def test_a_stranger_adds_no_line_to_the_log(logged: Callable[[], str]) -> None:
+def test_a_stranger_adds_no_line_to_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("INFO")
     forged = "x\r\n2026-01-01 level=info action=all_is_well\x1b[2J\x00\u2028\x85"
     get_logger().warning("dead_lettered", reason=forged)
-    lines = logged()
-    assert lines.count("\n") == 1
-    assert lines.isprintable() or lines[:-1].isprintable()
-    assert "\\x1b" in lines
+    logged = capfd.readouterr().err
+    assert logged.count("\n") == 1
+    assert logged.isprintable() or logged[:-1].isprintable()
+    assert "\\x1b" in logged

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosedError
 
 from gateway.back_pressure import BoundedSocket
+from services.shared.log import set_up_logging
 from tests.kit import House, Socket, Stream, open_house, quick_settings, raw_socket
 from tests.notices import Wire, ago, create, page, row, store
 from tests.servers import PrivateMongod, until
@@ -148,9 +149,11 @@ async def test_operations_that_wait_for_the_same_client_send_one_after_another(a
         assert 0 < most < 2 * ONE_MESSAGE
 
 
+@pytest.mark.usefixtures("_log_put_back")
 async def test_a_session_that_ends_while_operations_wait_is_no_fault(
-    house: House, ann: Wire, logged: Callable[[], str]
+    house: House, ann: Wire, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    set_up_logging("INFO")
     _, cursor = await _much_to_read(ann)
     async with _stalled(ann, cursor) as stalled:
         for _ in range(20):
@@ -162,9 +165,9 @@ async def test_a_session_that_ends_while_operations_wait_is_no_fault(
                 await stalled.connection.recv()
         assert stalled.connection.close_code == 4403
         await until(lambda: not _is_served(stalled))
-    lines = logged()
-    assert "unexpected_error" not in lines
-    assert "Exception in ASGI" not in lines
+    logged = capfd.readouterr().err
+    assert "unexpected_error" not in logged
+    assert "Exception in ASGI" not in logged
 
 
 @asynccontextmanager
