@@ -4,15 +4,29 @@ import strawberry
 
 from services.shared.vocabulary import (
     ActivityKind,
+    CancelOutcome,
     ChangeKind,
     Channel,
     NotificationType,
     Outcome,
     Role,
+    ScheduledState,
+    ScheduleOutcome,
     Scope,
 )
 
-__all__ = ["ActivityKind", "ChangeKind", "Channel", "NotificationType", "Outcome", "Role", "Scope"]
+__all__ = [
+    "ActivityKind",
+    "CancelOutcome",
+    "ChangeKind",
+    "Channel",
+    "NotificationType",
+    "Outcome",
+    "Role",
+    "ScheduleOutcome",
+    "ScheduledState",
+    "Scope",
+]
 
 strawberry.enum(Role, description="What somebody may do.")
 strawberry.enum(Scope, description="What an API key may do.")
@@ -21,3 +35,6 @@ strawberry.enum(Channel, description="A way to a user. Delivery is in-app today.
 strawberry.enum(ActivityKind, description="What a user did with a product.")
 strawberry.enum(ChangeKind, description="What happened to a notification.")
 strawberry.enum(Outcome, description="What was decided about a notification.")
+strawberry.enum(ScheduledState, description="Where a scheduled notification stands.")
+strawberry.enum(ScheduleOutcome, description="What became of a notification to be scheduled.")
+strawberry.enum(CancelOutcome, description="Whether a cancel came before the sending.")

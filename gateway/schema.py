@@ -27,6 +27,7 @@ from gateway.notifications import (
     NotificationQuery,
     NotificationSubscription,
 )
+from gateway.scheduled import ScheduledMutation, ScheduledQuery
 from gateway.schedules import ScheduleMutation, ScheduleQuery
 from gateway.users import UserMutation, UserQuery
 from services.shared.errors import Unavailable
@@ -34,12 +35,19 @@ from services.shared.settings import Settings
 
 
 @strawberry.type(description="What one may ask.")
-class Query(UserQuery, AccessQuery, NotificationQuery, ScheduleQuery):
+class Query(UserQuery, AccessQuery, NotificationQuery, ScheduledQuery, ScheduleQuery):
     pass
 
 
 @strawberry.type(description="What one may do.")
-class Mutation(UserMutation, AccessMutation, NotificationMutation, EventMutation, ScheduleMutation):
+class Mutation(
+    UserMutation,
+    AccessMutation,
+    NotificationMutation,
+    ScheduledMutation,
+    EventMutation,
+    ScheduleMutation,
+):
     pass
 
 

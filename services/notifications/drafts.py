@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +13,14 @@ from bson import ObjectId
 from services.notifications.models import Notification
 from services.notifications.personalize import Decision
 from services.notifications.recommend import Recommendation
-from services.notifications.templates import Text, recommendation_text
-from services.shared.content import json_size
+from services.notifications.templates import (
+    LONGEST_TITLE,
+    Text,
+    content_text,
+    recommendation_text,
+)
+from services.shared.content import ContentRefused, check_content, composed, json_size
+from services.shared.errors import BadInput
 from services.shared.vocabulary import NotificationType
 
 Key = tuple[str, str]  # of a notification: its user's id, its event's key
@@ -61,9 +67,42 @@ class Draft:
 
     def is_told_by(self, stored: Notification) -> bool:
         """Whether that says the same."""
-        return _gist(self.type, self.text.title, self.content) == _gist(
+        return gist(self.type, self.text.title, self.content) == gist(
             stored.type, stored.title, stored.content
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A notification that a caller asks for, whether it goes out now or later."""
+
+    user_id: str
+    type: NotificationType
+    content: Any
+    title: str | None = None
+
+    def checked(self, most_bytes: int) -> Asked:
+        """With its text in NFC. Raises BadInput."""
+        if not isinstance(self.content, str | dict):
+            raise BadInput("A notification's content is a string or an object.", "input.content")
+        if self.title is not None and not 1 <= len(self.title) <= LONGEST_TITLE:
+            raise BadInput(f"A title has 1 to {LONGEST_TITLE} characters.", "input.title")
+        for value, name in ((self.content, "content"), (self.title, "title")):
+            try:
+                check_content(value, name)
+            except ContentRefused as error:
+                raise BadInput(str(error), f"input.{name}") from error
+        if (size := json_size(self.content)) > most_bytes:
+            raise BadInput(
+                f"The content has {size} bytes; {most_bytes} is the most (MAX_CONTENT_BYTES). "
+                "Store large things elsewhere and send a link.",
+                "input.content",
+            )
+        return replace(self, content=composed(self.content), title=composed(self.title))
+
+    def draft(self, event: str) -> Draft:
+        text = content_text(self.type, self.content, self.title)
+        return Draft(self.user_id, event, self.type, text, self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +111,12 @@ class Announcement:
 
     notification: Notification | None
     decision: Decision
+
+
+def check_key(key: str | None, name: str) -> None:
+    """A key of the caller's own making. Raises BadInput."""
+    if key is not None and not 1 <= len(key) <= 200:
+        raise BadInput(f"A {name} has 1 to 200 characters.", f"input.{name}")
 
 
 def recommendation_draft(user_id: str, event: str, found: Sequence[Recommendation]) -> Draft:
@@ -89,6 +134,6 @@ def recommendation_draft(user_id: str, event: str, found: Sequence[Recommendatio
     )
 
 
-def _gist(*parts: object) -> bytes:
+def gist(*parts: object) -> bytes:
     """Equal for what is the same as JSON: 1 is not true, and the order of keys says nothing."""
     return msgspec.json.encode(parts, order="sorted")

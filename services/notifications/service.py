@@ -10,19 +10,26 @@ from uuid import uuid4
 
 from bson import ObjectId
 from pymongo import UpdateOne
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.errors import BulkWriteError
 
-from services.notifications import recommend, templates
+from services.notifications import recommend
 from services.notifications.cursor import Cursor, Position, Progress
-from services.notifications.drafts import Announcement, Draft, Key, recommendation_draft
+from services.notifications.drafts import (
+    Announcement,
+    Asked,
+    Draft,
+    Key,
+    check_key,
+    recommendation_draft,
+)
 from services.notifications.gather import Gatherer
 from services.notifications.models import Notification, Product
 from services.notifications.personalize import Decision, Reason, decide
 from services.notifications.recommend import Recommendation
 from services.shared.bus import Bus
 from services.shared.clock import Clock
-from services.shared.content import ContentRefused, check_content, composed, json_size
-from services.shared.errors import BadInput, Conflict, NotFound
+from services.shared.content import composed
+from services.shared.errors import Conflict, NotFound
 from services.shared.events import (
     Data,
     Event,
@@ -75,6 +82,30 @@ class NotificationService:
             for draft, decision in zip(drafts, decisions, strict=True)
         ]
 
+    async def announce_within(
+        self, session: Session, drafts: Sequence[Draft], recipients: Mapping[str, User]
+    ) -> Sequence[Announcement]:
+        """Decide, store and tell in the session's transaction; in the drafts' order.
+
+        Raises BulkWriteError for a draft that was announced before. Wake the outbox when it is
+        committed.
+        """
+        decisions = [self._decide(draft, recipients[draft.user_id]) for draft in drafts]
+        new = [
+            draft
+            for draft, decision in zip(drafts, decisions, strict=True)
+            if decision.outcome is Outcome.SENT
+        ]
+        stored: Mapping[Key, Notification] = {}
+        if new:
+            rows = await self._insert(new, session)
+            stored = {(one.user_id, one.event): one for one in rows}
+            await self._outbox.put([self._event(one.created()) for one in rows], session)
+        return [
+            Announcement(stored.get(draft.key), decision)
+            for draft, decision in zip(drafts, decisions, strict=True)
+        ]
+
     async def create(
         self,
         user_id: str,
@@ -90,16 +121,13 @@ class NotificationService:
         Raises BadInput, NotFound for an unknown user, and Conflict for a dedup key that was used
         with another notification.
         """
-        self._check_content(content, title)
-        content, title = composed(content), composed(title)
-        if dedup_key is not None and not 1 <= len(dedup_key) <= 200:
-            raise BadInput("A dedupKey has 1 to 200 characters.", "input.dedupKey")
+        asked = Asked(user_id, type_, content, title).checked(self._settings.max_content_bytes)
+        check_key(dedup_key, "dedupKey")
         user = await self._user(user_id)
         event = (
             f"{source}/dedup {dedup_key}" if dedup_key is not None else f"{source} {uuid4().hex}"
         )
-        text = templates.content_text(type_, content, title)
-        return await self._announce_one(Draft(user_id, event, type_, text, content), user)
+        return await self._announce_one(asked.draft(event), user)
 
     async def recommend(self, user_id: str, source: str) -> Announcement:
         """Send one notification with up to five products. Raises NotFound."""
@@ -201,24 +229,6 @@ class NotificationService:
             draft.type, user.preferences, expires_at=draft.expires_at, now=self._clock.now()
         )
 
-    def _check_content(self, content: Any, title: str | None) -> None:
-        if not isinstance(content, str | dict):
-            raise BadInput("A notification's content is a string or an object.", "input.content")
-        if title is not None and not 1 <= len(title) <= templates.LONGEST_TITLE:
-            raise BadInput(f"A title has 1 to {templates.LONGEST_TITLE} characters.", "input.title")
-        for value, name in ((content, "content"), (title, "title")):
-            try:
-                check_content(value, name)
-            except ContentRefused as error:
-                raise BadInput(str(error), f"input.{name}") from error
-        size = json_size(content)
-        if size > self._settings.max_content_bytes:
-            raise BadInput(
-                f"The content has {size} bytes; {self._settings.max_content_bytes} is the most "
-                "(MAX_CONTENT_BYTES). Store large things elsewhere and send a link.",
-                "input.content",
-            )
-
     async def _user(self, user_id: str) -> User:
         user = await User.by_id(user_id)
         if user is None:
@@ -227,24 +237,21 @@ class NotificationService:
 
     async def _announce_one(self, draft: Draft, user: User) -> Announcement:
         """Store the notification and its event in one transaction."""
-        decision = self._decide(draft, user)
-        if decision.outcome is not Outcome.SENT:
-            return await self._original(draft) or Announcement(None, decision)
-
-        async def write(session: Session) -> Notification:
-            notification: Notification = Notification.model_validate(draft.row(self._clock.now()))
-            await notification.insert(session=session)
-            await self._outbox.put([self._event(notification.created())], session)
-            return notification
-
+        recipients = {draft.user_id: user}
         try:
-            notification = await self._store.transact(write)
-        except DuplicateKeyError:
+            [announcement] = await self._store.transact(
+                lambda session: self.announce_within(session, [draft], recipients)
+            )
+        except BulkWriteError as error:
+            if not is_duplicate(error):
+                raise
             original = await self._original(draft)
             assert original is not None, "notifications are never deleted"
             return original
+        if announcement.notification is None:
+            return await self._original(draft) or announcement
         self._outbox.wake()
-        return Announcement(notification, decision)
+        return announcement
 
     async def _original(self, draft: Draft) -> Announcement | None:
         """What was stored before under the draft's key. Raises Conflict if it is not the same."""
