@@ -138,10 +138,11 @@ class ScheduledQuery:
         self,
         info: Info,
         user_id: Annotated[ID, strawberry.argument(description="Who gets it.")],
-        first: Annotated[int, strawberry.argument(description="How many, up to 100.")] = 20,
+        first: Annotated[int, strawberry.argument(description="How many.")] = 20,
     ) -> list[ScheduledNotification]:
-        if not 0 <= first <= 100:
-            raise BadInput("Ask for 0 to 100 scheduled notifications.", "first")
+        most = info.context.services.settings.max_page_size
+        if not 0 <= first <= most:
+            raise BadInput(f"Ask for 0 to {most} scheduled notifications.", "first")
         waiting = await scheduled.ScheduledNotification.waiting_for(user_id, first)
         return [ScheduledNotification.of(row) for row in waiting]
 
@@ -167,7 +168,7 @@ class ScheduledMutation:
 
     @strawberry.mutation(
         description="Cancel one scheduled notification by its id, or all under the caller's "
-        "cancelKey, also those that are scheduled in the next 24 hours. For SERVICE and ADMIN.",
+        "cancelKey, with those that are scheduled within a day after it. For SERVICE and ADMIN.",
         extensions=only(Role.SERVICE, Role.ADMIN, scope=Scope.CREATE_NOTIFICATIONS),
     )
     async def cancel_scheduled(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import pytest
@@ -118,6 +118,38 @@ class Elsewhere(Store):
         return result
 
 
+class Killed(BaseException):
+    """The end of the process."""
+
+
+async def killed() -> None:
+    raise Killed
+
+
+class Slow(Firing):
+    """A worker that another overtakes between its look and its claim."""
+
+    faster: Firing
+
+    async def _claim(
+        self, found: Sequence[ScheduledNotification], now: datetime
+    ) -> Sequence[ScheduledNotification]:
+        assert await self.faster.fire() == len(found)
+        return await super()._claim(found, now)
+
+
+async def test_what_another_has_claimed_meanwhile_is_left_to_it(
+    resting: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await due(resting, 3)
+    store = Elsewhere(resting.store, before=killed)
+    slow = Slow(store, resting.outbox, resting.notifications, clock, resting.settings)
+    slow.faster = worker(resting)
+    with clock.moved(HOUR):
+        await slow.fire()
+    assert await sent_once(ids)
+
+
 async def test_what_one_worker_has_in_hand_no_other_takes_until_the_lease_is_over(
     resting: Runtime, clock: ShiftedClock
 ) -> None:
@@ -133,14 +165,6 @@ async def test_what_one_worker_has_in_hand_no_other_takes_until_the_lease_is_ove
         await worker(resting, Elsewhere(resting.store, before=others)).fire()
     assert found == [0, 3]
     assert await sent_once(ids)
-
-
-class Killed(BaseException):
-    """The end of the process."""
-
-
-async def killed() -> None:
-    raise Killed
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

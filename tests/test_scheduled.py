@@ -49,6 +49,7 @@ async def house(mongod: PrivateMongod, clock: ShiftedClock) -> AsyncIterator[Hou
     settings = quick_settings(
         mongod.url,
         access_token_seconds=10 * DAY.total_seconds(),
+        scheduled_ahead_seconds=400 * DAY.total_seconds(),
         max_scheduled_per_user=MOST_PER_USER,
         max_scheduled_per_cancel_key=MOST_PER_KEY,
     )
