@@ -113,10 +113,10 @@ class Announcement:
     decision: Decision
 
 
-def check_key(key: str | None, name: str) -> None:
-    """A key of the caller's own making. Raises BadInput."""
+def check_key(key: str | None, field: str) -> None:
+    """A key of the caller's own making, which stands in `field`. Raises BadInput."""
     if key is not None and not 1 <= len(key) <= 200:
-        raise BadInput(f"A {name} has 1 to 200 characters.", f"input.{name}")
+        raise BadInput(f"A {field.rpartition('.')[2]} has 1 to 200 characters.", field)
 
 
 def recommendation_draft(user_id: str, event: str, found: Sequence[Recommendation]) -> Draft:

@@ -137,7 +137,7 @@ class Firing:
 async def _waiting(
     claimed: Sequence[ScheduledNotification], session: Session
 ) -> list[ScheduledNotification]:
-    """Those of them that still wait, in this transaction: a cancel that meets it is repeated."""
+    """Those of them that still wait; if one is cancelled before the commit, all begins anew."""
     these: dict[str, Any] = {
         "_id": {"$in": [scheduled.id for scheduled in claimed]},
         "state": ScheduledState.WAITING,

@@ -37,8 +37,8 @@ class Plan:
 
     def checked(self, most_bytes: int) -> Plan:
         """As it is stored. Raises BadInput."""
-        check_key(self.dedup_key, "dedupKey")
-        check_key(self.cancel_key, "cancelKey")
+        check_key(self.dedup_key, "input.dedupKey")
+        check_key(self.cancel_key, "input.cancelKey")
         cancel_on = _checked(self.cancel_on) if self.cancel_on else None
         return replace(self, asked=self.asked.checked(most_bytes), cancel_on=cancel_on)
 

@@ -129,7 +129,7 @@ class ScheduledNotification(Document):
         )
 
 
-class CancelledKey(Document):
+class CancelKey(Document):
     """A caller's cancelKey that is in use, and until when it is cancelled; the id names both.
 
     Who schedules under a key and who cancels it both write its row in their transactions, so that
@@ -143,11 +143,11 @@ class CancelledKey(Document):
     forget_at: datetime
 
     class Settings:
-        name = "cancelled_keys"
+        name = "cancel_keys"
         indexes = (IndexModel([("forget_at", 1)], expireAfterSeconds=0),)
 
 
-MODELS: list[type[Document]] = [ScheduledNotification, CancelledKey]
+MODELS: list[type[Document]] = [ScheduledNotification, CancelKey]
 
 
 def folded(status: str) -> str:

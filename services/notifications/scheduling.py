@@ -18,7 +18,7 @@ from pymongo.errors import DuplicateKeyError
 
 from services.notifications.drafts import check_key
 from services.notifications.plan import Plan
-from services.notifications.scheduled import CancelledKey, ScheduledNotification, folded
+from services.notifications.scheduled import CancelKey, ScheduledNotification, folded
 from services.shared.clock import Clock
 from services.shared.errors import BadInput, Conflict, NotFound
 from services.shared.events import Event, OrderStatusChanged
@@ -203,7 +203,7 @@ async def _original(scheduled: ScheduledNotification) -> ScheduledNotification |
 
 async def _write_key(source: str, key: str, change: Row, session: Session) -> Row:
     """The key's row after this change."""
-    row: Any = await CancelledKey.get_pymongo_collection().find_one_and_update(
+    row: Any = await CancelKey.get_pymongo_collection().find_one_and_update(
         {"_id": f"{source} {key}"},
         change | {"$inc": {"writes": 1}},
         upsert=True,

@@ -122,7 +122,7 @@ class NotificationService:
         with another notification.
         """
         asked = Asked(user_id, type_, content, title).checked(self._settings.max_content_bytes)
-        check_key(dedup_key, "dedupKey")
+        check_key(dedup_key, "input.dedupKey")
         user = await self._user(user_id)
         event = (
             f"{source}/dedup {dedup_key}" if dedup_key is not None else f"{source} {uuid4().hex}"
