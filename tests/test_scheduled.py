@@ -274,6 +274,26 @@ async def test_an_order_cancels_what_was_to_be_cancelled_on_it(
         await until(lambda: all_have(unmet, ScheduledState.SENT))
 
 
+async def test_orders_that_come_together_cancel_each_their_own(
+    clock: ShiftedClock, house: House, backend: Wire, ann: Wire
+) -> None:
+    bert = await customer(house)
+    ids = [
+        await scheduled_id(
+            backend, user_id, at=within(clock, HOUR), cancelOn={"orderStatus": status}
+        )
+        for user_id in (ann.id, bert.id)
+        for status in ("placed", "paid")
+    ]
+    orders = (
+        OrderStatusChanged(order_id="1", user_id=ann.id, status="placed"),
+        OrderStatusChanged(order_id="2", user_id=bert.id, status="paid"),
+    )
+    events = [Event.of(order, time=clock.now()) for order in orders]
+    await house.runtime.scheduling.cancel_on_orders(events)
+    assert [await has_ended(id) for id in ids] == [True, False, False, True]
+
+
 async def test_an_order_that_was_older_than_the_schedule_cancels_nothing(
     clock: ShiftedClock, house: House, backend: Wire, ann: Wire
 ) -> None:
@@ -301,10 +321,12 @@ async def test_a_purchase_cancels_what_was_to_be_cancelled_on_it(
         on = {"productId": product}
         return await scheduled_id(backend, user_id, at=within(clock, HOUR), cancelOn=on)
 
+    early = await waits_for(ann.id, "nothing of that")
     await does("PURCHASE", "bought before")
     bert = await customer(house)
     met = [await waits_for(ann.id, "tent"), await waits_for(ann.id, "tent")]
     unmet = [
+        early,
         await waits_for(ann.id, "bought before"),
         await waits_for(ann.id, "only looked at"),
         await waits_for(bert.id, "tent"),
@@ -483,17 +505,21 @@ async def test_a_cancel_by_key_wins_whichever_comes_first(
     ann = (await customer(house)).id
     at = clock.now() + HOUR
 
-    async def race(key: str) -> None:
+    async def race(n: int) -> None:
+        key = f"key {n}"
         plan = Plan(_asked(ann), at=at, cancel_key=key)
+        if n % 2:  # a key that is known already
+            await scheduling.schedule(plan, source)
         _, answer = await asyncio.gather(
             scheduling.schedule(plan, source), scheduling.cancel_by_key(key, source)
         )
         assert answer is CancelOutcome.CANCELLED
 
-    for start in range(0, 200, 20):
-        await asyncio.gather(*(race(f"key {n}") for n in range(start, start + 20)))
+    with clock.stopped():  # so that no write is new by its time alone
+        for start in range(0, 200, 20):
+            await asyncio.gather(*map(race, range(start, start + 20)))
     assert await ScheduledNotification.count_of_user(ann, 200) == 0
-    assert await ScheduledNotification.find({"user_id": ann}).count() == 200
+    assert await ScheduledNotification.find({"user_id": ann}).count() == 300
 
 
 def _asked(user_id: str) -> Asked:
