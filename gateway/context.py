@@ -16,6 +16,7 @@ from gateway.admission import Place
 from gateway.live import Live
 from services.notifications.intake import Intake
 from services.notifications.models import Notification
+from services.notifications.scheduling import Scheduling
 from services.notifications.service import NotificationService
 from services.scheduler.service import SchedulerService
 from services.shared.clock import Clock
@@ -42,6 +43,7 @@ class Services:
     api_keys: ApiKeys
     users: UserService
     notifications: NotificationService
+    scheduling: Scheduling
     schedules: SchedulerService
     live: Live
 

@@ -29,7 +29,10 @@ class Ends:
         """Until the next one expires; None when none does."""
         if self._next is None:
             return None
-        return max(self._next + _A_MOMENT - now, _A_MOMENT).total_seconds()
+        return (max(self._next - now, timedelta()) + _A_MOMENT).total_seconds()
+
+    def is_due(self, now: datetime) -> bool:
+        return self._next is not None and self._next <= now
 
     def read(self, found: Sequence[tuple[ObjectId, datetime]], now: datetime) -> list[str]:
         """The ids of those that have expired by `now`, of all that expire after `told_until`, the

@@ -5,17 +5,21 @@ import strawberry
 from services.notifications.personalize import Rule as DecisionRule
 from services.shared.vocabulary import (
     ActivityKind,
+    CancelOutcome,
     ChangeKind,
     Channel,
     MessageClass,
     NotificationType,
     Outcome,
     Role,
+    ScheduledState,
+    ScheduleOutcome,
     Scope,
 )
 
 __all__ = [
     "ActivityKind",
+    "CancelOutcome",
     "ChangeKind",
     "Channel",
     "DecisionRule",
@@ -23,6 +27,8 @@ __all__ = [
     "NotificationType",
     "Outcome",
     "Role",
+    "ScheduleOutcome",
+    "ScheduledState",
     "Scope",
 ]
 
@@ -35,3 +41,6 @@ strawberry.enum(ChangeKind, description="What happened to a notification.")
 strawberry.enum(MessageClass, description="How much the user's choices count for it.")
 strawberry.enum(DecisionRule, name="DecisionRule", description="What is asked in a decision.")
 strawberry.enum(Outcome, description="What was decided about a notification.")
+strawberry.enum(ScheduledState, description="Where a scheduled notification stands.")
+strawberry.enum(ScheduleOutcome, description="What became of a notification to be scheduled.")
+strawberry.enum(CancelOutcome, description="Whether a cancel came before the sending.")

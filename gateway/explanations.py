@@ -35,7 +35,7 @@ class Explanation:
     until: datetime | None = strawberry.field(description="When a HELD one is decided anew.")
     at: datetime = strawberry.field(description="When it was decided.")
     preferences_version: int = strawberry.field(description="Of the preferences that counted.")
-    title: str = strawberry.field(description="The notification's; empty in a dry run.")
+    title: str | None = strawberry.field(description="The notification's; null in a dry run.")
     notification_id: ID | None = strawberry.field(description="Of what was sent.")
     steps: list[DecisionStep] = strawberry.field(
         description="The rules that were asked, in their order."
@@ -52,7 +52,7 @@ class Explanation:
             until=found.until,
             at=found.at,
             preferences_version=found.preferences_version,
-            title=found.title,
+            title=found.title or None,
             notification_id=ID(found.notification_id) if found.notification_id else None,
             steps=[
                 DecisionStep(rule=rule, spoke=spoke, words=words)
@@ -99,7 +99,9 @@ class ExplanationQuery:
     ) -> DecisionConnection:
         viewer = await info.context.viewer()
         size = span_of(first, None, None, None, info.context.services.settings).size
-        rows = await traces.Trace.of_user(viewer.user_id, _row_id(after), size + 1)
+        rows = await traces.Trace.of_user(
+            viewer.user_id, _remembered(info), _row_id(after), size + 1
+        )
         edges = [
             DecisionEdge(cursor=str(row.id), node=Explanation.of(row.explanation))
             for row in rows[:size]
@@ -136,7 +138,9 @@ class ExplanationQuery:
         info: Info,
         user_id: Annotated[ID, strawberry.argument(description="For whom.")],
         type: Annotated[NotificationType, strawberry.argument(description="What it is about.")],
-        channel: Annotated[Channel, strawberry.argument(description="On which way.")],
+        channel: Annotated[
+            Channel, strawberry.argument(description="On which way.")
+        ] = Channel.IN_APP,
         at: Annotated[
             datetime | None, strawberry.argument(description="At which instant; null: now.")
         ] = None,

@@ -141,21 +141,20 @@ class Live:
         """
         async with self._registered(user_id) as hints:
             told = Told(began + self.window, self.window, self._settings.changes_remembered)
-            ends, has_ended = Ends(began), False
+            ends = Ends(began)
             hints.lose_track()  # it may have waited long for the database
             while True:
-                hint: Hint | Page | None = None
-                try:
-                    hint, has_ended = await hints.get(ends.seconds_left(self._clock.now())), False
-                except TimeoutError:
-                    has_ended = True
+                hint, is_gap = None, False
+                with suppress(TimeoutError):  # something has expired
+                    hint = await hints.get(ends.seconds_left(self._clock.now()))
+                    is_gap = hint is None
                 ends.hear(hint)
                 if isinstance(hint, NotificationChanged):
                     count = await self._unread_count(user_id)
                     async for rows in self._in_parts(user_id, hint.notification_ids):
                         told.by_hint(rows, hint.kind)
                         yield hint.kind, rows, count
-                now, is_gap = self._clock.now(), hint is None and not has_ended
+                now = self._clock.now()
                 if is_gap or told.is_reading_due(now):
                     missed = await self._changes_missed(user_id, told, now, after_gap=is_gap)
                     count = await self._unread_count(user_id)
@@ -163,10 +162,11 @@ class Live:
                         for row in rows:
                             if row.change is not None:
                                 yield row.change, [row], count
-                if is_gap or has_ended:
+                if is_gap or ends.is_due(now):
                     since = ends.told_until
-                    ended = await self._ended(user_id, ends)
-                    count = await self._unread_count(user_id) if ended else 0
+                    async with self._settling_turns:  # many may expire at the same time
+                        ended = await self._ended(user_id, ends)
+                        count = await self._unread_count(user_id) if ended else 0
                     async for rows in self._in_parts(user_id, ended, as_of=since):
                         yield ChangeKind.EXPIRED, rows, count
                 if told.is_full:
@@ -179,7 +179,7 @@ class Live:
             ends, hint = Ends(self._clock.now()), None
             while True:
                 if hint is None:
-                    await self._ended(user_id, ends)
+                    await self._look_ahead(user_id, ends)
                 count = await self._unread_count(user_id)
                 if count != last:
                     yield count
@@ -321,11 +321,17 @@ class Live:
         """The ids of what has expired and was not told. Raises Resync when it is too much."""
         limit = self._settings.resume_limit
         now = self._clock.now()
-        read = partial(Notification.ends, user_id, ends.told_until, limit + 1)
+        read = partial(Notification.ends, user_id, ends.told_until, now, limit + 2)
         ended = ends.read(await self.ask(read, "what expires"), now)
         if len(ended) > limit:
             raise Resync(f"More than {limit} have expired: {_READ_ANEW}")
         return ended
+
+    async def _look_ahead(self, user_id: str, ends: Ends) -> None:
+        """When the next one expires, and no more."""
+        now = self._clock.now()
+        read = partial(Notification.ends, user_id, now, now, 1)
+        ends.read(await self.ask(read, "what expires"), now)
 
     async def _in_parts(
         self, user_id: str, ids: Sequence[str], as_of: datetime | None = None

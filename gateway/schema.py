@@ -28,6 +28,7 @@ from gateway.notifications import (
     NotificationQuery,
     NotificationSubscription,
 )
+from gateway.scheduled import ScheduledMutation, ScheduledQuery
 from gateway.schedules import ScheduleMutation, ScheduleQuery
 from gateway.users import UserMutation, UserQuery
 from services.shared.errors import Unavailable
@@ -35,12 +36,21 @@ from services.shared.settings import Settings
 
 
 @strawberry.type(description="What one may ask.")
-class Query(UserQuery, AccessQuery, NotificationQuery, ExplanationQuery, ScheduleQuery):
+class Query(
+    UserQuery, AccessQuery, NotificationQuery, ExplanationQuery, ScheduledQuery, ScheduleQuery
+):
     pass
 
 
 @strawberry.type(description="What one may do.")
-class Mutation(UserMutation, AccessMutation, NotificationMutation, EventMutation, ScheduleMutation):
+class Mutation(
+    UserMutation,
+    AccessMutation,
+    NotificationMutation,
+    ScheduledMutation,
+    EventMutation,
+    ScheduleMutation,
+):
     pass
 
 

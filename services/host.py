@@ -16,9 +16,11 @@ from typing import Final
 
 from services.checks import check
 from services.notifications import models as notification_models
-from services.notifications import traces
+from services.notifications import scheduled, traces
+from services.notifications.firing import Firing
 from services.notifications.handlers import NotificationHandlers
 from services.notifications.intake import Intake
+from services.notifications.scheduling import Scheduling
 from services.notifications.service import NotificationService
 from services.scheduler import models as scheduler_models
 from services.scheduler.service import SchedulerService
@@ -62,6 +64,7 @@ MODELS: Final = (
     *throttle.MODELS,
     *notification_models.MODELS,
     *traces.MODELS,
+    *scheduled.MODELS,
     *scheduler_models.MODELS,
     *outbox.MODELS,
     *inbox.MODELS,
@@ -84,6 +87,8 @@ class Runtime:
     api_keys: ApiKeys
     users: UserService
     notifications: NotificationService
+    scheduling: Scheduling
+    firing: Firing
     intake: Intake
     schedules: SchedulerService
     fault: asyncio.Future[str]
@@ -147,6 +152,7 @@ async def open_runtime(settings: Settings, clock: Clock | None = None) -> AsyncI
             settings.bcrypt_per_address,
         )
         attempts = Throttle(clock)
+        notifications = NotificationService(store, relay, bus, clock, settings)
         yield Runtime(
             settings=settings,
             clock=clock,
@@ -158,7 +164,9 @@ async def open_runtime(settings: Settings, clock: Clock | None = None) -> AsyncI
             access=Access(store, relay, sessions, passwords, attempts, clock, settings),
             api_keys=ApiKeys(clock, settings),
             users=UserService(store, relay, sessions, passwords, attempts, clock, settings),
-            notifications=NotificationService(store, relay, bus, clock, settings),
+            notifications=notifications,
+            scheduling=Scheduling(store, clock, settings),
+            firing=Firing(store, relay, notifications, clock, settings),
             intake=Intake(store, relay, seen, clock, settings),
             schedules=SchedulerService(store, relay, clock, settings),
             fault=fault,
@@ -196,7 +204,9 @@ def _consumers(
         USERS: (events.USERS, user_handlers.handlers(runtime.users)),
         NOTIFICATIONS: (
             events.NOTIFICATIONS,
-            NotificationHandlers(runtime.notifications, clock, settings).table(),
+            NotificationHandlers(
+                runtime.notifications, runtime.scheduling, clock, settings
+            ).table(),
         ),
     }
     return {
@@ -214,6 +224,8 @@ def _loops(
         "mongod": partial(_end_on_fault, runtime.fault),
         "outbox": runtime.outbox.relay,
     }
+    if NOTIFICATIONS in workers:
+        loops["scheduled notifications"] = runtime.firing.keep_firing
     if SCHEDULER in workers:
         loops[SCHEDULER] = runtime.schedules.keep_ticking
     if isinstance(runtime.clock, DatabaseClock):

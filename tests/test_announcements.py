@@ -450,7 +450,7 @@ async def test_who_refuses_recommendations_while_they_are_sought_gets_none(
         choice = {"types": [{"type": "RECOMMENDATION", "enabled": enabled}]}
         gatherer = SlowGatherer(runtime.settings, partial(ann.ask, PREFER, input=choice))
         handlers = NotificationHandlers(
-            runtime.notifications, clock, runtime.settings, gatherer
+            runtime.notifications, runtime.scheduling, clock, runtime.settings, gatherer
         ).table()
         request = Event.of(RecommendationsRequested(user_ids=(ann.id,)), time=clock.now())
         await handlers[request.type]([request])
@@ -469,7 +469,11 @@ async def test_recommendations_for_many_are_decided_few_at_a_time(
 
     others = [(await house.somebody()).id for _ in range(60)]
     handlers = NotificationHandlers(
-        runtime.notifications, clock, runtime.settings, SlowGatherer(runtime.settings, note)
+        runtime.notifications,
+        runtime.scheduling,
+        clock,
+        runtime.settings,
+        SlowGatherer(runtime.settings, note),
     ).table()
     everyone = RecommendationsRequested(user_ids=(ann.id, *others))
     request = Event.of(everyone, time=clock.now())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -28,6 +29,9 @@ SCOPES = {
     "trackActivity of another": Scope.TRACK_ACTIVITY,
     "trackActivity": Scope.TRACK_ACTIVITY,
     "createNotification": Scope.CREATE_NOTIFICATIONS,
+    "scheduledNotifications": Scope.CREATE_NOTIFICATIONS,
+    "scheduleNotification": Scope.CREATE_NOTIFICATIONS,
+    "cancelScheduled": Scope.CREATE_NOTIFICATIONS,
     "createRecommendations": Scope.CREATE_NOTIFICATIONS,
     "createRecommendations for another": Scope.CREATE_NOTIFICATIONS,
     "publishOrderStatus": Scope.PUBLISH_ORDERS,
@@ -41,6 +45,7 @@ _SCHEDULE = (
 )
 _CREDENTIALS = 'email: "{unique}@shop.example", password: "{password}"'
 _NO_ID = 'id: "000000000000000000000000"'
+_TOMORROW = (datetime.now(UTC) + timedelta(days=1)).isoformat()
 
 WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
     "sessions": ("query { sessions { id } }", LOGGED_IN),
@@ -57,9 +62,10 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
     ),
     "decisions": ("query { decisions { edges { cursor } } }", LOGGED_IN),
     "explainEvent": ('query { explainEvent(eventId: "x", userId: "{other}") { at } }', ADMINS),
-    "decideDryRun": (
-        'query { decideDryRun(userId: "{other}", type: PROMOTION, channel: IN_APP) { at } }',
-        ADMINS,
+    "decideDryRun": ('query { decideDryRun(userId: "{other}", type: PROMOTION) { at } }', ADMINS),
+    "scheduledNotifications": (
+        'query { scheduledNotifications(userId: "{other}") { id } }',
+        BACKENDS,
     ),
     "user": ('query { user(id: "{other}") { email } }', BACKENDS),
     "schedules": ("query { schedules { id } }", ADMINS),
@@ -91,6 +97,15 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
     "createNotification": (
         'mutation { createNotification(input: { userId: "{other}", type: PROMOTION, content: "c" })'
         " { decision { outcome } } }",
+        BACKENDS,
+    ),
+    "scheduleNotification": (
+        'mutation { scheduleNotification(input: { userId: "{other}", type: PROMOTION, content: "c",'
+        f' at: "{_TOMORROW}" }}) {{ outcome }} }}',
+        BACKENDS,
+    ),
+    "cancelScheduled": (
+        'mutation { cancelScheduled(cancelKey: "{unique}") { outcome } }',
         BACKENDS,
     ),
     "createRecommendations": (

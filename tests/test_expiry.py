@@ -18,7 +18,7 @@ COUNT = "subscription { unreadCount }"
 CREATE = """mutation($input: CreateNotificationInput!) {
     createNotification(input: $input) { notification { id expiresAt sentAt } } }"""
 A_DAY = timedelta(days=1)
-SOON = timedelta(seconds=1.5)
+SOON = timedelta(seconds=5)
 LIVES = {"PROMOTION": 7 * A_DAY, "RECOMMENDATION": 14 * A_DAY, "ORDER_UPDATE": None}
 
 

@@ -40,6 +40,7 @@ PROMOTION = '{type: "promotion.announced", data: {title: "t", body: "b"}}'
 SCHEDULE = f'{{name: "n", cron: "0 4 * * *", event: {PROMOTION}}}'
 PRODUCT = '{productId: "p", name: "n", category: "c"}'
 NOTICE = f'{{userId: "{ID}", type: ORDER_UPDATE, content: "c"}}'
+LATER = NOTICE.replace("{", '{at: "2026-12-24T18:00:00Z", ')
 
 QUERIES = {
     "me": " { id }",
@@ -51,9 +52,10 @@ QUERIES = {
     "explain": f'(notificationId: "{ID}") {{ at }}',
     "decisions": " { edges { cursor } }",
     "explainEvent": f'(eventId: "e", userId: "{ID}") {{ at }}',
-    "decideDryRun": f'(userId: "{ID}", type: PROMOTION, channel: IN_APP) {{ at }}',
+    "decideDryRun": f'(userId: "{ID}", type: PROMOTION) {{ at }}',
     "recommendations": " { productId }",
     "schedules": " { id }",
+    "scheduledNotifications": f'(userId: "{ID}") {{ id }}',
     "sessions": " { id }",
     "apiKeys": " { id }",
 }
@@ -76,6 +78,8 @@ MUTATIONS = {
     "markAllNotificationsRead": " { marked }",
     "archiveNotification": f'(id: "{ID}") {{ id }}',
     "createNotification": f"(input: {NOTICE}) {{ notification {{ id }} }}",
+    "scheduleNotification": f"(input: {LATER}) {{ outcome }}",
+    "cancelScheduled": f'(id: "{ID}") {{ outcome }}',
     "createRecommendations": " { notification { id } }",
     "publishOrderStatus": f'(input: {{orderId: "o", userId: "{ID}", status: "s"}}) {{ eventId }}',
     "publishPromotion": '(input: {title: "t", body: "b"}) { eventId }',

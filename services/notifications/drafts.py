@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -13,8 +13,15 @@ from bson import ObjectId
 from services.notifications.models import Notification
 from services.notifications.personalize import Decision
 from services.notifications.recommend import Recommendation
-from services.notifications.templates import Text, recommendation_text
-from services.shared.content import json_size
+from services.notifications.templates import (
+    LONGEST_TITLE,
+    Text,
+    content_text,
+    recommendation_text,
+)
+from services.shared.clock import whole_milliseconds
+from services.shared.content import ContentRefused, check_content, composed, json_size
+from services.shared.errors import BadInput
 from services.shared.vocabulary import NotificationType
 
 Lives = Mapping[NotificationType, timedelta]  # of types whose notifications expire by themselves
@@ -44,11 +51,14 @@ class Draft:
         """Bytes, nearly."""
         return json_size((self.text.title, self.text.body, self.content))
 
-    def row(self, now: datetime, lives: Lives, decision: dict[str, Any]) -> dict[str, Any]:
+    def lasting(self, now: datetime, lives: Lives) -> Draft:
+        """With an end, where its type has one."""
+        if self.expires_at is not None or self.type not in lives:
+            return self
+        return replace(self, expires_at=now + lives[self.type])
+
+    def row(self, now: datetime, decision: dict[str, Any]) -> dict[str, Any]:
         """As it is stored. `decision`: see traces.py."""
-        expires_at = self.expires_at
-        if expires_at is None and self.type in lives:
-            expires_at = now + lives[self.type]
         return {
             "_id": ObjectId(),
             "user_id": self.user_id,
@@ -58,7 +68,7 @@ class Draft:
             "body": self.text.body,
             "content": self.content,
             "sent_at": now,
-            "expires_at": expires_at,
+            "expires_at": self.expires_at,
             "read": False,
             "read_at": None,
             "archived": False,
@@ -68,9 +78,42 @@ class Draft:
 
     def is_told_by(self, stored: Notification) -> bool:
         """Whether that says the same."""
-        return _gist(self.type, self.text.title, self.content) == _gist(
+        return gist(self.type, self.text.title, self.content) == gist(
             stored.type, stored.title, stored.content
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A notification that a caller asks for, whether it goes out now or later."""
+
+    user_id: str
+    type: NotificationType
+    content: Any
+    title: str | None = None
+
+    def checked(self, most_bytes: int) -> Asked:
+        """With its text in NFC. Raises BadInput."""
+        if not isinstance(self.content, str | dict):
+            raise BadInput("A notification's content is a string or an object.", "input.content")
+        if self.title is not None and not 1 <= len(self.title) <= LONGEST_TITLE:
+            raise BadInput(f"A title has 1 to {LONGEST_TITLE} characters.", "input.title")
+        for value, name in ((self.content, "content"), (self.title, "title")):
+            try:
+                check_content(value, name)
+            except ContentRefused as error:
+                raise BadInput(str(error), f"input.{name}") from error
+        if (size := json_size(self.content)) > most_bytes:
+            raise BadInput(
+                f"The content has {size} bytes; {most_bytes} is the most (MAX_CONTENT_BYTES). "
+                "Store large things elsewhere and send a link.",
+                "input.content",
+            )
+        return replace(self, content=composed(self.content), title=composed(self.title))
+
+    def draft(self, event: str) -> Draft:
+        text = content_text(self.type, self.content, self.title)
+        return Draft(self.user_id, event, self.type, text, self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +122,24 @@ class Announcement:
 
     notification: Notification | None
     decision: Decision
+
+
+def check_key(key: str | None, field: str) -> None:
+    """A key of the caller's own making, which stands in `field`. Raises BadInput."""
+    if key is not None and not 1 <= len(key) <= 200:
+        raise BadInput(f"A {field.rpartition('.')[2]} has 1 to 200 characters.", field)
+
+
+def checked_end(expires_at: datetime | None, field: str) -> datetime | None:
+    """In UTC and whole milliseconds, as it is stored. Raises BadInput."""
+    if expires_at is None:
+        return None
+    if expires_at.tzinfo is None:
+        raise BadInput("Give an end with its zone: 2026-01-31T12:00:00Z.", field)
+    try:
+        return whole_milliseconds(expires_at.astimezone(UTC))
+    except OverflowError as error:
+        raise BadInput("This end lies beyond the calendar.", field) from error
 
 
 def recommendation_draft(user_id: str, event: str, found: Sequence[Recommendation]) -> Draft:
@@ -96,6 +157,6 @@ def recommendation_draft(user_id: str, event: str, found: Sequence[Recommendatio
     )
 
 
-def _gist(*parts: object) -> bytes:
+def gist(*parts: object) -> bytes:
     """Equal for what is the same as JSON: 1 is not true, and the order of keys says nothing."""
     return msgspec.json.encode(parts, order="sorted")

@@ -7,8 +7,9 @@ from datetime import timedelta
 from typing import Final
 
 from services.notifications import recommend, templates
-from services.notifications.drafts import Draft, recommendation_draft
+from services.notifications.drafts import Draft, checked_end, recommendation_draft
 from services.notifications.gather import Gatherer
+from services.notifications.scheduling import Scheduling
 from services.notifications.service import NotificationService
 from services.shared.bus import Handler, Handlers
 from services.shared.clock import Clock
@@ -34,11 +35,13 @@ class NotificationHandlers:
     def __init__(
         self,
         notifications: NotificationService,
+        scheduling: Scheduling,
         clock: Clock,
         settings: Settings,
         gatherer: Gatherer | None = None,
     ) -> None:
         self._notifications = notifications
+        self._scheduling = scheduling
         self._gatherer = gatherer or Gatherer(settings)
         self._clock = clock
         self._chunk = settings.fan_out_size
@@ -66,6 +69,7 @@ class NotificationHandlers:
                     "(MAX_CONTENT_BYTES). Store large details elsewhere and send a link.",
                     "data.details",
                 )
+        await self._scheduling.cancel_on_orders(events)
         await self._announce_to_their_users(orders)
 
     async def on_promotion_announced(self, events: Sequence[Event]) -> None:
@@ -163,5 +167,5 @@ def _offer(event: Event, promotion: PromotionAnnounced, user_id: str) -> Draft:
         type=NotificationType.PROMOTION,
         text=text,
         content={"title": text.title, "body": text.body},
-        expires_at=promotion.expires_at,
+        expires_at=checked_end(promotion.expires_at, "data.expiresAt"),
     )

@@ -25,6 +25,7 @@ from services.shared.vocabulary import ChangeKind, NotificationType
 
 _DOWN: Final = [("sent_at", -1), ("_id", -1)]
 _UP: Final = [("sent_at", 1), ("_id", 1)]
+_END: Final = ("expires_at", 1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _AT_ONCE: Final = 25  # rows of up to MAX_CONTENT_BYTES that one answer of the database holds
 
@@ -75,13 +76,15 @@ class Notification(Document):
         indexes = (
             IndexModel([("user_id", 1), ("event", 1)], unique=True),
             IndexModel([("user_id", 1), *_DOWN]),
-            IndexModel([("user_id", 1), ("archived", 1), ("read", 1), ("type", 1), *_DOWN]),
+            IndexModel(  # with the end, so that what has expired is not fetched
+                [*((name, 1) for name in ("user_id", "archived", "read", "type")), *_DOWN, _END]
+            ),
             IndexModel(
                 [("user_id", 1), ("changed_at", 1)],
                 partialFilterExpression={"changed_at": {"$exists": True}},
             ),
             IndexModel(
-                [("user_id", 1), ("expires_at", 1)],
+                [("user_id", 1), _END, ("_id", 1)],
                 partialFilterExpression={"expires_at": {"$gt": _EPOCH}},
             ),
         )
@@ -228,14 +231,18 @@ class Notification(Document):
 
     @classmethod
     async def ends(
-        cls, user_id: str, since: datetime, limit: int
+        cls, user_id: str, since: datetime, now: datetime, limit: int
     ) -> Sequence[tuple[ObjectId, datetime]]:
-        """Which expire after that moment, and when, the first ones first."""
-        rows = cls.get_pymongo_collection().find(
-            {"user_id": user_id, "expires_at": {"$gt": since}}, {"expires_at": 1}
-        )
-        rows = rows.sort("expires_at").limit(limit)
-        return [(row["_id"], row["expires_at"]) async for row in rows]
+        """Which expire after `since`, and when, the first ones first: up to `now`, and the next."""
+        there = {"user_id": user_id, "expires_at": {"$gt": since}}
+        rows = cls.get_pymongo_collection().find(there, {"expires_at": 1})
+        found: list[tuple[ObjectId, datetime]] = []
+        async with rows.sort([("expires_at", 1), ("_id", 1)]).limit(limit) as ending:
+            async for row in ending:
+                found.append((row["_id"], row["expires_at"]))
+                if row["expires_at"] > now:
+                    break
+        return found
 
     @classmethod
     async def unread_count(

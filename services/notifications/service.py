@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,11 +11,19 @@ from uuid import uuid4
 
 from bson import ObjectId
 from pymongo import UpdateOne
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.errors import BulkWriteError
 
-from services.notifications import recommend, templates, traces
+from services.notifications import recommend, traces
 from services.notifications.cursor import Cursor, Position, Progress
-from services.notifications.drafts import Announcement, Draft, Key, recommendation_draft
+from services.notifications.drafts import (
+    Announcement,
+    Asked,
+    Draft,
+    Key,
+    check_key,
+    checked_end,
+    recommendation_draft,
+)
 from services.notifications.gather import Gatherer
 from services.notifications.models import Notification, Product
 from services.notifications.personalize import Decision, Reason, Situation, decide
@@ -23,7 +32,7 @@ from services.notifications.recommend import Recommendation
 from services.notifications.traces import Explanation, Trace
 from services.shared.bus import Bus
 from services.shared.clock import Clock
-from services.shared.content import ContentRefused, check_content, composed, json_size
+from services.shared.content import composed
 from services.shared.errors import BadInput, Conflict, NotFound
 from services.shared.events import (
     Data,
@@ -40,10 +49,19 @@ from services.users.models import User
 
 
 class Decided(NamedTuple):
-    """A draft, and why it is sent or not, as it is stored."""
+    """A draft, and whether it is sent, and why."""
 
     draft: Draft
-    decision: dict[str, Any]
+    situation: Situation
+    decision: Decision
+
+    @property
+    def is_sent(self) -> bool:
+        return self.decision.outcome is Outcome.SENT
+
+    @property
+    def trace(self) -> dict[str, Any]:
+        return traces.stored(self.situation, self.decision)
 
 
 class NotificationService:
@@ -78,21 +96,29 @@ class NotificationService:
         write that the network holds back may arrive behind the cursors of those who read on.
         """
         known = await Notification.of_events([draft.key for draft in drafts])
-        situations = [self._situation(draft, recipients[draft.user_id]) for draft in drafts]
-        decisions = [decide(situation) for situation in situations]
-        new: list[Decided] = []
-        unsent: list[Decided] = []
-        for draft, situation, decision in zip(drafts, situations, decisions, strict=True):
-            if draft.key not in known:
-                decided = Decided(draft, traces.stored(situation, decision))
-                (new if decision.outcome is Outcome.SENT else unsent).append(decided)
-        await self._keep_traces(unsent)
-        stored = {**known, **await self._store_new(new)}
+        decided = [self._decided(draft, recipients[draft.user_id]) for draft in drafts]
+        new = [one for one in decided if one.draft.key not in known]
+        stored = {**known, **await self._store_new(one for one in new if one.is_sent)}
         await self._bus.publish([self._event(one.created()) for one in stored.values()])
-        return [
-            _announcement(draft, decision, stored, known)
-            for draft, decision in zip(drafts, decisions, strict=True)
-        ]
+        await insert_new(Trace, self._traces(new))  # one that comes again changes none
+        return [_announcement(one, stored, known) for one in decided]
+
+    async def announce_within(
+        self, session: Session, drafts: Sequence[Draft], recipients: Mapping[str, User]
+    ) -> Sequence[Announcement]:
+        """Decide, store and tell in the session's transaction; in the drafts' order.
+
+        Raises BulkWriteError for a draft that was announced before. Wake the outbox when it is
+        committed.
+        """
+        decided = [self._decided(draft, recipients[draft.user_id]) for draft in drafts]
+        await traces.keep(self._traces(decided), session)
+        stored: Mapping[Key, Notification] = {}
+        if new := [one for one in decided if one.is_sent]:
+            rows = await self._insert(new, session)
+            stored = {(one.user_id, one.event): one for one in rows}
+            await self._outbox.put([self._event(one.created()) for one in rows], session)
+        return [Announcement(stored.get(one.draft.key), one.decision) for one in decided]
 
     async def create(
         self,
@@ -111,18 +137,18 @@ class NotificationService:
         Raises BadInput, NotFound for an unknown user, and Conflict for a dedup key that was used
         with another notification.
         """
-        self._check_content(content, title)
-        content, title = composed(content), composed(title)
-        if dedup_key is not None and not 1 <= len(dedup_key) <= 200:
-            raise BadInput("A dedupKey has 1 to 200 characters.", "input.dedupKey")
-        if expires_at is not None:
-            self._check_end(expires_at)
+        asked = Asked(user_id, type_, content, title).checked(self._settings.max_content_bytes)
+        check_key(dedup_key, "input.dedupKey")
+        ends = checked_end(expires_at, "input.expiresAt")
         user = await self._user(user_id)
         event = (
             f"{source}/dedup {dedup_key}" if dedup_key is not None else f"{source} {uuid4().hex}"
         )
-        text = templates.content_text(type_, content, title)
-        draft = Draft(user_id, event, type_, text, content, expires_at)
+        draft = replace(asked.draft(event), expires_at=ends)
+        if ends is not None and ends <= self._clock.now():
+            if original := await self._original(draft):
+                return original
+            raise BadInput("expiresAt lies in the past.", "input.expiresAt")
         return await self._announce_one(draft, user)
 
     async def recommend(self, user_id: str, source: str) -> Announcement:
@@ -140,7 +166,9 @@ class NotificationService:
         """What would be decided about a notification of that type, now or then. Raises NotFound."""
         user = await self._user(user_id)
         at = at or self._clock.now()
-        situation = Situation(type_, class_of(type_), user.preferences, at, channel=channel)
+        life = self._lives.get(type_)
+        ends = at + life if life else None
+        situation = Situation(type_, class_of(type_), user.preferences, at, ends, channel)
         return traces.explanation_of_none(situation, decide(situation))
 
     async def recommendations(self, user_id: str, limit: int) -> Sequence[Recommendation]:
@@ -225,49 +253,29 @@ class NotificationService:
 
     async def _insert(self, new: Sequence[Decided], session: Session) -> Sequence[Notification]:
         now = self._clock.now()
-        rows = [one.draft.row(now, self._lives, one.decision) for one in new]
+        rows = [one.draft.row(now, one.trace) for one in new]
         await Notification.get_pymongo_collection().insert_many(rows, session=session)
         return [Notification.model_validate(row) for row in rows]
 
-    def _situation(self, draft: Draft, user: User) -> Situation:
-        return Situation(
+    def _decided(self, draft: Draft, user: User) -> Decided:
+        """What is decided about it now; with an end, where its type has one."""
+        now = self._clock.now()
+        draft = draft.lasting(now, self._lives)
+        situation = Situation(
             draft.type,
             class_of(draft.type, draft.status),
             user.preferences,
-            self._clock.now(),
+            now,
             draft.expires_at,
         )
+        return Decided(draft, situation, decide(situation))
 
-    async def _keep_traces(self, unsent: Sequence[Decided]) -> None:
-        """Of what is not sent; an event that comes again changes none."""
+    def _traces(self, decided: Sequence[Decided]) -> list[dict[str, Any]]:
+        """Of what is not sent."""
         forget_at = self._clock.now() + self._trace_life
-        rows = [traces.trace_row(one.draft, one.decision, forget_at) for one in unsent]
-        await insert_new(Trace, rows)
-
-    def _check_end(self, expires_at: datetime) -> None:
-        if expires_at.tzinfo is None:
-            advice = "expiresAt needs a zone: 2026-01-31T12:00:00Z."
-            raise BadInput(advice, "input.expiresAt")
-        if expires_at <= self._clock.now():
-            raise BadInput("expiresAt lies in the past.", "input.expiresAt")
-
-    def _check_content(self, content: Any, title: str | None) -> None:
-        if not isinstance(content, str | dict):
-            raise BadInput("A notification's content is a string or an object.", "input.content")
-        if title is not None and not 1 <= len(title) <= templates.LONGEST_TITLE:
-            raise BadInput(f"A title has 1 to {templates.LONGEST_TITLE} characters.", "input.title")
-        for value, name in ((content, "content"), (title, "title")):
-            try:
-                check_content(value, name)
-            except ContentRefused as error:
-                raise BadInput(str(error), f"input.{name}") from error
-        size = json_size(content)
-        if size > self._settings.max_content_bytes:
-            raise BadInput(
-                f"The content has {size} bytes; {self._settings.max_content_bytes} is the most "
-                "(MAX_CONTENT_BYTES). Store large things elsewhere and send a link.",
-                "input.content",
-            )
+        return [
+            traces.trace_row(one.draft, one.trace, forget_at) for one in decided if not one.is_sent
+        ]
 
     async def _user(self, user_id: str) -> User:
         user = await User.by_id(user_id)
@@ -277,30 +285,21 @@ class NotificationService:
 
     async def _announce_one(self, draft: Draft, user: User) -> Announcement:
         """Store the notification and its event in one transaction."""
-        situation = self._situation(draft, user)
-        decision = decide(situation)
-        trace = traces.stored(situation, decision)
-        if decision.outcome is not Outcome.SENT:
-            if original := await self._original(draft):
-                return original
-            await self._keep_traces([Decided(draft, trace)])
-            return Announcement(None, decision)
-
-        async def write(session: Session) -> Notification:
-            row = draft.row(self._clock.now(), self._lives, trace)
-            notification: Notification = Notification.model_validate(row)
-            await notification.insert(session=session)
-            await self._outbox.put([self._event(notification.created())], session)
-            return notification
-
+        recipients = {draft.user_id: user}
         try:
-            notification = await self._store.transact(write)
-        except DuplicateKeyError:
+            [announcement] = await self._store.transact(
+                lambda session: self.announce_within(session, [draft], recipients)
+            )
+        except BulkWriteError as error:
+            if not is_duplicate(error):
+                raise
             original = await self._original(draft)
             assert original is not None, "notifications are never deleted"
             return original
+        if announcement.notification is None:
+            return await self._original(draft) or announcement
         self._outbox.wake()
-        return Announcement(notification, decision)
+        return announcement
 
     async def _original(self, draft: Draft) -> Announcement | None:
         """What was stored before under the draft's key. Raises Conflict if it is not the same."""
@@ -373,11 +372,9 @@ class NotificationService:
 
 
 def _announcement(
-    draft: Draft,
-    decision: Decision,
-    stored: Mapping[Key, Notification],
-    known: Mapping[Key, Notification],
+    decided: Decided, stored: Mapping[Key, Notification], known: Mapping[Key, Notification]
 ) -> Announcement:
-    if draft.key in known:
-        return Announcement(known[draft.key], Decision(Outcome.DUPLICATE, Reason.SAME_EVENT))
-    return Announcement(stored.get(draft.key), decision)
+    key = decided.draft.key
+    if key in known:
+        return Announcement(known[key], Decision(Outcome.DUPLICATE, Reason.SAME_EVENT))
+    return Announcement(stored.get(key), decided.decision)

@@ -14,14 +14,17 @@ from typing import Any, Final, Self
 
 from beanie import Document
 from bson import ObjectId
-from pymongo import IndexModel
+from pymongo import IndexModel, UpdateOne
 
 from services.notifications.drafts import Draft
 from services.notifications.models import Notification
 from services.notifications.personalize import Decision, Reason, Rule, Situation
+from services.shared.store import Session
 from services.shared.vocabulary import Channel, MessageClass, NotificationType, Outcome
 
 _MOST_OF_ONE_EVENT: Final = 100
+_LONGEST_ID: Final = 300
+_KNOWN: Final = frozenset(Rule)  # another version may have asked others
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +73,13 @@ class Trace(Document):
         )
 
     @classmethod
-    async def of_user(cls, user_id: str, after: ObjectId | None, limit: int) -> Sequence[Self]:
-        """The newest first; `after`: only older than that row."""
+    async def of_user(
+        cls, user_id: str, since: datetime, after: ObjectId | None, limit: int
+    ) -> Sequence[Self]:
+        """The newest first, decided after `since`; `after`: only older than that row."""
         older = {"_id": {"$lt": after}} if after else {}
-        return await cls.find({"user_id": user_id, **older}).sort("-_id").limit(limit).to_list()
+        found = cls.find({"user_id": user_id, "decision.at": {"$gte": since}, **older})
+        return await found.sort("-_id").limit(limit).to_list()
 
     @property
     def explanation(self) -> Explanation:
@@ -131,12 +137,34 @@ def explanation_of_none(situation: Situation, decision: Decision) -> Explanation
 
 
 async def explanations(event_id: str, user_id: str, since: datetime) -> Sequence[Explanation]:
-    """What became of an event for a user, whoever its source: one, as a rule."""
-    this = {"user_id": user_id, "event": {"$regex": f" {re.escape(event_id)}$"}}
+    """What became of an event for a user, whoever its source: one, as a rule. What was refused
+    first and sent later, under the same key, was sent."""
+    if len(event_id) > _LONGEST_ID or "\x00" in event_id:
+        return []
+    this = {
+        "user_id": user_id,
+        "event": {"$regex": rf"^\S+ {re.escape(event_id)}$"},
+        "decision.at": {"$gte": since},
+    }
     sent = await Notification.find(this).limit(_MOST_OF_ONE_EVENT).to_list()
     unsent = await Trace.find(this).limit(_MOST_OF_ONE_EVENT).to_list()
+    came = {row.event for row in sent}
     told = [one for row in sent if (one := explanation_of(row, since)) is not None]
-    return [*told, *(row.explanation for row in unsent)]
+    return [*told, *(row.explanation for row in unsent if row.event not in came)]
+
+
+async def keep(rows: Sequence[dict[str, Any]], session: Session) -> None:
+    """In the session's transaction; one that is there already stays as it is."""
+    if rows:
+        writes = [
+            UpdateOne(
+                {"user_id": row["user_id"], "event": row["event"]},
+                {"$setOnInsert": row},
+                upsert=True,
+            )
+            for row in rows
+        ]
+        await Trace.get_pymongo_collection().bulk_write(writes, session=session)
 
 
 def since(now: datetime, seconds: float) -> datetime:
@@ -154,7 +182,7 @@ def _explanation(
         outcome=Outcome(decision["outcome"]),
         reason=Reason(decision["reason"]),
         until=decision["until"],
-        asked=tuple(map(Rule, decision["asked"])),
+        asked=tuple(Rule(rule) for rule in decision["asked"] if rule in _KNOWN),
         preferences_version=decision["preferences_version"],
         expires_at=row.expires_at,
         at=decision["at"],
@@ -188,7 +216,7 @@ def _moment(at: datetime | None) -> str:
 _WORDS: Final[Mapping[tuple[Rule, bool], Callable[[Explanation], str]]] = {
     (Rule.EXPIRY, False): _lasts,
     (Rule.EXPIRY, True): lambda one: f"It was over at {_moment(one.expires_at)}.",
-    (Rule.CRITICAL, False): lambda one: "It is not critical, so what you chose counts.",
+    (Rule.CRITICAL, False): lambda one: "It is not critical.",
     (Rule.CRITICAL, True): lambda one: "It is critical, and goes out whatever you chose.",
     (Rule.LOCK, False): lambda one: (
         f"Whether you get {_TYPES[one.type]} {_CHANNELS[one.channel]} is yours to choose."

@@ -16,7 +16,6 @@ The rule. Let w be a wall time that the expression names.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,6 +27,7 @@ from croniter.croniter import DOW_ALPHAS, M_ALPHAS
 
 from services.shared.clock import zone_names
 from services.shared.errors import BadInput
+from services.shared.wall_time import earliest, instants, latest
 
 LONGEST_EXPRESSION = 100
 LEAP_CYCLE_YEARS = 8  # 29 February 2096 to 29 February 2104: the longest wait there is
@@ -126,8 +126,7 @@ class Cron:
         if moment.tzinfo is None:
             raise ValueError(f"{moment} has no time zone")
         wall = moment.astimezone(self.zone).replace(tzinfo=None, second=0, microsecond=0, fold=0)
-        first, second = self._folds(wall)
-        return wall, max(second - first, timedelta())
+        return wall, latest(wall, self.zone) - earliest(wall, self.zone)
 
     def _first_after(self, wall: datetime, moment: datetime) -> datetime:
         walk = self._walk(wall)
@@ -146,24 +145,7 @@ class Cron:
 
     def _fires(self, wall: datetime) -> list[datetime]:
         """The instants of `wall`, a wall time that the expression names."""
-        first, second = self._folds(wall)
-        if first <= second:
-            return [first, second] if self.every_hour else [first]
-        return [] if self.every_hour else [self._end_of_gap(second, first, wall)]
-
-    def _folds(self, wall: datetime) -> tuple[datetime, datetime]:
-        """`wall` read with fold 0 and 1 (PEP 495): rising where repeated, falling in a gap."""
-        local = wall.replace(tzinfo=self.zone)
-        return local.astimezone(UTC), local.replace(fold=1).astimezone(UTC)
-
-    def _end_of_gap(self, before: datetime, after: datetime, wall: datetime) -> datetime:
-        """The first second in [before, after] at which the clock has reached `wall`."""
-
-        def clock(second: int) -> datetime:
-            return (before + timedelta(seconds=second)).astimezone(self.zone).replace(tzinfo=None)
-
-        seconds = range(int((after - before).total_seconds()))
-        return before + timedelta(seconds=bisect_left(seconds, wall, key=clock))
+        return instants(wall, self.zone) if self.every_hour else [earliest(wall, self.zone)]
 
 
 def _numbers(field: _Field, text: str) -> set[int]:

@@ -283,10 +283,37 @@ class Settings(BaseSettings):
 
     # Schedules
     scheduler_tick_seconds: Seconds = Field(
-        0.5, description="How often the scheduler looks for what is due, seconds."
+        0.5,
+        description="How often schedulers, and workers that send what was scheduled, look for what "
+        "is due, seconds.",
     )
     missed_run_grace_seconds: Seconds = Field(
         3600, description="A fire that was missed is made up for within this time, seconds."
+    )
+
+    # Scheduled notifications
+    scheduled_ahead_seconds: Seconds = Field(
+        366 * 86400, description="How far ahead a notification may be scheduled, seconds."
+    )
+    max_scheduled_per_user: Count = Field(
+        100, description="Scheduled notifications that wait for one user."
+    )
+    max_scheduled_per_cancel_key: Count = Field(
+        100, description="Scheduled notifications that wait under one cancelKey."
+    )
+    cancel_memory_seconds: Seconds = Field(
+        86400,
+        description="Time for which a cancel by key cancels what is scheduled under it, seconds.",
+    )
+    scheduled_memory_seconds: Seconds = Field(
+        30 * 86400,
+        description="Time for which it is remembered how a scheduled notification ended, seconds; "
+        "later its id answers NOT_FOUND, and its dedupKey may be used anew.",
+    )
+    scheduled_lease_seconds: Seconds = Field(
+        5,
+        description="Time a worker has for the scheduled notifications it claimed before another "
+        "may, seconds.",
     )
 
     # Patience

@@ -57,6 +57,24 @@ class ChangeKind(StrEnum):
     EXPIRED = "expired"
 
 
+class ScheduledState(StrEnum):
+    WAITING = "waiting"
+    SENT = "sent"
+    SUPPRESSED = "suppressed"
+    CANCELLED = "cancelled"
+
+
+class ScheduleOutcome(StrEnum):
+    SCHEDULED = "scheduled"
+    DUPLICATE = "duplicate"
+    CANCELLED = "cancelled"
+
+
+class CancelOutcome(StrEnum):
+    CANCELLED = "cancelled"
+    TOO_LATE = "too_late"
+
+
 class Outcome(StrEnum):
     SENT = "sent"
     HELD = "held"

@@ -107,6 +107,10 @@ class Activity(Document):
             IndexModel([("user_id", 1), ("at", -1)]),
             IndexModel([("product_id", 1), ("at", -1)]),
             IndexModel([("at", -1), ("user_id", 1)]),
+            IndexModel(
+                [("user_id", 1), ("product_id", 1), ("at", -1)],
+                partialFilterExpression={"kind": ActivityKind.PURCHASE.value},
+            ),
         )
 
     @classmethod
@@ -119,6 +123,23 @@ class Activity(Document):
         """What the user bought, the newest first."""
         bought = {"user_id": user_id, "kind": ActivityKind.PURCHASE, "at": {"$gte": since}}
         return cls._deeds(bought, limit)
+
+    @classmethod
+    async def purchases_of(
+        cls, user_ids: Iterable[str], product_ids: Iterable[str], since: datetime
+    ) -> Sequence[Deed]:
+        """What any of these users bought of these products since then."""
+        bought = {
+            "kind": ActivityKind.PURCHASE,
+            "user_id": {"$in": list(set(user_ids))},
+            "product_id": {"$in": list(set(product_ids))},
+            "at": {"$gte": since},
+        }
+        rows = cls.get_pymongo_collection().find(bought, _DEED)
+        return [
+            Deed(row["user_id"], row["product_id"], ActivityKind.PURCHASE, row["at"])
+            async for row in rows
+        ]
 
     @classmethod
     async def around(
