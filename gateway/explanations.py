@@ -102,9 +102,11 @@ class ExplanationQuery:
         rows = await traces.Trace.of_user(
             viewer.user_id, _remembered(info), _row_id(after), size + 1
         )
+        came = await traces.Trace.sent_later(rows)
         edges = [
             DecisionEdge(cursor=str(row.id), node=Explanation.of(row.explanation))
             for row in rows[:size]
+            if row.event not in came
         ]
         return DecisionConnection(
             edges=edges,

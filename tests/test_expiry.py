@@ -62,6 +62,36 @@ async def test_a_type_has_its_life(
             assert await unread_count(fan) == int(there)
 
 
+async def test_never_is_an_end_too(backend: Wire, fan: Wire) -> None:
+    """What many write for it; and a screen that follows lives on."""
+    api = fan.somebody.api
+    async with api.follow(CHANGED) as changes, api.follow(COUNT) as count:
+        assert (await count.next())["unreadCount"] == 0
+        never = "9999-12-31T23:59:59.999999Z"
+        one = await made(backend, fan.id, "PROMOTION", expiresAt=never)
+        assert one["expiresAt"] == "9999-12-31T23:59:59.999000+00:00"
+        assert (await count.next())["unreadCount"] == 1
+        await fan.ask("mutation($id: ID!) { markNotificationRead(id: $id) { id } }", id=one["id"])
+        assert (await changes.next())["notificationChanged"]["kind"] == "READ"
+    async with api.follow(COUNT) as again:
+        assert (await again.next())["unreadCount"] == 0
+
+
+async def test_an_end_is_told_in_utc(backend: Wire, fan: Wire) -> None:
+    one = await made(backend, fan.id, "PROMOTION", expiresAt="2999-01-01T01:00:00+01:00")
+    assert one["expiresAt"] == "2999-01-01T00:00:00+00:00"
+
+
+async def test_the_same_again_is_a_duplicate_though_it_is_over(
+    clock: ShiftedClock, backend: Wire, fan: Wire
+) -> None:
+    ends = (clock.now() + A_DAY).isoformat()
+    asked = {"dedupKey": "once", "expiresAt": ends}
+    first = await made(backend, fan.id, "PROMOTION", **asked)
+    with clock.moved(2 * A_DAY):
+        assert await made(backend, fan.id, "PROMOTION", **asked) == first
+
+
 async def test_an_end_of_its_own_counts_more(backend: Wire, fan: Wire) -> None:
     ends = (SystemClock().now() + 2 * A_DAY).isoformat()
     for type_ in LIVES:
@@ -69,7 +99,9 @@ async def test_an_end_of_its_own_counts_more(backend: Wire, fan: Wire) -> None:
         assert datetime.fromisoformat(one["expiresAt"]) == datetime.fromisoformat(ends)
 
 
-@pytest.mark.parametrize("ends", ["2020-01-01T00:00:00Z", "2999-01-01T00:00:00"])
+@pytest.mark.parametrize(
+    "ends", ["2020-01-01T00:00:00Z", "2999-01-01T00:00:00", "9999-12-31T23:59:59-01:00"]
+)
 async def test_an_end_that_is_none_is_refused(backend: Wire, fan: Wire, ends: str) -> None:
     error = await refused(made(backend, fan.id, "PROMOTION", expiresAt=ends))
     assert (error.code, error.field) == ("BAD_USER_INPUT", "input.expiresAt")

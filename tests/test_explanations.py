@@ -96,6 +96,29 @@ async def test_an_event_that_comes_again_is_decided_once(house: House, ann: Wire
     assert await titles(ann) == ["Sale", "Welcome, Some Body!"]
 
 
+async def test_what_comes_when_it_is_asked_for_again_is_told_as_what_came(
+    backend: Wire, ann: Wire, admin: Somebody
+) -> None:
+    sale = {"type": "PROMOTION", "dedupKey": uuid4().hex, "title": "Sale"}
+    assert (await create(backend, ann.id, **sale))["notification"] is None
+    assert (await titles(ann))[0] == "Sale"
+    wanted = {"types": [{"type": "PROMOTION", "enabled": True}]}
+    prefer = "mutation($i: PreferencesInput!) { updatePreferences(input: $i) { version } }"
+    await ann.ask(prefer, i=wanted)
+    assert (await create(backend, ann.id, **sale))["notification"] is not None
+    assert "Sale" not in await titles(ann)
+    asked = {"event": sale["dedupKey"], "user": ann.id}
+    [found] = (await admin.api.ask(EVENT, **asked))["explainEvent"]
+    assert found["outcome"] == "SENT"
+
+
+@pytest.mark.parametrize("event", ["", "\x00", "x" * 100_000, "(", "\\"])
+async def test_an_event_that_never_was_has_no_explanation(
+    ann: Wire, admin: Somebody, event: str
+) -> None:
+    assert (await admin.api.ask(EVENT, event=event, user=ann.id))["explainEvent"] == []
+
+
 async def test_an_admin_finds_what_became_of_an_event(
     house: House, backend: Wire, ann: Wire, admin: Somebody
 ) -> None:
@@ -146,3 +169,6 @@ async def test_what_was_decided_long_ago_is_forgotten(
     long_ago = clock.now() - life - timedelta(seconds=1)
     await rows.update_one({"user_id": ann.id}, {"$set": {"decision.at": long_ago}})
     assert (await ann.ask(EXPLAIN, id=id))["explain"] is None
+    traces = house.runtime.store.database["traces"]
+    await traces.update_many({"user_id": ann.id}, {"$set": {"decision.at": long_ago}})
+    assert await titles(ann) == []

@@ -7,7 +7,7 @@ and user, until TRACE_SECONDS are over.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Self
@@ -80,6 +80,12 @@ class Trace(Document):
         older = {"_id": {"$lt": after}} if after else {}
         found = cls.find({"user_id": user_id, "decision.at": {"$gte": since}, **older})
         return await found.sort("-_id").limit(limit).to_list()
+
+    @classmethod
+    async def sent_later(cls, traces: Sequence[Self]) -> Set[str]:
+        """The events of those that came after all: asked for again, under the same key."""
+        came = await Notification.of_events([(trace.user_id, trace.event) for trace in traces])
+        return {event for _, event in came}
 
     @property
     def explanation(self) -> Explanation:
