@@ -468,7 +468,7 @@ def test_windows_are_refused_when_no_minute_of_the_week_is_left(week: QuietHours
         (["7:00-08:00"], "[0].start", "HH:MM"),
         (["07:00:00-08:00"], "[0].start", "HH:MM"),
         (["07:00-"], "[0].end", "HH:MM"),
-        (["٠7:00-08:00"], "[0].start", "HH:MM"),
+        (["0٧:00-08:00"], "[0].start", "HH:MM"),
         (["nil 07:00-08:00"], "[0].days", "a day at least"),
         ([f"{hour:02}:00-{hour:02}:30" for hour in range(15)], "", "at most 14 windows"),
         (["00:00-00:00"], "", "switch the channel off"),

@@ -30,8 +30,8 @@ _TIME: Final = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d", re.ASCII)
 _WEEK: Final = tuple(Weekday)
 _DAY_MINUTES: Final = 24 * 60
 _WEEK_MINUTES: Final = 7 * _DAY_MINUTES
-# From the day on which a window starts to a moment at which it is on: two days where it runs into
-# a day whose last hour is repeated, minus one where midnight itself is.
+# Days from the start of a window to a moment at which it is on, by the clock. Usually 0 or 1; 2 if
+# it ends in an hour that is repeated after midnight, -1 if it starts in one.
 _DAYS_AGO: Final = (-1, 0, 1, 2)
 
 
@@ -65,11 +65,11 @@ class QuietHours(BaseModel, frozen=True):
         """When the quiet that holds at `instant` ends, UTC; None where it doesn't. `zone` is the
         user's."""
         end = instant
-        while (later := self._end_of_those_on(end, zone)) is not None:
+        while (later := self._end_of_one_on(end, zone)) is not None:
             end = later
         return end if end > instant else None
 
-    def _end_of_those_on(self, instant: datetime, zone: ZoneInfo) -> datetime | None:
+    def _end_of_one_on(self, instant: datetime, zone: ZoneInfo) -> datetime | None:
         today = instant.astimezone(zone).date()
         days = [today - timedelta(days=ago) for ago in _DAYS_AGO]
         bounds = (
@@ -78,7 +78,7 @@ class QuietHours(BaseModel, frozen=True):
             for window in self.windows
             if _WEEK[day.weekday()] in window.days
         )
-        return max((end for start, end in bounds if start <= instant < end), default=None)
+        return next((end for start, end in bounds if start <= instant < end), None)
 
 
 QuietChoices = dict[Channel, QuietHours]
