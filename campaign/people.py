@@ -13,7 +13,7 @@ from campaign.probe import READERS
 from services import host
 from services.notifications.models import Notification
 from services.shared.vocabulary import NotificationType, Role
-from services.users.preferences import TypeChange
+from services.users.preferences import TypeChange, Wishes
 from services.users.service import Registration
 from services.users.sessions import Caller
 from services.users.tokens import AccessTokens, SigningKeys
@@ -62,7 +62,7 @@ async def cast(endpoints: Endpoints, seed: int, now: Callable[[], datetime]) -> 
     async with host.open_runtime(settings, clock) as runtime:
 
         async def enter(name: str, role: Role, refuses: Sequence[NotificationType] = ()) -> Person:
-            wishes = tuple(TypeChange(type_, False, ()) for type_ in refuses)
+            wishes = Wishes(types=tuple(TypeChange(type_, False, ()) for type_ in refuses))
             email = f"{name}-{seed}@campaign.example"
             user = await runtime.users.create(
                 Registration(name, email, "a password for campaigns", preferences=wishes), role

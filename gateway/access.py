@@ -13,6 +13,7 @@ from gateway.enums import Role, Scope
 from gateway.users import PreferencesInput, User
 from services.shared.errors import BadInput
 from services.users import credentials, sessions
+from services.users.preferences import Wishes
 from services.users.service import Registration
 
 
@@ -99,7 +100,7 @@ class RegisterInput:
     )
     locale: str | None = strawberry.field(default=None, description="A BCP 47 tag; default en.")
     timezone: str | None = strawberry.field(
-        default=None, description="An IANA time zone; default UTC."
+        default=None, description="An IANA time zone; default SHOP_TIMEZONE."
     )
 
     def registration(self) -> Registration:
@@ -109,7 +110,7 @@ class RegisterInput:
             password=self.password,
             locale=self.locale,
             timezone=self.timezone,
-            preferences=self.preferences.changes() if self.preferences else (),
+            preferences=self.preferences.wishes() if self.preferences else Wishes(),
         )
 
 

@@ -11,10 +11,12 @@ from services.shared.vocabulary import (
     MessageClass,
     NotificationType,
     Outcome,
+    QuietAction,
     Role,
     ScheduledState,
     ScheduleOutcome,
     Scope,
+    Weekday,
 )
 
 __all__ = [
@@ -26,10 +28,12 @@ __all__ = [
     "MessageClass",
     "NotificationType",
     "Outcome",
+    "QuietAction",
     "Role",
     "ScheduleOutcome",
     "ScheduledState",
     "Scope",
+    "Weekday",
 ]
 
 strawberry.enum(Role, description="What somebody may do.")
@@ -44,3 +48,9 @@ strawberry.enum(Outcome, description="What was decided about a notification.")
 strawberry.enum(ScheduledState, description="Where a scheduled notification stands.")
 strawberry.enum(ScheduleOutcome, description="What became of a notification to be scheduled.")
 strawberry.enum(CancelOutcome, description="Whether a cancel came before the sending.")
+strawberry.enum(Weekday, description="A day of the week, on the user's own calendar.")
+strawberry.enum(
+    QuietAction,
+    description="What happens to what falls into quiet hours. DEFER: at their end it is decided "
+    "anew. DROP: it is not sent on that channel.",
+)

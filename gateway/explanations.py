@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import strawberry
 from bson import ObjectId
@@ -16,6 +16,9 @@ from gateway.notification_types import PageInfo
 from services.notifications import models, personalize, traces
 from services.shared.errors import BadInput
 from services.users.models import object_id
+
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 9000  # quiet hours look ahead
 
 
 @strawberry.type(description="A rule that was asked.")
@@ -147,8 +150,8 @@ class ExplanationQuery:
             datetime | None, strawberry.argument(description="At which instant; null: now.")
         ] = None,
     ) -> Explanation:
-        if at is not None and at.tzinfo is None:
-            raise BadInput("`at` needs a zone: 2026-01-31T12:00:00Z.", "at")
+        if at is not None and (at.tzinfo is None or not _FIRST_YEAR < at.year < _LAST_YEAR):
+            raise BadInput("Give a time of ours with its zone: 2026-01-31T12:00:00Z.", "at")
         notifications = info.context.services.notifications
         return Explanation.of(await notifications.dry_run(user_id, type, channel, at))
 

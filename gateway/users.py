@@ -10,9 +10,10 @@ from strawberry import ID
 
 from gateway.context import Info, only
 from gateway.enums import ActivityKind, Channel, NotificationType, Role, Scope
+from gateway.quiet_hours import QuietHours, QuietHoursInput
 from services.shared.errors import NotFound
 from services.users import models, preferences
-from services.users.preferences import ChannelChange, TypeChange
+from services.users.preferences import ChannelChange, TypeChange, Wishes
 
 
 @strawberry.type(description="How a channel stands for one type.")
@@ -36,7 +37,15 @@ class Preferences:
     types: list[TypePreference] = strawberry.field(
         description="One entry for every notification type, in the enum's order."
     )
+    quiet_hours: list[QuietHours] = strawberry.field(
+        description="The channels that have any, in the enum's order."
+    )
     version: int = strawberry.field(description="Rises with every change.")
+    own_timezone: strawberry.Private[str | None]
+
+    @strawberry.field(description="What quiet hours are read in: see User.timezone.")
+    def timezone(self, info: Info) -> str:
+        return _timezone(self.own_timezone, info)
 
     @classmethod
     def of(cls, matrix: preferences.Preferences) -> Preferences:
@@ -54,7 +63,13 @@ class Preferences:
                 )
                 for entry in matrix.types
             ],
+            quiet_hours=[
+                QuietHours.of(channel, matrix.quiet_hours[channel])
+                for channel in Channel
+                if channel in matrix.quiet_hours
+            ],
             version=matrix.version,
+            own_timezone=matrix.timezone,
         )
 
 
@@ -65,12 +80,16 @@ class User:
     email: str = strawberry.field(description="The address, normalised.")
     role: Role = strawberry.field(description="What the user may do.")
     locale: str = strawberry.field(description="A BCP 47 tag.")
-    timezone: str = strawberry.field(description="An IANA time zone.")
     created_at: datetime = strawberry.field(description="When the user registered.")
     disabled_at: datetime | None = strawberry.field(
         description="Since when an admin lets nobody log in as this user; null: they may."
     )
     preferences: Preferences = strawberry.field(description="What the user wants to hear.")
+    own_timezone: strawberry.Private[str | None]
+
+    @strawberry.field(description="An IANA time zone: the user's own, or else SHOP_TIMEZONE.")
+    def timezone(self, info: Info) -> str:
+        return _timezone(self.own_timezone, info)
 
     @classmethod
     def of(cls, user: models.User) -> User:
@@ -80,10 +99,10 @@ class User:
             email=user.email,
             role=user.role,
             locale=user.locale,
-            timezone=user.timezone,
             created_at=user.created_at,
             disabled_at=user.disabled_at,
             preferences=Preferences.of(user.preferences),
+            own_timezone=user.timezone,
         )
 
 
@@ -113,12 +132,22 @@ class PreferencesInput:
     types: list[TypePreferenceInput] | None = strawberry.field(
         default=None, description="The types to change."
     )
+    quiet_hours: list[QuietHoursInput] | None = strawberry.field(
+        default=None, description="The channels whose quiet hours to change."
+    )
+    timezone: str | None = strawberry.field(
+        default=None, description="The user's IANA time zone, from now on."
+    )
     version: int | None = strawberry.field(
         default=None, description="The version that was read; another one is a CONFLICT."
     )
 
-    def changes(self) -> tuple[TypeChange, ...]:
-        return tuple(one.change() for one in self.types or [])
+    def wishes(self) -> Wishes:
+        return Wishes(
+            types=tuple(one.change() for one in self.types or []),
+            quiet_hours=tuple(one.change() for one in self.quiet_hours or []),
+            timezone=self.timezone,
+        )
 
 
 @strawberry.input(description="Something a user did.")
@@ -164,7 +193,7 @@ class UserMutation:
         viewer = await info.context.viewer()
         return Preferences.of(
             await info.context.services.users.update_preferences(
-                viewer.user_id, input.changes(), input.version
+                viewer.user_id, input.wishes(), input.version
             )
         )
 
@@ -177,6 +206,10 @@ class UserMutation:
         user_id = await info.context.subject(input.user_id, Scope.TRACK_ACTIVITY)
         await info.context.services.users.track(user_id, input.kind, input.product_id)
         return True
+
+
+def _timezone(own: str | None, info: Info) -> str:
+    return own or info.context.services.settings.shop_timezone
 
 
 async def _existing(info: Info, user_id: str) -> models.User:

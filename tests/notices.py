@@ -14,7 +14,7 @@ from services.notifications.models import Notification
 from services.shared.clock import SystemClock
 from services.shared.events import Event, NotificationCreated
 from services.shared.vocabulary import NotificationType
-from services.users.preferences import TypeChange
+from services.users.preferences import TypeChange, Wishes
 from tests.kit import Api, GraphQLFailed, House, Socket, Somebody
 
 NODE = "id userId type title body content sentAt read readAt archived"
@@ -81,7 +81,8 @@ async def wired(somebody: Somebody) -> AsyncIterator[Wire]:
 
 async def customer(house: House) -> Somebody:
     """A customer whose inbox stays as a test fills it: no promotions, and so no welcome."""
-    return await house.somebody(preferences=(TypeChange(NotificationType.PROMOTION, False, ()),))
+    no_promotions = TypeChange(NotificationType.PROMOTION, False, ())
+    return await house.somebody(preferences=Wishes(types=(no_promotions,)))
 
 
 async def create(backend: Asker, user_id: str, content: Any = "Hello", **fields: Any) -> Any:

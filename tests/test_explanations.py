@@ -23,7 +23,8 @@ DECISIONS = f"""query($first: Int, $after: String) {{ decisions(first: $first, a
 EVENT = f"""query($event: ID!, $user: ID!) {{
     explainEvent(eventId: $event, userId: $user) {{ {STEPS} }} }}"""
 DRY_RUN = f"""query($user: ID!, $type: NotificationType!, $channel: Channel!, $at: DateTime) {{
-    decideDryRun(userId: $user, type: $type, channel: $channel, at: $at) {{ {STEPS} at }} }}"""
+    decideDryRun(userId: $user, type: $type, channel: $channel, at: $at) {{
+      {STEPS} until at }} }}"""
 ORDER = "mutation($input: OrderStatusInput!) { publishOrderStatus(input: $input) { eventId } }"
 
 
@@ -148,8 +149,43 @@ async def test_a_decision_is_tried_without_sending_anything(ann: Wire, admin: So
         assert found["reason"] == reason
         assert found["at"] == "2030-01-01T00:00:00+00:00"
     assert await titles(ann) == ["Welcome, Some Body!"]
-    naive = await refused(admin.api.ask(DRY_RUN, **asked, at="2030-01-01T00:00:00"))
-    assert (naive.code, naive.field) == ("BAD_USER_INPUT", "at")
+    for at in ("2030-01-01T00:00:00", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"):
+        error = await refused(admin.api.ask(DRY_RUN, **asked, at=at))
+        assert (error.code, error.field) == ("BAD_USER_INPUT", "at")
+
+
+@pytest.mark.parametrize(
+    ("at", "action", "decision"),
+    [
+        ("2026-07-01T19:59:00Z", "DEFER", ("SENT", "ACCEPTED", None)),
+        (
+            "2026-07-01T20:00:00Z",
+            "DEFER",
+            ("HELD", "QUIET_HOURS", "2026-07-02T05:00:00+00:00"),
+        ),
+        ("2026-07-02T04:59:59Z", "DROP", ("SUPPRESSED", "QUIET_HOURS", None)),
+        ("2026-07-02T05:00:00Z", "DROP", ("SENT", "ACCEPTED", None)),
+    ],
+)
+async def test_quiet_hours_hold_or_drop_marketing(
+    ann: Wire, admin: Somebody, at: str, action: str, decision: tuple[str, str, str | None]
+) -> None:
+    night = {"channel": "EMAIL", "action": action}
+    wishes = {
+        "timezone": "Europe/Vienna",
+        "types": [
+            {"type": type_, "enabled": True, "channels": [{"channel": "EMAIL", "enabled": True}]}
+            for type_ in ("PROMOTION", "ORDER_UPDATE")
+        ],
+        "quietHours": [night | {"windows": [{"start": "22:00", "end": "07:00"}]}],
+    }
+    prefer = "mutation($i: PreferencesInput!) { updatePreferences(input: $i) { version } }"
+    await ann.ask(prefer, i=wishes)
+    asked = {"user": ann.id, "channel": "EMAIL", "at": at}
+    found = (await admin.api.ask(DRY_RUN, **asked, type="PROMOTION"))["decideDryRun"]
+    assert (found["outcome"], found["reason"], found["until"]) == decision
+    order = (await admin.api.ask(DRY_RUN, **asked, type="ORDER_UPDATE"))["decideDryRun"]
+    assert (order["outcome"], order["reason"]) == ("SENT", "ACCEPTED")
 
 
 async def test_what_was_decided_long_ago_is_forgotten(

@@ -60,7 +60,7 @@ def test_shared_imports_no_sibling() -> None:
 
 def test_a_service_asks_a_sibling_through_its_models_only() -> None:
     # What a model answers with belongs to the question: users' preferences are such an answer.
-    allowed = {"services.users.models", "services.users.preferences"}
+    allowed = {f"services.users.{name}" for name in ("models", "preferences", "quiet_hours")}
     allowed |= {f"services.{service}.models" for service in SERVICES}
     offences = [
         (path, module)
@@ -103,6 +103,15 @@ def test_strawberry_stays_in_the_gateway() -> None:
 @pytest.mark.parametrize("pure", ["cron", "mock"])
 def test_the_pure_rooms_of_the_scheduler_do_no_io(pure: str) -> None:
     assert not _impure(f"services/scheduler/{pure}.py")
+
+
+@pytest.mark.parametrize("pure", ["preferences", "quiet_hours"])
+def test_the_pure_rooms_of_users_do_no_io(pure: str) -> None:
+    assert not _impure(f"services/users/{pure}.py")
+
+
+def test_reading_wall_time_does_no_io() -> None:
+    assert not _impure("services/shared/wall_time.py")
 
 
 @pytest.mark.parametrize("pure", ["cursor", "personalize", "recommend", "templates"])

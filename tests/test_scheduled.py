@@ -24,7 +24,7 @@ from services.shared.vocabulary import (
 )
 from services.shared.worker import when_back
 from services.users.models import Activity
-from services.users.preferences import TypeChange
+from services.users.preferences import TypeChange, Wishes
 from tests.kit import House, ShiftedClock, open_house, quick_settings
 from tests.notices import Asker, Wire, create, customer, nodes, refused
 from tests.servers import PrivateMongod, until
@@ -370,7 +370,7 @@ async def test_whether_it_is_wanted_is_decided_when_it_goes_out(
     clock: ShiftedClock, house: House, backend: Wire
 ) -> None:
     wants = TypeChange(NotificationType.PROMOTION, True, ())
-    ann, bert = await house.somebody(preferences=(wants,)), await customer(house)
+    ann, bert = await house.somebody(preferences=Wishes(types=(wants,))), await customer(house)
     late = {"type": "PROMOTION", "at": within(clock, HOUR)}
     ids = [await scheduled_id(backend, user.id, **late) for user in (ann, bert)]
     for user, enabled in ((ann, False), (bert, True)):

@@ -11,9 +11,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
 
-from services.shared.vocabulary import Channel, MessageClass, NotificationType, Outcome
+from services.shared.vocabulary import (
+    Channel,
+    MessageClass,
+    NotificationType,
+    Outcome,
+    QuietAction,
+)
 from services.users.preferences import ChannelPreference, Preferences
 
 
@@ -28,6 +35,8 @@ class Reason(StrEnum):
     """The user switched this type off."""
     CHANNEL_OFF = "CHANNEL_OFF"
     """The user switched this channel of this type off."""
+    QUIET_HOURS = "QUIET_HOURS"
+    """It falls into quiet hours of the user's on this channel."""
     EXPIRED = "EXPIRED"
     """It was over before it was decided."""
     TOO_FEW_CANDIDATES = "TOO_FEW_CANDIDATES"
@@ -46,11 +55,13 @@ class Rule(StrEnum):
     LOCK = "lock"
     TYPE = "type"
     CHANNEL = "channel"
+    QUIET_HOURS = "quiet_hours"
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What a decision is made from. `at`: the instant for which it is made."""
+    """What a decision is made from. `at`: the instant for which it is made; `timezone`: the
+    user's, an IANA zone."""
 
     type: NotificationType
     message_class: MessageClass
@@ -58,6 +69,7 @@ class Situation:
     at: datetime
     expires_at: datetime | None = None
     channel: Channel = Channel.IN_APP
+    timezone: str = "UTC"
 
     @property
     def choice(self) -> ChannelPreference:
@@ -83,44 +95,60 @@ def decide(situation: Situation) -> Decision:
     for rule, speaks in RULES.items():
         asked.append(rule)
         if said := speaks(situation):
-            return Decision(*said, asked=tuple(asked))
+            return Decision(said.outcome, said.reason, said.until, tuple(asked))
     return Decision(Outcome.SENT, Reason.ACCEPTED, asked=tuple(asked))
 
 
-Said = tuple[Outcome, Reason] | None
+class Said(NamedTuple):
+    outcome: Outcome
+    reason: Reason
+    until: datetime | None = None
 
 
-def _expiry(situation: Situation) -> Said:
+def _expiry(situation: Situation) -> Said | None:
     ends = situation.expires_at
     if ends is not None and ends <= situation.at:
-        return Outcome.SUPPRESSED, Reason.EXPIRED
+        return Said(Outcome.SUPPRESSED, Reason.EXPIRED)
     return None
 
 
-def _critical(situation: Situation) -> Said:
+def _critical(situation: Situation) -> Said | None:
     if situation.message_class is MessageClass.CRITICAL:
-        return Outcome.SENT, Reason.CRITICAL
+        return Said(Outcome.SENT, Reason.CRITICAL)
     return None
 
 
-def _lock(situation: Situation) -> Said:
-    return (Outcome.SENT, Reason.LOCKED_CHANNEL) if situation.choice.locked else None
+def _lock(situation: Situation) -> Said | None:
+    return Said(Outcome.SENT, Reason.LOCKED_CHANNEL) if situation.choice.locked else None
 
 
-def _type(situation: Situation) -> Said:
+def _type(situation: Situation) -> Said | None:
     if not situation.preferences.of(situation.type).enabled:
-        return Outcome.SUPPRESSED, Reason.TYPE_OFF
+        return Said(Outcome.SUPPRESSED, Reason.TYPE_OFF)
     return None
 
 
-def _channel(situation: Situation) -> Said:
-    return None if situation.choice.enabled else (Outcome.SUPPRESSED, Reason.CHANNEL_OFF)
+def _channel(situation: Situation) -> Said | None:
+    return None if situation.choice.enabled else Said(Outcome.SUPPRESSED, Reason.CHANNEL_OFF)
 
 
-RULES: Final[Mapping[Rule, Callable[[Situation], Said]]] = {
+def _quiet_hours(situation: Situation) -> Said | None:
+    hours = situation.preferences.quiet_hours.get(situation.channel)
+    if hours is None or situation.message_class is not MessageClass.MARKETING:
+        return None
+    until = hours.quiet_until(situation.at, ZoneInfo(situation.timezone))
+    if until is None:
+        return None
+    if hours.action is QuietAction.DROP:
+        return Said(Outcome.SUPPRESSED, Reason.QUIET_HOURS)
+    return Said(Outcome.HELD, Reason.QUIET_HOURS, until)
+
+
+RULES: Final[Mapping[Rule, Callable[[Situation], Said | None]]] = {
     Rule.EXPIRY: _expiry,
     Rule.CRITICAL: _critical,
     Rule.LOCK: _lock,
     Rule.TYPE: _type,
     Rule.CHANNEL: _channel,
+    Rule.QUIET_HOURS: _quiet_hours,
 }

@@ -46,7 +46,7 @@ class Scheduling:
         user = await User.by_id(plan.asked.user_id)
         if user is None:
             raise NotFound(f"There is no user {plan.asked.user_id}.")
-        at = plan.instant(user.timezone)
+        at = plan.instant(user.timezone or self._settings.shop_timezone)
         scheduled = self._scheduled(plan, at, source)
         if original := await _original(scheduled):
             return ScheduleOutcome.DUPLICATE, original

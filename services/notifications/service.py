@@ -168,7 +168,9 @@ class NotificationService:
         at = at or self._clock.now()
         life = self._lives.get(type_)
         ends = at + life if life else None
-        situation = Situation(type_, class_of(type_), user.preferences, at, ends, channel)
+        situation = Situation(
+            type_, class_of(type_), user.preferences, at, ends, channel, self._zone(user)
+        )
         return traces.explanation_of_none(situation, decide(situation))
 
     async def recommendations(self, user_id: str, limit: int) -> Sequence[Recommendation]:
@@ -267,8 +269,12 @@ class NotificationService:
             user.preferences,
             now,
             draft.expires_at,
+            timezone=self._zone(user),
         )
         return Decided(draft, situation, decide(situation))
+
+    def _zone(self, user: User) -> str:
+        return user.timezone or self._settings.shop_timezone
 
     def _traces(self, decided: Sequence[Decided]) -> list[dict[str, Any]]:
         """Of what is not sent."""

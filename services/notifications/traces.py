@@ -233,6 +233,12 @@ _WORDS: Final[Mapping[tuple[Rule, bool], Callable[[Explanation], str]]] = {
     (Rule.TYPE, False): lambda one: f"You get {_TYPES[one.type]}.",
     (Rule.TYPE, True): lambda one: f"You switched {_TYPES[one.type]} off.",
     (Rule.CHANNEL, False): lambda one: f"You get them {_CHANNELS[one.channel]}.",
+    (Rule.QUIET_HOURS, False): lambda one: "It is no quiet time of yours.",
+    (Rule.QUIET_HOURS, True): lambda one: (
+        f"You want quiet until {_moment(one.until)}."
+        if one.until
+        else "It is a quiet time of yours, and what falls into it is not sent."
+    ),
     (Rule.CHANNEL, True): lambda one: (
         f"You don't get {_TYPES[one.type]} {_CHANNELS[one.channel]}: that is switched off."
     ),

@@ -11,11 +11,21 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from services.shared.clock import zone_names
 from services.shared.errors import CannotStart
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 Folder = Annotated[Path, AfterValidator(Path.expanduser)]
+
+
+def _iana(name: str) -> str:
+    if name not in zone_names():
+        raise ValueError("Name an IANA time zone, spelled like Europe/Berlin")
+    return name
+
+
+Zone = Annotated[str, AfterValidator(_iana)]
 
 
 class Settings(BaseSettings):
@@ -262,6 +272,20 @@ class Settings(BaseSettings):
         5,
         description="Bound on one write of a notification, its writers' clocks' difference "
         "included; a resumed subscription looks back this far, seconds.",
+    )
+
+    # Who is told when
+    shop_timezone: Zone = Field(
+        "UTC", description="The IANA time zone of users who have not chosen one."
+    )
+    max_quiet_windows: Count = Field(
+        14, description="Windows of a user's quiet hours on one channel."
+    )
+    quiet_release_seconds: float = Field(
+        600,
+        ge=0,
+        description="Notifications that waited for the end of quiet hours go out spread evenly "
+        "over this time, seconds.",
     )
 
     # Recommendations

@@ -41,6 +41,25 @@ class Channel(StrEnum):
     WEBHOOK = "webhook"
 
 
+class Weekday(StrEnum):
+    """In the week's order: `tuple(Weekday)[date.weekday()]`."""
+
+    MONDAY = "monday"
+    TUESDAY = "tuesday"
+    WEDNESDAY = "wednesday"
+    THURSDAY = "thursday"
+    FRIDAY = "friday"
+    SATURDAY = "saturday"
+    SUNDAY = "sunday"
+
+
+class QuietAction(StrEnum):
+    """What happens to what falls into quiet hours."""
+
+    DEFER = "defer"
+    DROP = "drop"
+
+
 class ActivityKind(StrEnum):
     VIEW = "view"
     CART = "cart"

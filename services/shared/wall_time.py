@@ -34,8 +34,8 @@ def latest(wall: datetime, zone: ZoneInfo) -> datetime:
 
 def _folds(wall: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
     """`wall` read with fold 0 and 1 (PEP 495): rising where repeated, falling in a gap."""
-    local = wall.replace(tzinfo=zone)
-    return local.replace(fold=0).astimezone(UTC), local.replace(fold=1).astimezone(UTC)
+    first, second = (wall.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
+    return first.astimezone(UTC), second.astimezone(UTC)
 
 
 def _end_of_gap(before: datetime, after: datetime, wall: datetime, zone: ZoneInfo) -> datetime:

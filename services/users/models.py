@@ -14,6 +14,7 @@ from pymongo import IndexModel
 
 from services.shared.vocabulary import ActivityKind, Role
 from services.users.preferences import Choices, Preferences, resolve
+from services.users.quiet_hours import QuietChoices
 
 _DEED: Final = {"_id": 0, "user_id": 1, "product_id": 1, "kind": 1, "at": 1}
 _AT_ONCE: Final = 500
@@ -27,8 +28,9 @@ def object_id(text: str) -> ObjectId | None:
 class User(Document):
     """A person, or a shop's backend (role SERVICE). `email_key` is the address folded for search.
 
-    `locale` is a BCP 47 tag, `timezone` an IANA zone. `credentials_version` rises with each login
-    and with whatever ends all sessions, so that no two of these pass each other by.
+    `locale` is a BCP 47 tag, `timezone` an IANA zone or None: the shop's, SHOP_TIMEZONE.
+    `credentials_version` rises with each login and with whatever ends all sessions, so that no two
+    of these pass each other by.
     """
 
     name: str
@@ -37,9 +39,10 @@ class User(Document):
     password_hash: bytes
     role: Role = Role.USER
     locale: str
-    timezone: str
+    timezone: str | None = None
     created_at: datetime
     choices: Choices = Field(default_factory=dict)
+    quiet_hours: QuietChoices = Field(default_factory=dict)
     preferences_version: int = 0
     disabled_at: datetime | None = None
     credentials_version: int = 0
@@ -50,7 +53,7 @@ class User(Document):
 
     @property
     def preferences(self) -> Preferences:
-        return resolve(self.choices, self.preferences_version)
+        return resolve(self.choices, self.preferences_version, self.timezone, self.quiet_hours)
 
     @classmethod
     async def by_id(cls, user_id: str) -> Self | None:

@@ -1,4 +1,4 @@
-"""What a user wants to hear: a sparse matrix of type × channel over defaults. Pure.
+"""What a user wants to hear: a sparse matrix of type × channel over defaults, and when. Pure.
 
 A user's document holds only what they chose; the rest shows its default, so that a new type or
 channel needs no migration.
@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from services.shared.errors import BadInput
 from services.shared.vocabulary import Channel, NotificationType
+from services.users.quiet_hours import QuietChange, QuietChoices, QuietHours
 
 DEFAULT_CHANNELS: Final[Mapping[NotificationType, frozenset[Channel]]] = {
     NotificationType.ORDER_UPDATE: frozenset({Channel.IN_APP}),
@@ -49,10 +50,15 @@ class TypePreference:
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """The whole matrix: one entry per type, in the enum's order."""
+    """The whole matrix: one entry per type, in the enum's order.
+
+    `timezone`: what quiet hours are read in; None: the shop's.
+    """
 
     types: tuple[TypePreference, ...]
     version: int
+    timezone: str | None
+    quiet_hours: Mapping[Channel, QuietHours]
 
     def of(self, type_: NotificationType) -> TypePreference:
         return next(entry for entry in self.types if entry.type is type_)
@@ -73,9 +79,24 @@ class TypeChange:
     channels: tuple[ChannelChange, ...]
 
 
-def resolve(choices: Choices, version: int) -> Preferences:
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """All that a user wishes to change at once; what is left out stays as it is."""
+
+    types: tuple[TypeChange, ...] = ()
+    quiet_hours: tuple[QuietChange, ...] = ()
+    timezone: str | None = None
+
+
+def resolve(
+    choices: Choices,
+    version: int,
+    timezone: str | None = None,
+    quiet_hours: QuietChoices | None = None,
+) -> Preferences:
     """The full matrix of what a user chose and what they left at its default."""
-    return Preferences(tuple(_resolve_type(choices, type_) for type_ in NotificationType), version)
+    types = tuple(_resolve_type(choices, type_) for type_ in NotificationType)
+    return Preferences(types, version, timezone, quiet_hours or {})
 
 
 def merge(choices: Choices, changes: Sequence[TypeChange], field: str) -> Choices:

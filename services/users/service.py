@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -24,13 +24,14 @@ from services.shared.vocabulary import ActivityKind, Role
 from services.users.addresses import email_key, normalised_email
 from services.users.models import Activity, User
 from services.users.passwords import Passwords, check_password
-from services.users.preferences import Preferences, TypeChange, merge
+from services.users.preferences import Preferences, Wishes, merge
+from services.users.quiet_hours import merge_quiet
 from services.users.sessions import Caller, Login, Sessions
 
 LONGEST_NAME: Final = 100
 DEFAULT_LOCALE: Final = "en"
-DEFAULT_TIMEZONE: Final = "UTC"
 _LOCALE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
+_PREFERENCES: Final = {"choices", "quiet_hours", "timezone", "preferences_version"}
 _TAKEN: Final = "This email is taken: log in, or use another."
 
 
@@ -43,7 +44,7 @@ class Registration:
     password: str
     locale: str | None = None
     timezone: str | None = None
-    preferences: tuple[TypeChange, ...] = ()
+    preferences: Wishes = field(default_factory=Wishes)
 
 
 class UserService:
@@ -68,6 +69,7 @@ class UserService:
             settings.registrations_per_address,
             timedelta(seconds=settings.attempts_seconds),
         )
+        self._most_windows = settings.max_quiet_windows
 
     async def register(self, registration: Registration, caller: Caller) -> Login:
         """Make a customer and log them in.
@@ -83,6 +85,7 @@ class UserService:
         """Make a user. `address`: who asks for it, if a stranger does. Raises BadInput, Conflict
         for a taken email, and RateLimited."""
         user = _new_user(registration, role, self._clock.now())
+        self._fulfil(registration.preferences, user, "input.preferences")
         if await User.by_email_key(user.email_key):  # asked before time is spent
             raise Conflict(_TAKEN)
         user.password_hash = await self._passwords.hash(registration.password, address)
@@ -101,9 +104,9 @@ class UserService:
         return user
 
     async def update_preferences(
-        self, user_id: str, changes: Sequence[TypeChange], version: int | None
+        self, user_id: str, wishes: Wishes, version: int | None
     ) -> Preferences:
-        """Merge the changes. `version`, when given, must be the current one (Conflict)."""
+        """Merge the wishes. `version`, when given, must be the current one (Conflict)."""
 
         async def write(transaction: Transaction) -> User:
             user = await User.get(PydanticObjectId(user_id), session=transaction)
@@ -114,17 +117,11 @@ class UserService:
                     f"The preferences have version {user.preferences_version}, not {version}: "
                     "read them again and repeat the change."
                 )
-            user.choices = merge(user.choices, changes, "input.types")
+            self._fulfil(wishes, user, "input")
             user.preferences_version += 1
+            changes = user.model_dump(mode="json", include=_PREFERENCES)
             await User.get_pymongo_collection().update_one(
-                {"_id": user.id},
-                {
-                    "$set": {
-                        "choices": user.model_dump(mode="json")["choices"],
-                        "preferences_version": user.preferences_version,
-                    }
-                },
-                session=transaction,
+                {"_id": user.id}, {"$set": changes}, session=transaction
             )
             changed = PreferencesChanged(user_id=user_id, version=user.preferences_version)
             await self._outbox.put([self._event(changed)], transaction)
@@ -156,6 +153,18 @@ class UserService:
         """Keep activities that others published. What is kept already is left as it is."""
         await insert_new(Activity, [_activity_row(event) for event in events])
 
+    def _fulfil(self, wishes: Wishes, user: User, place: str) -> None:
+        """Change the user as wished, not yet in the database. Raises BadInput.
+
+        `place`: the path of the wishes in the caller's input.
+        """
+        user.choices = merge(user.choices, wishes.types, f"{place}.types")
+        user.quiet_hours = merge_quiet(
+            user.quiet_hours, wishes.quiet_hours, f"{place}.quietHours", self._most_windows
+        )
+        timezone = _checked_timezone(wishes.timezone, f"{place}.timezone")
+        user.timezone = timezone or user.timezone
+
     def _event(self, data: UserRegistered | PreferencesChanged | UserActivity) -> Event:
         return Event.of(data, time=self._clock.now())
 
@@ -169,6 +178,8 @@ def _new_user(registration: Registration, role: Role, now: datetime) -> User:
     name = composed(name)
     email = normalised_email(registration.email)
     check_password(registration.password, "input.password", email=email_key(email))
+    if registration.timezone and registration.preferences.timezone:
+        raise BadInput("Name the time zone once.", "input.preferences.timezone")
     return User(
         name=name,
         email=email,
@@ -176,9 +187,8 @@ def _new_user(registration: Registration, role: Role, now: datetime) -> User:
         password_hash=b"",
         role=role,
         locale=_checked_locale(registration.locale),
-        timezone=_checked_timezone(registration.timezone),
+        timezone=_checked_timezone(registration.timezone, "input.timezone"),
         created_at=now,
-        choices=merge({}, registration.preferences, "input.preferences.types"),
     )
 
 
@@ -190,11 +200,9 @@ def _checked_locale(locale: str | None) -> str:
     return locale
 
 
-def _checked_timezone(timezone: str | None) -> str:
-    if timezone is None:
-        return DEFAULT_TIMEZONE
-    if timezone not in zone_names():
-        raise BadInput("A timezone is an IANA name such as Europe/Vienna.", "input.timezone")
+def _checked_timezone(timezone: str | None, field: str) -> str | None:
+    if timezone is not None and timezone not in zone_names():
+        raise BadInput("A timezone is an IANA name such as Europe/Vienna.", field)
     return timezone
 
 
