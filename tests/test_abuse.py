@@ -269,6 +269,13 @@ async def test_415_a_compressed_body(house: House) -> None:
     assert (await house.api.post(content=b"{}", headers=headers)).status_code == 415
 
 
+async def test_415_another_charset(house: House) -> None:
+    for charset, expected in (("utf-16", 415), ("latin-1", 415), ("UTF-8", 200)):
+        headers = {"content-type": f"application/json; charset={charset}"}
+        response = await house.api.post(content=b'{"query": "{ __typename }"}', headers=headers)
+        assert response.status_code == expected
+
+
 async def test_406_a_type_that_is_not_to_be_had(house: House) -> None:
     for accept in ("image/png", "nonsense", "application/json;q=0", "text/event-stream"):
         response = await house.api.post(json={"query": ANY}, headers={"accept": accept})

@@ -47,6 +47,7 @@ async def test_an_empty_folder_becomes_a_shop_that_tells_of_all_three_kinds_and_
             await asyncio.gather(*(_all_kinds(first, email) for email in (ALICE, BEN)))
         _note("notifications of all three kinds", began)
         assert f"http://127.0.0.1:{first.port}/graphql" in first.output
+        assert "action=development_profile" in first.errors
         for account in demo.ACCOUNTS:
             assert account.email in first.output
             assert account.password in first.output
