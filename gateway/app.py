@@ -54,6 +54,7 @@ def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
         access=runtime.access,
         api_keys=runtime.api_keys,
         users=runtime.users,
+        texts=runtime.texts,
         notifications=runtime.notifications,
         scheduling=runtime.scheduling,
         schedules=runtime.schedules,

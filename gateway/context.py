@@ -18,6 +18,7 @@ from services.notifications.intake import Intake
 from services.notifications.models import Notification
 from services.notifications.scheduling import Scheduling
 from services.notifications.service import NotificationService
+from services.notifications.wording import Texts
 from services.scheduler.service import SchedulerService
 from services.shared.clock import Clock
 from services.shared.errors import Forbidden, Unauthenticated
@@ -42,6 +43,7 @@ class Services:
     access: Access
     api_keys: ApiKeys
     users: UserService
+    texts: Texts
     notifications: NotificationService
     scheduling: Scheduling
     schedules: SchedulerService

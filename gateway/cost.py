@@ -44,6 +44,9 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "recommendations": 50,
     "createRecommendations": 50,
     "markAllNotificationsRead": 50,
+    "textTemplates": 50,
+    "previewTextTemplate": 50,
+    "saveTextTemplate": 50,
 }
 _MUTATION: Final = 10
 _INTROSPECTION: Final[Mapping[str, int]] = {"__schema": 100, "__type": 10}

@@ -30,6 +30,7 @@ from gateway.notifications import (
 )
 from gateway.scheduled import ScheduledMutation, ScheduledQuery
 from gateway.schedules import ScheduleMutation, ScheduleQuery
+from gateway.texts import TextMutation, TextQuery
 from gateway.users import UserMutation, UserQuery
 from services.shared.errors import Unavailable
 from services.shared.settings import Settings
@@ -37,7 +38,13 @@ from services.shared.settings import Settings
 
 @strawberry.type(description="What one may ask.")
 class Query(
-    UserQuery, AccessQuery, NotificationQuery, ExplanationQuery, ScheduledQuery, ScheduleQuery
+    UserQuery,
+    AccessQuery,
+    NotificationQuery,
+    ExplanationQuery,
+    ScheduledQuery,
+    ScheduleQuery,
+    TextQuery,
 ):
     pass
 
@@ -50,6 +57,7 @@ class Mutation(
     ScheduledMutation,
     EventMutation,
     ScheduleMutation,
+    TextMutation,
 ):
     pass
 

@@ -16,12 +16,13 @@ from typing import Final
 
 from services.checks import check
 from services.notifications import models as notification_models
-from services.notifications import scheduled, traces
+from services.notifications import overrides, scheduled, traces
 from services.notifications.firing import Firing
 from services.notifications.handlers import NotificationHandlers
 from services.notifications.intake import Intake
 from services.notifications.scheduling import Scheduling
 from services.notifications.service import NotificationService
+from services.notifications.wording import Texts
 from services.scheduler import models as scheduler_models
 from services.scheduler.service import SchedulerService
 from services.shared import embedded, events, inbox, outbox, throttle
@@ -63,6 +64,7 @@ MODELS: Final = (
     *credentials.MODELS,
     *throttle.MODELS,
     *notification_models.MODELS,
+    *overrides.MODELS,
     *traces.MODELS,
     *scheduled.MODELS,
     *scheduler_models.MODELS,
@@ -86,6 +88,7 @@ class Runtime:
     access: Access
     api_keys: ApiKeys
     users: UserService
+    texts: Texts
     notifications: NotificationService
     scheduling: Scheduling
     firing: Firing
@@ -152,7 +155,9 @@ async def open_runtime(settings: Settings, clock: Clock | None = None) -> AsyncI
             settings.bcrypt_per_address,
         )
         attempts = Throttle(clock)
-        notifications = NotificationService(store, relay, bus, clock, settings)
+        texts = Texts(clock, settings)
+        await when_back(texts.read, "the texts")
+        notifications = NotificationService(store, relay, bus, texts, clock, settings)
         yield Runtime(
             settings=settings,
             clock=clock,
@@ -164,6 +169,7 @@ async def open_runtime(settings: Settings, clock: Clock | None = None) -> AsyncI
             access=Access(store, relay, sessions, passwords, attempts, clock, settings),
             api_keys=ApiKeys(clock, settings),
             users=UserService(store, relay, sessions, passwords, attempts, clock, settings),
+            texts=texts,
             notifications=notifications,
             scheduling=Scheduling(store, clock, settings),
             firing=Firing(store, relay, notifications, clock, settings),
@@ -223,6 +229,7 @@ def _loops(
     loops: dict[str, Callable[[], Awaitable[object]]] = {
         "mongod": partial(_end_on_fault, runtime.fault),
         "outbox": runtime.outbox.relay,
+        "texts": runtime.texts.keep_reading,
     }
     if NOTIFICATIONS in workers:
         loops["scheduled notifications"] = runtime.firing.keep_firing

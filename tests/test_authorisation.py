@@ -44,6 +44,7 @@ _SCHEDULE = (
     'event: { type: "recommendations.requested", data: { userIds: ["{other}"] } } }'
 )
 _CREDENTIALS = 'email: "{unique}@shop.example", password: "{password}"'
+_TEXT = 'name: "welcome", locale: "fr", title: "Bonjour", body: ""'
 _NO_ID = 'id: "000000000000000000000000"'
 _TOMORROW = (datetime.now(UTC) + timedelta(days=1)).isoformat()
 
@@ -157,6 +158,19 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
         ADMINS,
     ),
     "revokeApiKey": (f"mutation {{ revokeApiKey({_NO_ID}) {{ id }} }}", ADMINS),
+    "textTemplates": ("query { textTemplates { name } }", ADMINS),
+    "previewTextTemplate": (
+        f"query {{ previewTextTemplate(input: {{ {_TEXT} }}) {{ title }} }}",
+        ADMINS,
+    ),
+    "saveTextTemplate": (
+        f"mutation {{ saveTextTemplate(input: {{ {_TEXT} }}) {{ name }} }}",
+        ADMINS,
+    ),
+    "resetTextTemplate": (
+        'mutation { resetTextTemplate(name: "welcome", locale: "fr") }',
+        ADMINS,
+    ),
     "notificationAdded": ("subscription { notificationAdded { cursor } }", LOGGED_IN),
     "notificationChanged": ("subscription { notificationChanged { kind } }", LOGGED_IN),
     "unreadCount as it changes": ("subscription { unreadCount }", LOGGED_IN),

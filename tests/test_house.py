@@ -114,7 +114,20 @@ def test_reading_wall_time_does_no_io() -> None:
     assert not _impure("services/shared/wall_time.py")
 
 
-@pytest.mark.parametrize("pure", ["cursor", "personalize", "recommend", "templates"])
+@pytest.mark.parametrize(
+    "pure",
+    [
+        "cursor",
+        "engine",
+        "filters",
+        "locales",
+        "personalize",
+        "recommend",
+        "samples",
+        "scope",
+        "templates",
+    ],
+)
 def test_the_pure_rooms_of_notifications_do_no_io(pure: str) -> None:
     assert not _impure(f"services/notifications/{pure}.py")
 

@@ -38,6 +38,7 @@ AT_ONCE = 6  # fields asked: this process is client, too
 LOGIN = f'(input: {{email: "nobody@shop.example", password: "{PASSWORD}"}})'
 PROMOTION = '{type: "promotion.announced", data: {title: "t", body: "b"}}'
 SCHEDULE = f'{{name: "n", cron: "0 4 * * *", event: {PROMOTION}}}'
+TEXT = '{name: "welcome", locale: "fr", title: "Bonjour", body: ""}'
 PRODUCT = '{productId: "p", name: "n", category: "c"}'
 NOTICE = f'{{userId: "{ID}", type: ORDER_UPDATE, content: "c"}}'
 LATER = NOTICE.replace("{", '{at: "2026-12-24T18:00:00Z", ')
@@ -58,6 +59,8 @@ QUERIES = {
     "scheduledNotifications": f'(userId: "{ID}") {{ id }}',
     "sessions": " { id }",
     "apiKeys": " { id }",
+    "textTemplates": " { name }",
+    "previewTextTemplate": f"(input: {TEXT}) {{ title }}",
 }
 MUTATIONS = {
     "register": LOGIN.replace("{", '{name: "n", ') + " { accessToken }",
@@ -88,6 +91,8 @@ MUTATIONS = {
     "updateSchedule": f'(id: "{ID}", input: {SCHEDULE}) {{ id }}',
     "pauseSchedule": f'(id: "{ID}") {{ id }}',
     "deleteSchedule": f'(id: "{ID}")',
+    "saveTextTemplate": f"(input: {TEXT}) {{ name }}",
+    "resetTextTemplate": '(name: "welcome", locale: "fr")',
     "runSchedule": f'(id: "{ID}") {{ eventId }}',
 }
 

@@ -16,6 +16,7 @@ from services.notifications.recommend import Recommendation
 from services.notifications.templates import (
     LONGEST_TITLE,
     Text,
+    Words,
     content_text,
     recommendation_text,
 )
@@ -31,7 +32,8 @@ Key = tuple[str, str]  # of a notification: its user's id, its event's key
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A notification that is wanted for a user, before it is decided. `event`: the event's key.
-    `expires_at`: None for what its type has."""
+    `expires_at`: None for what its type has. `own_title`: whether its caller gave the title, which
+    else may read otherwise another time."""
 
     user_id: str
     event: str
@@ -41,6 +43,7 @@ class Draft:
     expires_at: datetime | None = None
     product_ids: list[str] = field(default_factory=list)
     status: str | None = None  # of the order that it tells of
+    own_title: bool = False
 
     @property
     def key(self) -> Key:
@@ -65,6 +68,7 @@ class Draft:
             "event": self.event,
             "type": self.type.value,
             "title": self.text.title,
+            "own_title": self.own_title,
             "body": self.text.body,
             "content": self.content,
             "sent_at": now,
@@ -78,8 +82,10 @@ class Draft:
 
     def is_told_by(self, stored: Notification) -> bool:
         """Whether that says the same."""
-        return gist(self.type, self.text.title, self.content) == gist(
-            stored.type, stored.title, stored.content
+        title = self.text.title if self.own_title else None
+        stored_title = stored.title if stored.own_title else None
+        return gist(self.type, title, self.content) == gist(
+            stored.type, stored_title, stored.content
         )
 
 
@@ -111,9 +117,11 @@ class Asked:
             )
         return replace(self, content=composed(self.content), title=composed(self.title))
 
-    def draft(self, event: str) -> Draft:
-        text = content_text(self.type, self.content, self.title)
-        return Draft(self.user_id, event, self.type, text, self.content)
+    def draft(self, event: str, words: Words) -> Draft:
+        """In its reader's words."""
+        text = content_text(self.type, self.content, self.title, words)
+        own_title = self.title is not None
+        return Draft(self.user_id, event, self.type, text, self.content, own_title=own_title)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +150,9 @@ def checked_end(expires_at: datetime | None, field: str) -> datetime | None:
         raise BadInput("This end lies beyond the calendar.", field) from error
 
 
-def recommendation_draft(user_id: str, event: str, found: Sequence[Recommendation]) -> Draft:
+def recommendation_draft(
+    user_id: str, event: str, found: Sequence[Recommendation], words: Words
+) -> Draft:
     products = [
         {"productId": one.product_id, "name": one.name, "score": one.score, "reason": one.reason}
         for one in found
@@ -151,7 +161,7 @@ def recommendation_draft(user_id: str, event: str, found: Sequence[Recommendatio
         user_id=user_id,
         event=event,
         type=NotificationType.RECOMMENDATION,
-        text=recommendation_text(found),
+        text=recommendation_text(found, words),
         content={"products": products},
         product_ids=[one.product_id for one in found],
     )

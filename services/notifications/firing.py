@@ -45,6 +45,7 @@ class Firing:
         self._store = store
         self._outbox = outbox
         self._notifications = notifications
+        self._texts = notifications.texts
         self._clock = clock
         self._settings = settings
 
@@ -106,9 +107,8 @@ class Firing:
         async def write(session: Session) -> None:
             waiting = await _waiting(claimed, session)
             sent = [one for one in waiting if one.user_id in users and one.id not in needless]
-            announced = await self._notifications.announce_within(
-                session, [one.draft() for one in sent], users
-            )
+            drafts = [one.draft(self._texts.words(users[one.user_id])) for one in sent]
+            announced = await self._notifications.announce_within(session, drafts, users)
             states = {one.id: ScheduledState.CANCELLED for one in waiting}
             for one, announcement in zip(sent, announced, strict=True):
                 is_sent = announcement.notification is not None

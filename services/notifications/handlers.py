@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from services.notifications import recommend, templates
 from services.notifications.drafts import Draft, checked_end, recommendation_draft
 from services.notifications.gather import Gatherer
 from services.notifications.scheduling import Scheduling
 from services.notifications.service import NotificationService
+from services.notifications.templates import Words
 from services.shared.bus import Handler, Handlers
 from services.shared.clock import Clock
 from services.shared.content import composed, json_size
@@ -41,6 +42,7 @@ class NotificationHandlers:
         gatherer: Gatherer | None = None,
     ) -> None:
         self._notifications = notifications
+        self._texts = notifications.texts
         self._scheduling = scheduling
         self._gatherer = gatherer or Gatherer(settings)
         self._clock = clock
@@ -58,25 +60,30 @@ class NotificationHandlers:
         return handlers
 
     async def on_user_registered(self, events: Sequence[Event]) -> None:
-        await self._announce_to_their_users([_welcome(event) for event in events])
+        ids = [event.read(UserRegistered).user_id for event in events]
+        await self._announce_to_their_users(events, ids, _welcome)
 
     async def on_order_status_changed(self, events: Sequence[Event]) -> None:
-        orders = [_order_update(event) for event in events]
+        orders = [event.read(OrderStatusChanged) for event in events]
         for order in orders:
-            if (size := json_size(order.content)) > self._most_bytes:
+            if (size := json_size(_order_content(order))) > self._most_bytes:
                 raise BadInput(
                     f"The order makes a content of {size} bytes; {self._most_bytes} is the most "
                     "(MAX_CONTENT_BYTES). Store large details elsewhere and send a link.",
                     "data.details",
                 )
         await self._scheduling.cancel_on_orders(events)
-        await self._announce_to_their_users(orders)
+        ids = [order.user_id for order in orders]
+        await self._announce_to_their_users(events, ids, _order_update)
 
     async def on_promotion_announced(self, events: Sequence[Event]) -> None:
         for event in events:
             promotion = event.read(PromotionAnnounced)
             async for users in self._everyone_or(promotion.user_ids):
-                drafts = [_offer(event, promotion, str(user.id)) for user in users]
+                drafts = [
+                    _offer(event, promotion, str(user.id), self._texts.words(user))
+                    for user in users
+                ]
                 await self._notifications.announce(drafts, {str(user.id): user for user in users})
                 reach(Failpoint.IN_FAN_OUT)
 
@@ -86,12 +93,13 @@ class NotificationHandlers:
             crowd = await self._gatherer.crowd(self._clock.now())
             async for user_ids in self._active_or(request):
                 drafts = []
-                for user_id in await User.by_ids(user_ids):
+                for user_id, user in (await User.by_ids(user_ids)).items():
                     found = await self._gatherer.recommendations(
                         user_id, crowd, 5, self._clock.now()
                     )
                     if len(found) >= recommend.FEWEST_WORTH_SENDING:
-                        drafts.append(recommendation_draft(user_id, event.key, found))
+                        words = self._texts.words(user)
+                        drafts.append(recommendation_draft(user_id, event.key, found, words))
                 await self._announce_to_those_who_are(drafts)
                 reach(Failpoint.IN_FAN_OUT)
 
@@ -106,12 +114,21 @@ class NotificationHandlers:
         still_there = [draft for draft in drafts if draft.user_id in users]
         await self._notifications.announce(still_there, users)
 
-    async def _announce_to_their_users(self, drafts: Sequence[Draft]) -> None:
+    async def _announce_to_their_users(
+        self,
+        events: Sequence[Event],
+        user_ids: Sequence[str],
+        draft: Callable[[Event, Words], Draft],
+    ) -> None:
         """Raises NotFound when a user does not exist: the event's sender is mistaken."""
-        users = await User.by_ids({draft.user_id for draft in drafts})
-        for draft in drafts:
-            if draft.user_id not in users:
-                raise NotFound(f"There is no user {draft.user_id}.")
+        users = await User.by_ids(set(user_ids))
+        for user_id in user_ids:
+            if user_id not in users:
+                raise NotFound(f"There is no user {user_id}.")
+        drafts = [
+            draft(event, self._texts.words(users[user_id]))
+            for event, user_id in zip(events, user_ids, strict=True)
+        ]
         await self._notifications.announce(drafts, users)
 
     async def _everyone_or(self, user_ids: Sequence[str] | None) -> AsyncIterator[Sequence[User]]:
@@ -138,29 +155,33 @@ class NotificationHandlers:
             yield user_ids
 
 
-def _welcome(event: Event) -> Draft:
+def _welcome(event: Event, words: Words) -> Draft:
     user = event.read(UserRegistered)
-    text = templates.welcome_text(user)
+    text = templates.welcome_text(user, words)
     content = {"title": text.title, "body": text.body}
     return Draft(user.user_id, event.key, NotificationType.PROMOTION, text, content)
 
 
-def _order_update(event: Event) -> Draft:
+def _order_update(event: Event, words: Words) -> Draft:
     order = event.read(OrderStatusChanged)
-    content = {"orderId": order.order_id, "status": composed(order.status)}
-    optional = {"version": order.version, "details": composed(order.details)}
     return Draft(
         user_id=order.user_id,
         event=event.key,
         type=NotificationType.ORDER_UPDATE,
-        text=templates.order_text(order),
-        content=content | {key: value for key, value in optional.items() if value is not None},
+        text=templates.order_text(order, words),
+        content=_order_content(order),
         status=order.status,
     )
 
 
-def _offer(event: Event, promotion: PromotionAnnounced, user_id: str) -> Draft:
-    text = templates.promotion_text(promotion)
+def _order_content(order: OrderStatusChanged) -> dict[str, Any]:
+    content = {"orderId": order.order_id, "status": composed(order.status)}
+    optional = {"version": order.version, "details": composed(order.details)}
+    return content | {key: value for key, value in optional.items() if value is not None}
+
+
+def _offer(event: Event, promotion: PromotionAnnounced, user_id: str, words: Words) -> Draft:
+    text = templates.promotion_text(promotion, words)
     return Draft(
         user_id=user_id,
         event=event.key,

@@ -31,12 +31,13 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
 from typing import Final, Literal, NamedTuple
 
 Kind = Literal["view", "wishlist", "cart", "purchase"]
+What = Literal["bought together", "chosen together", "viewed together", "liked", "popular"]
 
 WEIGHTS: Final[Mapping[Kind, int]] = {"view": 1, "wishlist": 2, "cart": 3, "purchase": 5}
 HALF_LIFE: Final = timedelta(days=14)
@@ -49,7 +50,12 @@ MOST_SEEN_BEFORE: Final = 2
 _TOGETHER, _AFFINITY, _POPULARITY = 0.60, 0.25, 0.15
 _DOUBT = 2 * WEIGHTS["purchase"]
 _POPULAR_FROM = WEIGHTS["view"] / 2
-_VERBS: Final = {1: "Viewed", 2: "Chosen", 3: "Chosen", 5: "Bought"}
+_TOGETHER_BY: Final[Mapping[int, What]] = {
+    1: "viewed together",
+    2: "chosen together",
+    3: "chosen together",
+    5: "bought together",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +75,33 @@ class Act:
     at: datetime
 
 
+class Why(NamedTuple):
+    """Why a product is recommended. `other`: the product or the category that it has to do with."""
+
+    what: What
+    other: str = ""
+
+    @property
+    def sentence(self) -> str:
+        match self.what:
+            case "liked":
+                return f"Because you like {self.other}"
+            case "popular":
+                return "Popular right now"
+            case _:
+                return f"{self.what.capitalize()} with {self.other}"
+
+
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """`score` is in (0, 1]: how sure we are, comparable from one user to another."""
+    """`score` is in (0, 1]: how sure we are, comparable from one user to another. `reason` is
+    English; `why` is for those who say it in another language."""
 
     product_id: str
     name: str
     score: float
     reason: str
+    why: Why | None = field(default=None, compare=False)
 
 
 class _Interest(NamedTuple):
@@ -88,10 +113,10 @@ class _Interest(NamedTuple):
 
 class _Part(NamedTuple):
     points: float
-    reason: str
+    why: Why
 
 
-_NOTHING: Final = _Part(0.0, "")
+_NOTHING: Final = _Part(0.0, Why("popular"))
 _Interests = Mapping[str, Mapping[str, _Interest]]  # by user and product, or the other way
 
 
@@ -151,8 +176,8 @@ class _Evidence:
     def judge(self, candidate: str) -> Recommendation:
         parts = self._together(candidate), self._affinity(candidate), self._popularity(candidate)
         score = round(math.fsum(part.points for part in parts), 4)
-        reason = max(parts, key=lambda part: part.points).reason
-        return Recommendation(candidate, self.catalogue[candidate].name, score, reason)
+        why = max(parts, key=lambda part: part.points).why
+        return Recommendation(candidate, self.catalogue[candidate].name, score, why.sentence, why)
 
     def _together(self, candidate: str) -> _Part:
         full = self.greatest_interest + WEIGHTS["view"]
@@ -166,9 +191,9 @@ class _Evidence:
         if not links:
             return _NOTHING
         strongest = max(links, key=lambda product: links[product].weight)
-        verb = _VERBS[links[strongest].deepest]
+        why = Why(_TOGETHER_BY[links[strongest].deepest], self.catalogue[strongest].name)
         together = 1 - math.prod(1 - link.weight for link in links.values())
-        return _Part(_TOGETHER * together, f"{verb} together with {self.catalogue[strongest].name}")
+        return _Part(_TOGETHER * together, why)
 
     def _shared(self, one: str, other: str) -> _Interest:
         """The interest in both of them; with `deepest` 0 where nobody shares it."""
@@ -186,13 +211,13 @@ class _Evidence:
             return _NOTHING
         liking = math.fsum(interest.weight for interest in alike)
         affinity = liking / (self.total_interest + _DOUBT)
-        return _Part(_AFFINITY * affinity, f"Because you like {category}")
+        return _Part(_AFFINITY * affinity, Why("liked", category))
 
     def _popularity(self, candidate: str) -> _Part:
         if self.crowd[candidate] < self.popular_from:
             return _NOTHING
         popularity = self.crowd[candidate] / self.greatest_crowd
-        return _Part(_POPULARITY * popularity, "Popular right now")
+        return _Part(_POPULARITY * popularity, Why("popular"))
 
 
 def _evidence(

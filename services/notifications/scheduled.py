@@ -16,6 +16,7 @@ from beanie import Document, PydanticObjectId
 from pymongo import IndexModel
 
 from services.notifications.drafts import Asked, Draft, gist
+from services.notifications.templates import Words
 from services.shared.content import composed
 from services.shared.events import SOURCE, OrderStatusChanged
 from services.shared.store import Row, Session
@@ -81,10 +82,10 @@ class ScheduledNotification(Document):
             IndexModel([("forget_at", 1)], expireAfterSeconds=0),
         )
 
-    def draft(self) -> Draft:
+    def draft(self, words: Words) -> Draft:
         """The notification that it becomes; of this row there is only one."""
         asked = Asked(self.user_id, self.type, self.content, self.title)
-        return asked.draft(f"{SOURCE} scheduled/{self.id}")
+        return asked.draft(f"{SOURCE} scheduled/{self.id}", words)
 
     def row(self) -> Row:
         """As it is stored: without what is not given, which partial indexes leave out."""

@@ -30,6 +30,7 @@ from services.notifications.personalize import Decision, Reason, Situation, deci
 from services.notifications.policy import class_of
 from services.notifications.recommend import Recommendation
 from services.notifications.traces import Explanation, Trace
+from services.notifications.wording import Texts
 from services.shared.bus import Bus
 from services.shared.clock import Clock
 from services.shared.content import composed
@@ -66,8 +67,15 @@ class Decided(NamedTuple):
 
 class NotificationService:
     def __init__(
-        self, store: Store, outbox: Outbox, bus: Bus, clock: Clock, settings: Settings
+        self,
+        store: Store,
+        outbox: Outbox,
+        bus: Bus,
+        texts: Texts,
+        clock: Clock,
+        settings: Settings,
     ) -> None:
+        self.texts = texts
         self._store = store
         self._outbox = outbox
         self._bus = bus
@@ -144,7 +152,7 @@ class NotificationService:
         event = (
             f"{source}/dedup {dedup_key}" if dedup_key is not None else f"{source} {uuid4().hex}"
         )
-        draft = replace(asked.draft(event), expires_at=ends)
+        draft = replace(asked.draft(event, self.texts.words(user)), expires_at=ends)
         if ends is not None and ends <= self._clock.now():
             if original := await self._original(draft):
                 return original
@@ -157,7 +165,8 @@ class NotificationService:
         user = await self._user(user_id)  # now: what they refuse while we seek counts
         if len(found) < recommend.FEWEST_WORTH_SENDING:
             return Announcement(None, Decision(Outcome.SUPPRESSED, Reason.TOO_FEW_CANDIDATES))
-        draft = recommendation_draft(user_id, f"{source} {uuid4().hex}", found)
+        event = f"{source} {uuid4().hex}"
+        draft = recommendation_draft(user_id, event, found, self.texts.words(user))
         return await self._announce_one(draft, user)
 
     async def dry_run(

@@ -1,18 +1,31 @@
-"""The words of a notification: title and body from what happened. Pure."""
+"""The words of a notification: title and body from what happened, for the one who reads it. Pure.
+
+What is shipped lies in `texts/<locale>/<name>.liquid`: a line that is the title, and below it the
+body. An admin may override each text in any locale; docs/texts.md has the rules.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
 from typing import Any, Final
 
+from services.notifications.engine import Engine, Limits, TemplateFailed
+from services.notifications.locales import Reader, fallback
 from services.notifications.recommend import Recommendation
+from services.notifications.samples import ORDER_STATUSES, OTHER_STATUS
+from services.notifications.scope import Known
 from services.shared.content import composed
 from services.shared.events import OrderStatusChanged, PromotionAnnounced, UserRegistered
 from services.shared.vocabulary import NotificationType
 
 LONGEST_TITLE: Final = 500
 LONGEST_BODY: Final = 5000
+_OURS: Final = Engine(Limits(source_bytes=2**16, output_bytes=2**20, loops=1000, steps=10_000))
+
+Key = tuple[str, str]  # of a text: its name, its locale
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,54 +34,100 @@ class Text:
     body: str
 
 
-_ORDER_TEXTS: Final[Mapping[str, Text]] = {
-    "placed": Text("Order {order} received", "Thank you! We have your order and check it now."),
-    "paid": Text("Order {order} is paid", "Your payment arrived. We start packing."),
-    "packed": Text("Order {order} is packed", "Your parcel waits for the carrier."),
-    "shipped": Text("Order {order} is on its way", "Your parcel has left our warehouse."),
-    "delivered": Text("Order {order} was delivered", "Enjoy! Something wrong? We take it back."),
-    "cancelled": Text("Order {order} was cancelled", "Nothing will be charged."),
-    "refunded": Text("Order {order} was refunded", "Your money is on its way back to you."),
-    "payment_failed": Text("Payment of order {order} failed", "Please choose another way to pay."),
-}
-_ANY_ORDER: Final = Text("News of order {order}", "Its status is now: {status}.")
-_TITLES: Final[Mapping[NotificationType, str]] = {
-    NotificationType.ORDER_UPDATE: "News of your order",
-    NotificationType.PROMOTION: "An offer for you",
-    NotificationType.RECOMMENDATION: "Picked for you",
-}
+def _ignore(key: Key, failure: TemplateFailed) -> None:
+    pass
 
 
-def order_text(order: OrderStatusChanged) -> Text:
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How one reader is addressed: in the first locale that they fall back to and that has the
+    text, by its override there or as it is shipped.
+
+    An override that fails is reported, and what is shipped is said instead. `overrides` are Liquid.
+    """
+
+    reader: Reader = field(default_factory=Reader)
+    overrides: Mapping[Key, Text] = field(default_factory=dict)
+    engine: Engine = _OURS
+    report: Callable[[Key, TemplateFailed], None] = _ignore
+
+    def say(self, name: str, variables: Mapping[str, Any]) -> Text:
+        for locale in fallback(self.reader.locale):
+            if override := self.overrides.get((name, locale)):
+                try:
+                    return render(self.engine, override, self._known(variables), self.reader)
+                except TemplateFailed as failure:
+                    self.report((name, locale), failure)
+                    return Words(self.reader).say(name, variables)
+            if text := shipped().get((name, locale)):
+                return render(_OURS, text, self._known(variables), self.reader)
+        raise LookupError(f"{name} is not shipped in English")
+
+    def _known(self, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"user": Known(name=self.reader.name), **variables}
+
+
+ENGLISH: Final = Words()
+
+
+def render(engine: Engine, text: Text, variables: Mapping[str, Any], reader: Reader) -> Text:
+    """The text for this reader, clipped to what a notification holds. Raises TemplateFailed."""
+    title = engine.template(text.title).render(variables, reader)
+    if not title:
+        raise TemplateFailed("the title is empty")
+    return _clipped(title, engine.template(text.body).render(variables, reader))
+
+
+@cache
+def shipped() -> Mapping[Key, Text]:
+    """The texts that come with the project, as Liquid."""
+    texts = {}
+    for folder in resources.files(__package__).joinpath("texts").iterdir():
+        for file in folder.iterdir():
+            title, _, body = file.read_text("utf-8").partition("\n")
+            name = file.name.removesuffix(".liquid")
+            texts[name, folder.name] = Text(title.strip(), body.strip())
+    return texts
+
+
+def order_text(order: OrderStatusChanged, words: Words = ENGLISH) -> Text:
     status = composed(order.status)
-    template = _ORDER_TEXTS.get(status.lower(), _ANY_ORDER)
-    return Text(template.title.format(order=order.order_id), template.body.format(status=status))
-
-
-def promotion_text(promotion: PromotionAnnounced) -> Text:
-    return Text(composed(promotion.title), composed(promotion.body))
-
-
-def welcome_text(user: UserRegistered) -> Text:
-    return Text(
-        f"Welcome, {user.name}!",
-        "This is where you hear of your orders, of offers, and of things you may like.",
+    kind = status.lower() if status.lower() in ORDER_STATUSES else OTHER_STATUS
+    known = Known(
+        id=order.order_id, status=status, version=order.version, details=composed(order.details)
     )
+    return words.say(f"order.{kind}", {"order": known})
 
 
-def recommendation_text(recommendations: Sequence[Recommendation]) -> Text:
-    *most, last = [recommendation.name for recommendation in recommendations]
-    names = f"{', '.join(most)} and {last}" if most else last
-    return Text("Picked for you", f"{names}. {recommendations[0].reason}.")
+def promotion_text(promotion: PromotionAnnounced, words: Words = ENGLISH) -> Text:
+    known = Known(title=composed(promotion.title), body=composed(promotion.body))
+    return words.say("promotion", {"promotion": known})
 
 
-def content_text(type_: NotificationType, content: Any, title: str | None) -> Text:
+def welcome_text(user: UserRegistered, words: Words = ENGLISH) -> Text:
+    return words.say("welcome", {"user": Known(name=user.name)})
+
+
+def recommendation_text(recommendations: Sequence[Recommendation], words: Words = ENGLISH) -> Text:
+    return words.say("recommendation", {"products": [_product(one) for one in recommendations]})
+
+
+def content_text(
+    type_: NotificationType, content: Any, title: str | None, words: Words = ENGLISH
+) -> Text:
     """Title and body as given, else as the content's own `title` and `body`, else the type's."""
-    if isinstance(content, str):
-        return _clipped(title or _TITLES[type_], content)
-    return _clipped(
-        title or _text_at(content, "title") or _TITLES[type_], _text_at(content, "body") or ""
-    )
+    own = {"body": content} if isinstance(content, str) else content
+    title = title or _text_at(own, "title")
+    body = _text_at(own, "body")
+    if title and body:
+        return _clipped(title, body)
+    default = words.say(f"created.{type_.value}", {})
+    return _clipped(title or default.title, body or default.body)
+
+
+def _product(one: Recommendation) -> Known:
+    what, other = one.why or (None, "")
+    return Known(name=one.name, reason=one.reason, why=what, other=other)
 
 
 def _text_at(content: Mapping[str, Any], key: str) -> str | None:

@@ -305,6 +305,27 @@ class Settings(BaseSettings):
         200, description="Other users whose activities count for one user, at most."
     )
 
+    # Texts that an admin overrides
+    text_source_bytes: Count = Field(
+        8192, description="Size of a title or a body in Liquid, bytes."
+    )
+    text_output_bytes: Count = Field(
+        32768,
+        description="What a title or a body may become, and what it may keep in variables, bytes.",
+    )
+    text_loop_iterations: Count = Field(
+        100, description="Runs of a loop's body, those of the loops around it included."
+    )
+    text_steps: Count = Field(
+        2000, description="Variables looked up and filters applied to write one title or body."
+    )
+    max_text_overrides: Count = Field(
+        200, description="Texts that are overridden: every process keeps all in memory."
+    )
+    text_cache_seconds: Seconds = Field(
+        5, description="How often a process looks for texts that were saved elsewhere, seconds."
+    )
+
     # Schedules
     scheduler_tick_seconds: Seconds = Field(
         0.5,
