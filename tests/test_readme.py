@@ -54,7 +54,7 @@ async def shell(script: str, port: int) -> str:
 
 
 async def test_the_tour_in_the_shell_works_as_it_stands(serving: Run, tmp_path: Path) -> None:
-    register, page, live, preferences, publish = blocks("sh")
+    register, page, live, preferences, why, publish = blocks("sh")
     heard = tmp_path / "live"
     listen = f"timeout 20 {sys.executable} -u - <<'PYTHON' > {heard} &"
     live = live.replace(".venv/bin/python - <<'PYTHON'", listen)
@@ -68,6 +68,7 @@ async def test_the_tour_in_the_shell_works_as_it_stands(serving: Run, tmp_path: 
                 "LISTENING=$!",
                 f"until grep -q connection_ack {heard}; do sleep 0.1; done; sleep 1",
                 preferences,
+                why,
                 publish,
                 again,
                 f"until grep -q 'on its way' {heard}; do sleep 0.1; done",
@@ -80,6 +81,7 @@ async def test_the_tour_in_the_shell_works_as_it_stands(serving: Run, tmp_path: 
     assert '"email":"zoe@shop.example"' in output
     assert '"unreadCount":' in output
     assert '{"type":"PROMOTION","enabled":false}' in output
+    assert '"reason":"ACCEPTED","steps":[{"words":"It lasts until' in output
     assert output.count('"eventId":"4711-shipped"') == 2
     assert heard.read_text().count("Order 4711 is on its way") == 1
 
