@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from beanie import PydanticObjectId
@@ -180,17 +180,26 @@ async def test_a_worker_that_is_killed_leaves_each_to_be_sent_once(
     assert await sent_once(ids)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ({"content": 5}, {"content": "mended"}),
+        ({"type": "of a later version"}, {"type": "promotion"}),
+    ],
+    ids=["sent", "read"],
+)
 async def test_one_that_can_not_be_sent_is_put_off_and_holds_up_nothing(
-    resting: Runtime, clock: ShiftedClock
+    resting: Runtime, clock: ShiftedClock, wrong: dict[str, Any], right: dict[str, Any]
 ) -> None:
     first, *others = await due(resting, 5)
     broken = {"_id": PydanticObjectId(first)}
-    await ScheduledNotification.find_one(broken).update({"$set": {"content": 5}})
+    rows = ScheduledNotification.get_pymongo_collection()
+    await rows.update_one(broken, {"$set": wrong})
     with clock.moved(HOUR):
         await resting.firing.fire()
         assert await sent_once(others)
         assert await resting.firing.fire() == 0
-    await ScheduledNotification.find_one(broken).update({"$set": {"content": "mended"}})
+    await rows.update_one(broken, {"$set": right})
     with clock.moved(HOUR + timedelta(minutes=2)):
         await resting.firing.fire()
     assert await sent_once([first, *others])

@@ -403,6 +403,16 @@ ATTACKS = {
         "{% endfor %}",
         "TEXT_STEPS",
     ),
+    "variables in a loop": (
+        "{% for a in order %}" * 6
+        + "".join(f"{{% assign a{n} = 1 %}}" for n in range(100))
+        + "{% endfor %}" * 6,
+        "TEXT_STEPS",
+    ),
+    "filters that go through much": (
+        "{{ order.details.items" + " | map: 'n'" * 700 + " }}",
+        "TEXT_STEPS",
+    ),
     "much output": (f"{ITEMS}{'x' * 8000}{{% endfor %}}", "TEXT_OUTPUT_BYTES"),
     "large data": ("{{ order.details.big }}", "TEXT_OUTPUT_BYTES"),
     "a variable that doubles": (
@@ -415,7 +425,7 @@ ATTACKS = {
     ),
     "large variables": (
         "".join(f"{{% assign v{n} = order.details.part | upcase %}}" for n in range(100)),
-        "local namespace limit",
+        "the variables hold too much",
     ),
     "a join with much": (
         "{{ order.details.items | map: 'n' | join: order.details.big | size }}",
@@ -446,6 +456,12 @@ def test_what_would_take_long_or_grow_large_is_refused_soon(attack: str) -> None
     began = time.process_time()
     assert reason in refusal(source, MANY)
     assert time.process_time() - began < 1.5
+
+
+def test_a_case_is_written_once_however_many_of_its_values_match() -> None:
+    assert ENGINE.template("{% case 1 %}{% when 1, 1, 1 %}x{% endcase %}").render({}, VIENNA) == "x"
+    nested = "{% case 1 %}{% when 1,1,1,1,1,1,1,1,1,1 %}" * 20 + "x" + "{% endcase %}" * 20
+    assert ENGINE.template(nested).render({}, VIENNA) == "x"
 
 
 PIECES = "{{ }} {% %} - ' \" a . [ ] ( .. ) | : , 1 if and end raw endraw comment order items"

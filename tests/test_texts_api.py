@@ -319,11 +319,26 @@ async def test_what_is_scheduled_is_worded_for_its_reader_when_it_goes_out(
     house: House, backend: Wire, admin: Wire
 ) -> None:
     reader = await house.somebody(locale="de-AT")
-    at = house.runtime.clock.now() + timedelta(seconds=1)
+    at = house.runtime.clock.now() + timedelta(seconds=4)
     wish = {"userId": reader.id, "type": "ORDER_UPDATE", "content": {}, "at": at.isoformat()}
     await backend.ask(SCHEDULE, input=wish)
     await save(admin, "Neues für {{ user.name }}", name="created.order_update")
     assert (await of_type(reader, "ORDER_UPDATE"))["title"] == "Neues für Some Body"
+
+
+async def test_a_row_that_can_not_be_read_holds_up_no_other(house: House, admin: Wire) -> None:
+    rows = house.runtime.store.database["text_overrides"]
+    await rows.insert_one({"_id": "order.paid/fr", "title": "Of a later version", "version": 7})
+    try:
+        await save(admin, "Trotzdem", name="order.packed")
+        with another_process(house) as texts:
+            await texts.read()
+            reader = await house.somebody(locale="de")
+            user = await User.by_id(reader.id)
+            assert user is not None
+            assert texts.words(user).say("order.packed", {}).title == "Trotzdem"
+    finally:
+        await rows.delete_one({"_id": "order.paid/fr"})
 
 
 async def test_only_so_many_texts_are_overridden(house: House, admin: Wire) -> None:

@@ -84,6 +84,8 @@ class Draft:
         """Whether that says the same."""
         title = self.text.title if self.own_title else None
         stored_title = stored.title if stored.own_title else None
+        if stored.own_title is None:
+            title, stored_title = self.text.title, stored.title
         return gist(self.type, title, self.content) == gist(
             stored.type, stored_title, stored.content
         )

@@ -29,6 +29,7 @@ from liquid.exceptions import (
 )
 from liquid.expression import Expression
 from liquid.static_analysis import Segments
+from liquid.stream import TokenStream
 
 from services.notifications.filters import FILTERS, plain
 from services.notifications.locales import NotWritable, Reader
@@ -46,13 +47,34 @@ class _Output(output.Output):
     node_class = _Written
 
 
+class _When(case_tag.MultiExpressionBlockNode):
+    """Rendered once, however many of its values match: Liquid would render it once for each."""
+
+    def render_to_output(self, context: RenderContext, buffer: TextIO) -> int:
+        matches = any(self.expression.evaluate(context))
+        return self.block.render(context, buffer) if matches else -1
+
+
+class _Case(case_tag.CaseTag):
+    def parse(self, stream: TokenStream) -> Node:
+        node = super().parse(stream)
+        assert isinstance(node, case_tag.CaseNode)
+        node.blocks = [
+            _When(block.token, block.block, block.expression)
+            if isinstance(block, case_tag.MultiExpressionBlockNode)
+            else block
+            for block in node.blocks
+        ]
+        return node
+
+
 _TAGS: Final = (
     content.Literal,
     _Output,
     illegal.Illegal,
     assign_tag.AssignTag,
     capture_tag.CaptureTag,
-    case_tag.CaseTag,
+    _Case,
     comment_tag.CommentTag,
     for_tag.ForTag,
     for_tag.BreakTag,

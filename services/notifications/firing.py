@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from beanie import PydanticObjectId
+from pydantic import ValidationError
 
 from services.notifications.scheduled import ScheduledNotification
 from services.notifications.scheduling import ended
@@ -23,7 +24,7 @@ from services.shared.errors import Unavailable
 from services.shared.log import get_logger
 from services.shared.outbox import Outbox
 from services.shared.settings import Settings
-from services.shared.store import Session, Store, first_part, is_away
+from services.shared.store import Row, Session, Store, first_part, is_away
 from services.shared.tasks import end_if_cancelled
 from services.shared.vocabulary import ScheduledState
 from services.shared.worker import when_back
@@ -61,10 +62,21 @@ class Firing:
         """Send what is due, or some of it; how many were found."""
         now = self._clock.now()
         due = ScheduledNotification.due(now, self._settings.fan_out_size)
-        found, _ = await first_part(due, lambda scheduled: json_size(scheduled.content))
+        rows, _ = await first_part(due, _size)
+        found = [one for row in rows if (one := await self._read(row))]
         if claimed := await self._claim(found, now):
             await self._send(claimed)
-        return len(found)
+        return len(rows)
+
+    async def _read(self, row: Row) -> ScheduledNotification | None:
+        """None, and the row is put off, where another version wrote what we can't read."""
+        try:
+            read: ScheduledNotification = ScheduledNotification.model_validate(row)
+        except ValidationError:
+            log.error("scheduled_unreadable", id=str(row["_id"]))
+            await self._put_off(row["_id"])
+            return None
+        return read
 
     async def _claim(
         self, found: Sequence[ScheduledNotification], now: datetime
@@ -88,27 +100,35 @@ class Firing:
         """In halves, where all at once fails: so what can't be sent holds up nothing else."""
         try:
             await self._transact(claimed)
+        except Unavailable:  # the outbox is full: for half of them, too
+            raise
         except Exception as error:
             if len(claimed) > 1:
                 log.warning("fired_in_halves", rows=len(claimed), exc_info=error)
                 half = len(claimed) // 2
                 await self._send(claimed[:half])
                 await self._send(claimed[half:])
-            elif is_away(error) or isinstance(error, Unavailable):
+            elif is_away(error):
                 raise
             else:
                 log.error("scheduled_put_off", id=str(claimed[0].id), exc_info=error)
-                await self._put_off(claimed[0])
+                await self._put_off(claimed[0].id)
 
     async def _transact(self, claimed: Sequence[ScheduledNotification]) -> None:
         users = await User.by_ids({scheduled.user_id for scheduled in claimed})
         needless = await _bought(claimed)
+        drafts = {
+            one.id: one.draft(self._texts.words(users[one.user_id]))
+            for one in claimed
+            if one.user_id in users and one.id not in needless
+        }
 
         async def write(session: Session) -> None:
             waiting = await _waiting(claimed, session)
-            sent = [one for one in waiting if one.user_id in users and one.id not in needless]
-            drafts = [one.draft(self._texts.words(users[one.user_id])) for one in sent]
-            announced = await self._notifications.announce_within(session, drafts, users)
+            sent = [one for one in waiting if one.id in drafts]
+            announced = await self._notifications.announce_within(
+                session, [drafts[one.id] for one in sent], users
+            )
             states = {one.id: ScheduledState.CANCELLED for one in waiting}
             for one, announcement in zip(sent, announced, strict=True):
                 is_sent = announcement.notification is not None
@@ -127,11 +147,16 @@ class Firing:
             change = {"$set": ended(state, self._clock.now(), self._settings)}
             await collection.update_many({"_id": {"$in": ids}}, change, session=session)
 
-    async def _put_off(self, scheduled: ScheduledNotification) -> None:
+    async def _put_off(self, id: PydanticObjectId | None) -> None:
         later = {"due_at": self._clock.now() + _PUT_OFF}
         await ScheduledNotification.get_pymongo_collection().update_one(
-            {"_id": scheduled.id}, {"$set": later}
+            {"_id": id}, {"$set": later}
         )
+
+
+def _size(row: Row) -> int:
+    """Bytes that are written when it goes out, nearly: a text is its notification's body, too."""
+    return json_size((row.get("title"), row.get("content"), row.get("content")))
 
 
 async def _waiting(

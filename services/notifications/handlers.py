@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final
@@ -30,6 +31,7 @@ from services.shared.vocabulary import NotificationType
 from services.users.models import Activity, User
 
 _RECOMMENDED_AT_ONCE: Final = 50  # users; each takes some queries
+_WORDED_AT_ONCE: Final = 10
 
 
 class NotificationHandlers:
@@ -65,6 +67,7 @@ class NotificationHandlers:
 
     async def on_order_status_changed(self, events: Sequence[Event]) -> None:
         orders = [event.read(OrderStatusChanged) for event in events]
+        await self._scheduling.cancel_on_orders(events)
         for order in orders:
             if (size := json_size(_order_content(order))) > self._most_bytes:
                 raise BadInput(
@@ -72,7 +75,6 @@ class NotificationHandlers:
                     "(MAX_CONTENT_BYTES). Store large details elsewhere and send a link.",
                     "data.details",
                 )
-        await self._scheduling.cancel_on_orders(events)
         ids = [order.user_id for order in orders]
         await self._announce_to_their_users(events, ids, _order_update)
 
@@ -80,10 +82,11 @@ class NotificationHandlers:
         for event in events:
             promotion = event.read(PromotionAnnounced)
             async for users in self._everyone_or(promotion.user_ids):
-                drafts = [
-                    _offer(event, promotion, str(user.id), self._texts.words(user))
-                    for user in users
-                ]
+                drafts = []
+                for user in users:
+                    words = self._texts.words(user)
+                    drafts.append(_offer(event, promotion, str(user.id), words))
+                    await _let_others_run(len(drafts))
                 await self._notifications.announce(drafts, {str(user.id): user for user in users})
                 reach(Failpoint.IN_FAN_OUT)
 
@@ -125,10 +128,10 @@ class NotificationHandlers:
         for user_id in user_ids:
             if user_id not in users:
                 raise NotFound(f"There is no user {user_id}.")
-        drafts = [
-            draft(event, self._texts.words(users[user_id]))
-            for event, user_id in zip(events, user_ids, strict=True)
-        ]
+        drafts: list[Draft] = []
+        for event, user_id in zip(events, user_ids, strict=True):
+            drafts.append(draft(event, self._texts.words(users[user_id])))
+            await _let_others_run(len(drafts))
         await self._notifications.announce(drafts, users)
 
     async def _everyone_or(self, user_ids: Sequence[str] | None) -> AsyncIterator[Sequence[User]]:
@@ -153,6 +156,12 @@ class NotificationHandlers:
         while user_ids := await Activity.active_users(since, after, size):
             after = user_ids[-1]
             yield user_ids
+
+
+async def _let_others_run(count: int) -> None:
+    """Now and then, while texts are worded: one may take milliseconds."""
+    if count % _WORDED_AT_ONCE == 0:
+        await asyncio.sleep(0)
 
 
 def _welcome(event: Event, words: Words) -> Draft:

@@ -52,15 +52,15 @@ class Notification(Document):
     """One notification for one user. `event` is the key of the event it came from.
 
     `sent_at` is stamped just before the write and gives the order, with the id for equal stamps.
-    `own_title`: whether its title was given by who asked for it. `decision`: why it was sent, see
-    traces.py.
+    `own_title`: whether its title was given by who asked for it; None in rows of before.
+    `decision`: why it was sent, see traces.py.
     """
 
     user_id: str
     event: str
     type: NotificationType
     title: str
-    own_title: bool = False
+    own_title: bool | None = None
     body: str
     content: Any
     sent_at: datetime

@@ -7,8 +7,12 @@ from datetime import datetime
 from typing import Any, Final, Self
 
 from beanie import Document
+from pydantic import ValidationError
 
 from services.notifications.templates import Text
+from services.shared.log import get_logger
+
+log = get_logger()
 
 _COUNTS: Final[Mapping[str, Any]] = {"title": {"$ne": None}}
 
@@ -50,9 +54,15 @@ class TextOverride(Document):
         return await cls.find_all().sort("_id").to_list()
 
     @classmethod
-    async def some(cls, ids: Iterable[str]) -> Sequence[Self]:
-        """Those of them that count."""
-        return await cls.find({"_id": {"$in": list(ids)}, **_COUNTS}).to_list()
+    async def readable(cls, ids: Iterable[str]) -> Sequence[Self]:
+        """Those of them that count; without any that another version wrote, and we can't read."""
+        found = []
+        async for row in cls.get_pymongo_collection().find({"_id": {"$in": list(ids)}, **_COUNTS}):
+            try:
+                found.append(cls.model_validate(row))
+            except ValidationError:
+                log.error("text_unreadable", id=row["_id"])
+        return found
 
     @classmethod
     async def versions(cls) -> Mapping[str, int]:

@@ -105,9 +105,10 @@ class ScheduledNotification(Document):
         return await cls.find_one({"source": source, "user_id": user_id, "dedup_key": key})
 
     @classmethod
-    def due(cls, now: datetime, limit: int) -> AsyncIterable[Self]:
+    def due(cls, now: datetime, limit: int) -> AsyncIterable[Row]:
         """Those whose time has come and that nobody has in hand, the longest overdue first."""
-        return cls.find({"due_at": {"$lte": now}, **_WAITING}).sort("due_at").limit(limit)
+        found = cls.get_pymongo_collection().find({"due_at": {"$lte": now}, **_WAITING})
+        return found.sort("due_at").limit(limit)
 
     @classmethod
     async def waiting_for(cls, user_id: str, limit: int) -> Sequence[Self]:

@@ -78,7 +78,8 @@ class Scheduling:
     async def cancel_by_key(self, key: str, source: str) -> CancelOutcome:
         """Cancel what waits under the caller's key, and what comes in CANCEL_MEMORY_SECONDS.
 
-        TOO_LATE when all that is known under it has gone out, or was suppressed. Raises BadInput.
+        TOO_LATE when nothing waited, and what was scheduled last under it has gone out or was
+        suppressed. Raises BadInput.
         """
         check_key(key, "cancelKey")
         until = self._clock.now() + timedelta(seconds=self._settings.cancel_memory_seconds)
@@ -87,13 +88,13 @@ class Scheduling:
         async def write(session: Session) -> CancelOutcome:
             kept = {"cancelled_until": until, "forget_at": until}
             await _write_key(source, key, {"$set": kept}, session)
-            await self._cancel(under_key, session)
-            collection = ScheduledNotification.get_pymongo_collection()
-            cancelled = under_key | {"state": ScheduledState.CANCELLED}
-            if await collection.find_one(cancelled, {"_id": 1}, session=session):
+            if await self._cancel(under_key, session):
                 return CancelOutcome.CANCELLED
-            known = await collection.find_one(under_key, {"_id": 1}, session=session)
-            return CancelOutcome.TOO_LATE if known else CancelOutcome.CANCELLED
+            last = await ScheduledNotification.get_pymongo_collection().find_one(
+                under_key, {"state": 1}, sort=[("created_at", -1), ("_id", -1)], session=session
+            )
+            never = last is None or last["state"] == ScheduledState.CANCELLED
+            return CancelOutcome.CANCELLED if never else CancelOutcome.TOO_LATE
 
         return await self._store.transact(write)
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from io import StringIO
-from typing import Any, TextIO
+from sys import getsizeof
+from typing import Any, Final, TextIO
 
 from liquid import BoundTemplate, RenderContext
 from liquid.builtin.tags.for_tag import ForLoop
-from liquid.exceptions import ResourceLimitError, UndefinedError
+from liquid.exceptions import LocalNamespaceLimitError, ResourceLimitError, UndefinedError
 from liquid.output import LimitedStringIO
 from liquid.token import Token
 from liquid.undefined import UNDEFINED, Undefined
 
 from services.notifications.locales import Reader
+
+_ITEMS: Final = 10  # of a list that a filter goes through for a step, and
+_CHARACTERS: Final = 1000  # of a text
 
 
 class Known(dict[str, Any]):
@@ -34,7 +38,7 @@ class TooManySteps(ResourceLimitError):
 class Scope(RenderContext):
     """The data of one rendering, whom it is for, and how many steps it has left."""
 
-    __slots__ = ("_steps", "reader")
+    __slots__ = ("_size", "_steps", "reader")
 
     def __init__(
         self, template: BoundTemplate, variables: Mapping[str, Any], reader: Reader, steps: int
@@ -42,6 +46,15 @@ class Scope(RenderContext):
         super().__init__(template, globals=variables)
         self.reader = reader
         self._steps = steps
+        self._size = 0
+
+    def assign(self, key: str, val: Any) -> None:
+        """Liquid would measure all variables again for each that is assigned."""
+        self._step(None)
+        self._size += getsizeof(val, 1) - getsizeof(self.locals.get(key, ""), 1)
+        self.locals[key] = val
+        if self._size > self.most:
+            raise LocalNamespaceLimitError("the variables hold too much", token=None)
 
     def get(
         self, path: list[object], *, token: Token | None, default: object = UNDEFINED
@@ -56,8 +69,18 @@ class Scope(RenderContext):
         return None if isinstance(found, Undefined) else found
 
     def filter(self, name: str, token: Token | None) -> Callable[..., object]:
+        """A filter, which costs more for a long list or text: it goes through all of it."""
         self._step(token)
-        return super().filter(name, token)
+        apply = super().filter(name, token)
+
+        def charged(value: object, *arguments: object, **named: object) -> object:
+            if isinstance(value, list):
+                self._step(token, len(value) // _ITEMS)
+            elif isinstance(value, str):
+                self._step(token, len(value) // _CHARACTERS)
+            return apply(value, *arguments, **named)
+
+        return charged
 
     def get_item(self, obj: Any, key: Any) -> Any:
         return entry(obj, key) if isinstance(obj, Mapping) else super().get_item(obj, key)
@@ -74,8 +97,8 @@ class Scope(RenderContext):
         assert limit is not None, "every environment of ours has one"
         return limit
 
-    def _step(self, token: Token | None) -> None:
-        self._steps -= 1
+    def _step(self, token: Token | None, count: int = 1) -> None:
+        self._steps -= count
         if self._steps < 0:
             raise TooManySteps("it looks up and filters too much", token=token)
 

@@ -43,7 +43,8 @@ class Words:
     """How one reader is addressed: in the first locale that they fall back to and that has the
     text, by its override there or as it is shipped.
 
-    An override that fails is reported, and what is shipped is said instead. `overrides` are Liquid.
+    An override that fails is reported, and what comes next is said instead: what is shipped in its
+    locale, or in the next ones. `overrides` are Liquid.
     """
 
     reader: Reader = field(default_factory=Reader)
@@ -58,7 +59,6 @@ class Words:
                     return render(self.engine, override, self._known(variables), self.reader)
                 except TemplateFailed as failure:
                     self.report((name, locale), failure)
-                    return Words(self.reader).say(name, variables)
             if text := shipped().get((name, locale)):
                 return render(_OURS, text, self._known(variables), self.reader)
         raise LookupError(f"{name} is not shipped in English")
@@ -73,7 +73,7 @@ ENGLISH: Final = Words()
 def render(engine: Engine, text: Text, variables: Mapping[str, Any], reader: Reader) -> Text:
     """The text for this reader, clipped to what a notification holds. Raises TemplateFailed."""
     title = engine.template(text.title).render(variables, reader)
-    if not title:
+    if not title.strip():
         raise TemplateFailed("the title is empty")
     return _clipped(title, engine.template(text.body).render(variables, reader))
 

@@ -101,7 +101,7 @@ class Texts:
             kept = {id: one for id, one in self._kept.items() if versions.get(id) == one.version}
             changed = versions.keys() - kept.keys()
             if changed:
-                kept |= {one.id: one for one in await TextOverride.some(changed)}
+                kept |= {one.id: one for one in await TextOverride.readable(changed)}
             if kept != self._kept:
                 self._kept = kept
                 self._overrides = {one.key: one.text for one in kept.values() if one.text}
