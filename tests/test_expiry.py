@@ -62,16 +62,16 @@ async def test_a_type_has_its_life(
             assert await unread_count(fan) == int(there)
 
 
-async def test_never_is_an_end_too(backend: Wire, fan: Wire) -> None:
-    """What many write for it; and a screen that follows lives on."""
-    api = fan.somebody.api
+async def test_never_is_an_end_too(backend: Wire, ann: Wire) -> None:
+    """What many write for it; and a screen that follows lives on. Ann has nothing that ends."""
+    api = ann.somebody.api
     async with api.follow(CHANGED) as changes, api.follow(COUNT) as count:
         assert (await count.next())["unreadCount"] == 0
         never = "9999-12-31T23:59:59.999999Z"
-        one = await made(backend, fan.id, "PROMOTION", expiresAt=never)
+        one = await made(backend, ann.id, "ORDER_UPDATE", expiresAt=never)
         assert one["expiresAt"] == "9999-12-31T23:59:59.999000+00:00"
         assert (await count.next())["unreadCount"] == 1
-        await fan.ask("mutation($id: ID!) { markNotificationRead(id: $id) { id } }", id=one["id"])
+        await ann.ask("mutation($id: ID!) { markNotificationRead(id: $id) { id } }", id=one["id"])
         assert (await changes.next())["notificationChanged"]["kind"] == "READ"
     async with api.follow(COUNT) as again:
         assert (await again.next())["unreadCount"] == 0
