@@ -43,7 +43,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class GraphQLRequest:
-    """What the specification calls a request's parameters. `document_id`: see documents.py."""
+    """What the specification calls a request's parameters. `document_id`: see persisted.py."""
 
     query: str | None
     variables: dict[str, Any] | None

@@ -145,38 +145,50 @@ async def open_runtime(settings: Settings, clock: Clock | None = None) -> AsyncI
             stack.push_async_callback(rabbit.close)
         else:
             bus = EmbeddedBus(store, clock, settings)
-        relay = Outbox(bus, clock, settings)
-        seen = Inbox(clock, settings)
-        sessions = Sessions(store, relay, tokens, clock, settings)
-        passwords = Passwords(
-            settings.bcrypt_cost,
-            settings.bcrypt_at_once,
-            settings.bcrypt_waiting,
-            settings.bcrypt_per_address,
-        )
-        attempts = Throttle(clock)
-        texts = Texts(clock, settings)
-        await when_back(texts.read, "the texts")
-        notifications = NotificationService(store, relay, bus, texts, clock, settings)
-        yield Runtime(
-            settings=settings,
-            clock=clock,
-            store=store,
-            bus=bus,
-            outbox=relay,
-            inbox=seen,
-            sessions=sessions,
-            access=Access(store, relay, sessions, passwords, attempts, clock, settings),
-            api_keys=ApiKeys(clock, settings),
-            users=UserService(store, relay, sessions, passwords, attempts, clock, settings),
-            texts=texts,
-            notifications=notifications,
-            scheduling=Scheduling(store, clock, settings),
-            firing=Firing(store, relay, notifications, clock, settings),
-            intake=Intake(store, relay, seen, clock, settings),
-            schedules=SchedulerService(store, relay, clock, settings),
-            fault=fault,
-        )
+        runtime = _put_together(settings, clock, store, bus, tokens, fault)
+        await when_back(runtime.texts.read, "the texts")
+        yield runtime
+
+
+def _put_together(
+    settings: Settings,
+    clock: Clock,
+    store: Store,
+    bus: Bus,
+    tokens: AccessTokens,
+    fault: asyncio.Future[str],
+) -> Runtime:
+    relay = Outbox(bus, clock, settings)
+    seen = Inbox(clock, settings)
+    sessions = Sessions(store, relay, tokens, clock, settings)
+    passwords = Passwords(
+        settings.bcrypt_cost,
+        settings.bcrypt_at_once,
+        settings.bcrypt_waiting,
+        settings.bcrypt_per_address,
+    )
+    attempts = Throttle(clock)
+    texts = Texts(clock, settings)
+    notifications = NotificationService(store, relay, bus, texts, clock, settings)
+    return Runtime(
+        settings=settings,
+        clock=clock,
+        store=store,
+        bus=bus,
+        outbox=relay,
+        inbox=seen,
+        sessions=sessions,
+        access=Access(store, relay, sessions, passwords, attempts, clock, settings),
+        api_keys=ApiKeys(clock, settings),
+        users=UserService(store, relay, sessions, passwords, attempts, clock, settings),
+        texts=texts,
+        notifications=notifications,
+        scheduling=Scheduling(store, clock, settings),
+        firing=Firing(store, relay, notifications, clock, settings),
+        intake=Intake(store, relay, seen, clock, settings),
+        schedules=SchedulerService(store, relay, clock, settings),
+        fault=fault,
+    )
 
 
 async def run(runtime: Runtime, workers: Sequence[str], stop: asyncio.Event | None = None) -> None:

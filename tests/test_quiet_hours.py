@@ -8,7 +8,6 @@ minute shows is the first that shows more.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 from functools import cache, partial
@@ -28,7 +27,6 @@ from services.users.quiet_hours import (
     QuietHours,
     QuietWindow,
     merge_quiet,
-    spread,
 )
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -492,29 +490,3 @@ def test_days_are_kept_once_and_in_order() -> None:
     days = (Weekday.SUNDAY, Weekday.MONDAY, Weekday.SUNDAY)
     kept = save(QuietWindow(days=days, start="10:00", end="11:00"))
     assert kept[Channel.EMAIL].windows[0].days == (Weekday.MONDAY, Weekday.SUNDAY)
-
-
-# Releases
-
-END = datetime(2026, 1, 5, 7, tzinfo=UTC)
-TEN_MINUTES = timedelta(minutes=10)
-
-
-def test_releases_come_evenly_over_the_time_that_they_have() -> None:
-    releases = [spread(f"key {number}", END, TEN_MINUTES) for number in range(60_000)]
-    minutes = Counter(int((release - END) / MINUTE) for release in releases)
-    assert set(minutes) == set(range(10))
-    assert all(abs(count - 6_000) < 400 for count in minutes.values())  # 5 standard deviations
-
-
-def test_a_release_is_decided_alike_again_and_elsewhere() -> None:
-    told = {key: spread(key, END, TEN_MINUTES).isoformat() for key in ("a", "b", "ü")}
-    assert told == {
-        "a": "2026-01-05T07:07:54.824000+00:00",
-        "b": "2026-01-05T07:02:25.641000+00:00",
-        "ü": "2026-01-05T07:03:46.066000+00:00",
-    }
-
-
-def test_without_time_to_spread_all_are_released_at_the_end() -> None:
-    assert spread("a", END, timedelta()) == END

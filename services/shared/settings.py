@@ -281,14 +281,6 @@ class Settings(BaseSettings):
     max_quiet_windows: Count = Field(
         14, description="Windows of a user's quiet hours on one channel."
     )
-    quiet_release_seconds: float = Field(
-        600,
-        ge=0,
-        description="Notifications that waited for the end of quiet hours go out spread evenly "
-        "over this time, seconds.",
-    )
-
-    # Recommendations
     trace_seconds: Seconds = Field(
         30 * 86_400, description="How long it is told why something went out or not, seconds."
     )
@@ -298,6 +290,8 @@ class Settings(BaseSettings):
     recommendation_life_seconds: Seconds = Field(
         14 * 86_400, description="Until a recommendation expires, seconds."
     )
+
+    # Recommendations
     recommendation_acts: Count = Field(
         5000, description="Activities that are read to recommend to one user, at most."
     )

@@ -15,13 +15,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from hashlib import sha256
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 
-from services.shared.clock import whole_milliseconds
 from services.shared.errors import BadInput
 from services.shared.vocabulary import Channel, QuietAction, Weekday
 from services.shared.wall_time import earliest, latest
@@ -120,16 +118,6 @@ def merge_quiet(
             windows = _checked(change.windows, f"{place}.windows", most_windows)
             merged[change.channel] = QuietHours(action=change.action, windows=windows)
     return merged
-
-
-def spread(key: str, end: datetime, most: timedelta) -> datetime:
-    """When to release what waited for the end of a quiet time: at `end`, or up to `most` later.
-
-    Many wait for the same minute; by their keys they come evenly, and each key always at the same
-    instant.
-    """
-    share = int.from_bytes(sha256(key.encode()).digest()[:6]) / 2**48
-    return whole_milliseconds(end + share * most)
 
 
 def _checked(
