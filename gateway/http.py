@@ -70,7 +70,7 @@ class GraphQLRequest:
 
 def media_type(request: Request) -> str:
     """The type of the answer that the client likes best. Raises Refused with 406."""
-    accept = ",".join(request.headers.getlist("accept")).lower()
+    accept = ",".join(request.headers.getlist("accept"))
     ranges = [range_ for range_ in accept.split(",") if _is_media_range(range_)]
     best = str(mimeparse.best_match(_OFFERED, ",".join(ranges))) if ranges else ""
     if not accept.strip():
