@@ -55,6 +55,7 @@ def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
         api_keys=runtime.api_keys,
         users=runtime.users,
         texts=runtime.texts,
+        announcing=runtime.announcing,
         notifications=runtime.notifications,
         scheduling=runtime.scheduling,
         schedules=runtime.schedules,

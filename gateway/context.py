@@ -14,6 +14,7 @@ from strawberry.permission import BasePermission, PermissionExtension
 
 from gateway.admission import Place
 from gateway.live import Live
+from services.notifications.announcing import Announcing
 from services.notifications.intake import Intake
 from services.notifications.models import Notification
 from services.notifications.scheduling import Scheduling
@@ -44,6 +45,7 @@ class Services:
     api_keys: ApiKeys
     users: UserService
     texts: Texts
+    announcing: Announcing
     notifications: NotificationService
     scheduling: Scheduling
     schedules: SchedulerService

@@ -9,7 +9,7 @@ from strawberry import ID
 from strawberry.scalars import JSON
 
 from gateway.enums import ChangeKind, NotificationType, Outcome
-from services.notifications import models, personalize, recommend
+from services.notifications import models, personalize, recommend, revisions
 from services.notifications.drafts import Announcement
 
 
@@ -28,6 +28,10 @@ class Notification:
     expires_at: datetime | None = strawberry.field(
         description="When it disappears from pages, counts and screens."
     )
+    revision: int = strawberry.field(
+        description="1, and more with every newer state that it was revised to, such as a newer "
+        "status of its order."
+    )
 
     @classmethod
     def of(cls, row: models.Notification) -> Notification:
@@ -43,6 +47,26 @@ class Notification:
             read_at=row.read_at,
             archived=row.archived,
             expires_at=row.expires_at,
+            revision=row.revision,
+        )
+
+
+@strawberry.type(description="What a notification said before it was revised.")
+class NotificationRevision:
+    revision: int = strawberry.field(description="Which: 1 is the first.")
+    title: str = strawberry.field(description="One line, ready to show as plain text.")
+    body: str = strawberry.field(description="The words, ready to show as plain text.")
+    content: JSON = strawberry.field(description="A string or an object, just as it was given.")
+    sent_at: datetime = strawberry.field(description="When it was sent.")
+
+    @classmethod
+    def of(cls, row: revisions.Revision) -> NotificationRevision:
+        return cls(
+            revision=row.revision,
+            title=row.title,
+            body=row.body,
+            content=row.content,
+            sent_at=row.sent_at,
         )
 
 
@@ -124,7 +148,7 @@ class Decision:
 @strawberry.type(description="What became of a notification that was asked for.")
 class CreateNotificationPayload:
     notification: Notification | None = strawberry.field(
-        description="Null when it was HELD or SUPPRESSED."
+        description="Null when it was HELD or SUPPRESSED; the newer one when it was SUPERSEDED."
     )
     decision: Decision = strawberry.field(description="What was decided, and why.")
 
@@ -155,4 +179,16 @@ class CreateNotificationInput:
         default=None,
         description="When it disappears. Null: a promotion after 7 days, a recommendation after "
         "14, an order update never (settings of the server).",
+    )
+    collapse_key: str | None = strawberry.field(
+        default=None,
+        description="What it is a state of: a newer one revises the notification of the same key, "
+        "user and type instead of adding another. `order:ID` is that of the order's updates.",
+    )
+    version: int | None = strawberry.field(
+        default=None,
+        description="Of the state; a lower one is SUPERSEDED. Null: the later one is newer.",
+    )
+    unread_again: bool = strawberry.field(
+        default=True, description="False: a revision leaves it read and archived as it was."
     )

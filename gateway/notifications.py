@@ -19,10 +19,12 @@ from gateway.notification_types import (
     NotificationChange,
     NotificationConnection,
     NotificationEdge,
+    NotificationRevision,
     Recommendation,
 )
 from services.notifications import models
 from services.notifications.queries import Filter
+from services.notifications.revisions import Revision
 from services.shared.errors import BadInput
 
 Types = Annotated[
@@ -81,6 +83,18 @@ class NotificationQuery:
         viewer = await info.context.viewer()
         row = await info.context.notification_by_key.load((viewer.user_id, id))
         return Notification.of(row) if row else None
+
+    @strawberry.field(
+        description="What one of the viewer's notifications said before it was revised, the newest "
+        "first: the last few states (REVISIONS_KEPT). Empty when it is not theirs."
+    )
+    async def notification_revisions(
+        self, info: Info, id: Annotated[ID, strawberry.argument(description="Its id.")]
+    ) -> list[NotificationRevision]:
+        viewer = await info.context.viewer()
+        row = await info.context.notification_by_key.load((viewer.user_id, id))
+        found = await Revision.of(viewer.user_id, row.id) if row and row.id else []
+        return [NotificationRevision.of(one) for one in found]
 
     @strawberry.field(description="How many of the viewer's notifications are unread.")
     async def unread_count(self, info: Info, types: Types = None) -> int:
@@ -167,6 +181,9 @@ class NotificationMutation:
             title=input.title,
             dedup_key=input.dedup_key,
             expires_at=input.expires_at,
+            collapse_key=input.collapse_key,
+            version=input.version,
+            unread_again=input.unread_again,
             source=await info.context.source(),
         )
         return CreateNotificationPayload.of(announcement)
@@ -191,7 +208,10 @@ class NotificationMutation:
 
 @strawberry.type
 class NotificationSubscription:
-    @strawberry.subscription(description="The viewer's new notifications, each once.")
+    @strawberry.subscription(
+        description="The viewer's new notifications, each once; one that is revised comes again, "
+        "with its id and a higher revision."
+    )
     async def notification_added(
         self, info: Info, after: After = None, types: Types = None
     ) -> AsyncIterator[NotificationEdge]:

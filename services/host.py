@@ -16,7 +16,8 @@ from typing import Final
 
 from services.checks import check
 from services.notifications import models as notification_models
-from services.notifications import overrides, scheduled, traces
+from services.notifications import overrides, revisions, scheduled, traces
+from services.notifications.announcing import Announcing
 from services.notifications.firing import Firing
 from services.notifications.handlers import NotificationHandlers
 from services.notifications.intake import Intake
@@ -64,6 +65,7 @@ MODELS: Final = (
     *credentials.MODELS,
     *throttle.MODELS,
     *notification_models.MODELS,
+    *revisions.MODELS,
     *overrides.MODELS,
     *traces.MODELS,
     *scheduled.MODELS,
@@ -89,6 +91,7 @@ class Runtime:
     api_keys: ApiKeys
     users: UserService
     texts: Texts
+    announcing: Announcing
     notifications: NotificationService
     scheduling: Scheduling
     firing: Firing
@@ -169,7 +172,7 @@ def _put_together(
     )
     attempts = Throttle(clock)
     texts = Texts(clock, settings)
-    notifications = NotificationService(store, relay, bus, texts, clock, settings)
+    announcing = Announcing(store, relay, bus, clock, settings)
     return Runtime(
         settings=settings,
         clock=clock,
@@ -182,9 +185,10 @@ def _put_together(
         api_keys=ApiKeys(clock, settings),
         users=UserService(store, relay, sessions, passwords, attempts, clock, settings),
         texts=texts,
-        notifications=notifications,
+        announcing=announcing,
+        notifications=NotificationService(store, relay, announcing, texts, clock, settings),
         scheduling=Scheduling(store, clock, settings),
-        firing=Firing(store, relay, notifications, clock, settings),
+        firing=Firing(store, relay, announcing, texts, clock, settings),
         intake=Intake(store, relay, seen, clock, settings),
         schedules=SchedulerService(store, relay, clock, settings),
         fault=fault,
@@ -223,7 +227,12 @@ def _consumers(
         NOTIFICATIONS: (
             events.NOTIFICATIONS,
             NotificationHandlers(
-                runtime.notifications, runtime.scheduling, clock, settings
+                runtime.announcing,
+                runtime.notifications,
+                runtime.scheduling,
+                runtime.texts,
+                clock,
+                settings,
             ).table(),
         ),
     }

@@ -59,7 +59,8 @@ def worker(runtime: Runtime, store: Store | None = None) -> Firing:
     return Firing(
         store or runtime.store,
         runtime.outbox,
-        runtime.notifications,
+        runtime.announcing,
+        runtime.texts,
         runtime.clock,
         runtime.settings,
     )
@@ -143,7 +144,7 @@ async def test_what_another_has_claimed_meanwhile_is_left_to_it(
 ) -> None:
     ids = await due(resting, 3)
     store = Elsewhere(resting.store, before=killed)
-    slow = Slow(store, resting.outbox, resting.notifications, clock, resting.settings)
+    slow = Slow(store, resting.outbox, resting.announcing, resting.texts, clock, resting.settings)
     slow.faster = worker(resting)
     with clock.moved(HOUR):
         await slow.fire()

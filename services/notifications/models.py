@@ -15,12 +15,13 @@ from bson import ObjectId
 from pydantic import Field
 from pymongo import IndexModel
 
-from services.notifications.cursor import Cursor, Position, Progress, to_milliseconds
+from services.notifications.collapse import Rank, Thing
+from services.notifications.cursor import Cursor, Position, Progress, Seen, to_milliseconds
 from services.notifications.queries import Filter, Span, alive, between, beyond, query
 from services.notifications.recommend import Product as KnownProduct
 from services.shared.content import json_size
 from services.shared.events import NotificationCreated
-from services.shared.store import Row, first_part
+from services.shared.store import Row, Session, first_part
 from services.shared.vocabulary import ChangeKind, NotificationType
 
 _DOWN: Final = [("sent_at", -1), ("_id", -1)]
@@ -53,7 +54,8 @@ class Notification(Document):
 
     `sent_at` is stamped just before the write and gives the order, with the id for equal stamps.
     `own_title`: whether its title was given by who asked for it; None in rows of before.
-    `decision`: why it was sent, see traces.py.
+    `decision`: why it was sent, see traces.py. `collapse_key`: of what it shows the newest state,
+    `rank`: which that is, `revision`: how many it has shown; see collapse.py.
     """
 
     user_id: str
@@ -72,11 +74,19 @@ class Notification(Document):
     changed_at: datetime | None = None
     change: ChangeKind | None = None
     decision: dict[str, Any] | None = None
+    collapse_key: str | None = None
+    rank: Rank | None = None
+    revision: int = 1
 
     class Settings:
         name = "notifications"
         indexes = (
             IndexModel([("user_id", 1), ("event", 1)], unique=True),
+            IndexModel(
+                [("user_id", 1), ("type", 1), ("collapse_key", 1)],
+                unique=True,
+                partialFilterExpression={"collapse_key": {"$exists": True}},
+            ),
             IndexModel([("user_id", 1), *_DOWN]),
             IndexModel(  # with the end, so that what has expired is not fetched
                 [*((name, 1) for name in ("user_id", "archived", "read", "type")), *_DOWN, _END]
@@ -115,6 +125,10 @@ class Notification(Document):
             content=created.content,
             sent_at=created.sent_at,
             expires_at=created.expires_at,
+            revision=created.revision,
+            read=created.read_at is not None,
+            read_at=created.read_at,
+            archived=created.archived,
         )
 
     def created(self) -> NotificationCreated:
@@ -128,6 +142,9 @@ class Notification(Document):
             content=self.content,
             sent_at=self.sent_at,
             expires_at=self.expires_at,
+            revision=self.revision,
+            read_at=self.read_at,
+            archived=self.archived,
         )
 
     @classmethod
@@ -150,6 +167,25 @@ class Notification(Document):
         events = list({event for _, event in keys})
         rows = cls.find({"user_id": {"$in": users}, "event": {"$in": events}})
         return {(row.user_id, row.event): row async for row in rows}
+
+    @classmethod
+    async def collapsed(cls, things: Sequence[Thing], session: Session) -> Mapping[Thing, Row]:
+        """What shows these things now, as it is stored."""
+        if not things:
+            return {}
+        rows = cls.get_pymongo_collection().find(_showing(things), session=session)
+        return {_thing(row): row async for row in rows}
+
+    @classmethod
+    async def collapsed_sizes(cls, things: Sequence[Thing]) -> Mapping[Thing, int]:
+        """How many bytes each of those has."""
+        if not things:
+            return {}
+        shown = {"user_id": 1, "type": 1, "collapse_key": 1, "size": {"$bsonSize": "$$ROOT"}}
+        rows = await cls.get_pymongo_collection().aggregate(
+            [{"$match": _showing(things)}, {"$project": shown}]
+        )
+        return {_thing(row): row["size"] async for row in rows}
 
     @classmethod
     async def page(
@@ -264,6 +300,16 @@ class Notification(Document):
         return [Position.of(row["sent_at"], row["_id"]) async for row in rows]
 
     @classmethod
+    async def still_at(
+        cls, user_id: str, places: Sequence[Position], session: Session
+    ) -> list[ObjectId]:
+        """The ids of those that are still in these places."""
+        those = {"_id": {"$in": [place.object_id for place in places]}, "user_id": user_id}
+        rows = cls.get_pymongo_collection().find(those, {"sent_at": 1}, session=session)
+        there = {Position.of(row["sent_at"], row["_id"]) async for row in rows}
+        return [place.object_id for place in places if place in there]
+
+    @classmethod
     async def products_recommended(cls, user_id: str, since: datetime) -> set[str]:
         lately = {
             "user_id": user_id,
@@ -317,6 +363,16 @@ class Product(Document):
 MODELS: list[type[Document]] = [Notification, Product]
 
 
+def _showing(things: Sequence[Thing]) -> dict[str, Any]:
+    """Those and a few more: one question for all."""
+    users, types, keys = (list(set(part)) for part in zip(*things, strict=True))
+    return {"user_id": {"$in": users}, "type": {"$in": types}, "collapse_key": {"$in": keys}}
+
+
+def _thing(row: Row) -> Thing:
+    return row["user_id"], NotificationType(row["type"]), row["collapse_key"]
+
+
 def _size(row: Row) -> int:
     """Bytes, nearly."""
     return json_size((row["title"], row["body"], row["content"]))
@@ -334,9 +390,10 @@ def _cursors(
     def cursor(place: Position) -> Cursor:
         if place < start:
             return Cursor(place.at, place.id, place.at + 1)
-        ids = tuple(p.id for p in seen if p <= place)
-        if len(ids) > most_ids or len(recent) > most_ids:
+        latest = {p.id: p.at for p in seen if p <= place}
+        if len(latest) > most_ids or len(recent) > most_ids:
             return Cursor(place.at, place.id, place.at + 1, exact=False)
-        return Cursor(place.at, place.id, start.at, ids)
+        told = tuple(Seen(id, at - start.at) for id, at in latest.items())
+        return Cursor(place.at, place.id, start.at, told)
 
     return [cursor(place) for place in positions]

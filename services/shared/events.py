@@ -149,7 +149,7 @@ class RecommendationsRequested(Data, frozen=True, kw_only=True, rename="camel"):
 
 
 class NotificationCreated(Data, frozen=True, kw_only=True, rename="camel"):
-    """A notification was stored. A hint for open screens: the database is the truth."""
+    """A notification was stored, or revised. A hint for open screens: the database is the truth."""
 
     type = "notification.created"
     live = True
@@ -161,6 +161,9 @@ class NotificationCreated(Data, frozen=True, kw_only=True, rename="camel"):
     content: Any
     sent_at: Instant
     expires_at: Instant | None = None
+    revision: int = 1
+    read_at: Instant | None = None
+    archived: bool = False
 
     @property
     def subject(self) -> str:
