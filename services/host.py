@@ -15,12 +15,14 @@ from functools import partial
 from typing import Final
 
 from services.checks import check
+from services.notifications import deliveries, ledgers, overrides, revisions, scheduled, traces
 from services.notifications import models as notification_models
-from services.notifications import overrides, revisions, scheduled, traces
 from services.notifications.announcing import Announcing
+from services.notifications.delivering import Delivering
 from services.notifications.firing import Firing
 from services.notifications.handlers import NotificationHandlers
 from services.notifications.intake import Intake
+from services.notifications.releasing import Releasing
 from services.notifications.scheduling import Scheduling
 from services.notifications.service import NotificationService
 from services.notifications.wording import Texts
@@ -69,6 +71,8 @@ MODELS: Final = (
     *overrides.MODELS,
     *traces.MODELS,
     *scheduled.MODELS,
+    *deliveries.MODELS,
+    *ledgers.MODELS,
     *scheduler_models.MODELS,
     *outbox.MODELS,
     *inbox.MODELS,
@@ -95,6 +99,8 @@ class Runtime:
     notifications: NotificationService
     scheduling: Scheduling
     firing: Firing
+    releasing: Releasing
+    delivering: Delivering
     intake: Intake
     schedules: SchedulerService
     fault: asyncio.Future[str]
@@ -189,6 +195,8 @@ def _put_together(
         notifications=NotificationService(store, relay, announcing, texts, clock, settings),
         scheduling=Scheduling(store, clock, settings),
         firing=Firing(store, relay, announcing, texts, clock, settings),
+        releasing=Releasing(store, texts, clock, settings),
+        delivering=Delivering(store, clock, settings),
         intake=Intake(store, relay, seen, clock, settings),
         schedules=SchedulerService(store, relay, clock, settings),
         fault=fault,
@@ -253,7 +261,8 @@ def _loops(
         "texts": runtime.texts.keep_reading,
     }
     if NOTIFICATIONS in workers:
-        loops["scheduled notifications"] = runtime.firing.keep_firing
+        loops["scheduled notifications"] = runtime.firing.keep_working
+        loops["held deliveries"] = runtime.releasing.keep_working
     if SCHEDULER in workers:
         loops[SCHEDULER] = runtime.schedules.keep_ticking
     if isinstance(runtime.clock, DatabaseClock):

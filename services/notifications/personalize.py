@@ -14,12 +14,14 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from services.notifications.caps import UNCAPPED, Allowance
 from services.notifications.collapse import Rank
 from services.shared.vocabulary import (
     Channel,
     MessageClass,
     NotificationType,
     Outcome,
+    OverCap,
     QuietAction,
 )
 from services.users.preferences import ChannelPreference, Preferences
@@ -38,6 +40,8 @@ class Reason(StrEnum):
     """The user switched this channel of this type off."""
     QUIET_HOURS = "QUIET_HOURS"
     """It falls into quiet hours of the user's on this channel."""
+    FREQUENCY_CAP = "FREQUENCY_CAP"
+    """It is marketing, of which the user had enough lately on this channel or on all."""
     EXPIRED = "EXPIRED"
     """It was over before it was decided."""
     NEWER_STATE = "NEWER_STATE"
@@ -60,13 +64,14 @@ class Rule(StrEnum):
     TYPE = "type"
     CHANNEL = "channel"
     QUIET_HOURS = "quiet_hours"
+    FREQUENCY = "frequency"
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
     """What a decision is made from. `at`: the instant for which it is made; `timezone`: the
     user's, an IANA zone; `rank`: of the state that it tells of, `told_rank`: of the one that is
-    told already."""
+    told already; `allowance`: of marketing, on other channels than the app."""
 
     type: NotificationType
     message_class: MessageClass
@@ -77,6 +82,7 @@ class Situation:
     timezone: str = "UTC"
     rank: Rank | None = None
     told_rank: Rank | None = None
+    allowance: Allowance = UNCAPPED
 
     @property
     def choice(self) -> ChannelPreference:
@@ -94,6 +100,23 @@ class Decision:
     reason: Reason
     until: datetime | None = None
     asked: tuple[Rule, ...] = field(default=(), compare=False)
+
+
+SAME_EVENT: Final = Decision(Outcome.DUPLICATE, Reason.SAME_EVENT)
+
+
+def other_channels(
+    preferences: Preferences, type_: NotificationType, message_class: MessageClass
+) -> tuple[Channel, ...]:
+    """Those besides the app on which it is decided: they are on for its type.
+
+    What is critical is decided, and so goes out, on each that is on for any type, whatever was
+    chosen for its own. A channel that is on for none is not the user's.
+    """
+    is_critical = message_class is MessageClass.CRITICAL
+    types = preferences.types if is_critical else (preferences.of(type_),)
+    on = {entry.channel for one in types if one.enabled for entry in one.channels if entry.enabled}
+    return tuple(channel for channel in Channel if channel in on and channel is not Channel.IN_APP)
 
 
 def decide(situation: Situation) -> Decision:
@@ -158,6 +181,19 @@ def _quiet_hours(situation: Situation) -> Said | None:
     return Said(Outcome.HELD, Reason.QUIET_HOURS, until)
 
 
+def _frequency(situation: Situation) -> Said | None:
+    if situation.message_class is not MessageClass.MARKETING:
+        return None
+    if situation.channel is Channel.IN_APP:
+        return None
+    free_at = situation.allowance.free_at(situation.channel, situation.at)
+    if free_at is None:
+        return None
+    if situation.allowance.over is OverCap.DROP:
+        return Said(Outcome.SUPPRESSED, Reason.FREQUENCY_CAP)
+    return Said(Outcome.HELD, Reason.FREQUENCY_CAP, free_at)
+
+
 RULES: Final[Mapping[Rule, Callable[[Situation], Said | None]]] = {
     Rule.EXPIRY: _expiry,
     Rule.COLLAPSE: _collapse,
@@ -166,4 +202,5 @@ RULES: Final[Mapping[Rule, Callable[[Situation], Said | None]]] = {
     Rule.TYPE: _type,
     Rule.CHANNEL: _channel,
     Rule.QUIET_HOURS: _quiet_hours,
+    Rule.FREQUENCY: _frequency,
 }
