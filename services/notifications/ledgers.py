@@ -1,8 +1,8 @@
 """What marketing users got lately on channels that are capped: one ledger for each.
 
 Who sends reads the user's ledger and writes it in one transaction, together with what is sent. Two
-that do so at once both write the same row, so one of them begins anew and sees what the other has
-spent. They count their `writes`, since a write that changes nothing meets nobody.
+that do so at once both change the same row, so one of them begins anew and sees what the other has
+spent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ class CapLedger(Document):
 
     id: str  # type: ignore[assignment]
     spent: list[dict[str, Any]]
-    writes: int
     forget_at: datetime
 
     class Settings:
@@ -70,24 +69,11 @@ class Ledgers:
     async def write(self, allowance: Allowance, now: datetime, session: Session) -> None:
         """What was spent and given back; what no longer counts is forgotten."""
         longest = max((cap.window for cap in allowance.caps), default=timedelta())
-        writes = [
-            UpdateOne(
-                {"_id": user_id},
-                {
-                    "$set": {
-                        "spent": [
-                            one._asdict()
-                            for one in self._spent[user_id]
-                            if allowance.counts(one, now)
-                        ],
-                        "forget_at": now + 2 * longest,
-                    },
-                    "$inc": {"writes": 1},
-                },
-                upsert=True,
-            )
-            for user_id in sorted(self._changed)
-        ]
+        writes = []
+        for user_id in sorted(self._changed):
+            counting = [one for one in self._spent[user_id] if allowance.counts(one, now)]
+            kept = {"spent": [one._asdict() for one in counting], "forget_at": now + 2 * longest}
+            writes.append(UpdateOne({"_id": user_id}, {"$set": kept}, upsert=True))
         if writes:
             await CapLedger.get_pymongo_collection().bulk_write(writes, session=session)
 

@@ -184,8 +184,6 @@ def _quiet_hours(situation: Situation) -> Said | None:
 def _frequency(situation: Situation) -> Said | None:
     if situation.message_class is not MessageClass.MARKETING:
         return None
-    if situation.channel is Channel.IN_APP:
-        return None
     free_at = situation.allowance.free_at(situation.channel, situation.at)
     if free_at is None:
         return None

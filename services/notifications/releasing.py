@@ -66,6 +66,8 @@ class Releasing(Due[Held]):
     async def _others(self, held: Sequence[Held], session: Session) -> list[Held]:
         """What else the same caps of the same users hold."""
         capped = {(one.user_id, one.channel) for one in held if one.is_over_cap}
+        if not capped:
+            return []
         users, ids = {user_id for user_id, _ in capped}, {one.id for one in held}
         found = await Held.over_cap(users, self._settings.fan_out_size, session)
         return [one for one in found if (one.user_id, one.channel) in capped and one.id not in ids]
