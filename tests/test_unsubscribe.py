@@ -15,10 +15,11 @@ import jwt
 import pytest
 
 from services.shared.clock import SystemClock
+from services.shared.errors import Unauthenticated
 from services.shared.vocabulary import Channel, NotificationType, Role
 from services.users.links import BadLink, UnsubscribeLinks
 from services.users.models import object_id
-from services.users.tokens import signing_keys
+from services.users.tokens import AccessTokens, signing_keys
 from tests.entry import refused
 from tests.kit import PATIENCE, House, ShiftedClock, Somebody, open_house, quick_settings
 from tests.servers import PrivateMongod
@@ -413,3 +414,16 @@ def test_a_link_outlives_the_secret_that_signed_it_where_that_is_still_accepted(
         assert links(new, **kept).read(made).user_id == "somebody"
     with pytest.raises(BadLink):
         links(new).read(made)
+
+
+def test_a_secret_that_is_kept_for_links_lets_nobody_in() -> None:
+    old, new = "the old secret, 32 bytes or more ", "the new secret, 32 bytes or more "
+
+    def tokens(secret: str, **settings: Any) -> AccessTokens:
+        keys = signing_keys(quick_settings("", jwt_secret=secret, **settings))
+        return AccessTokens(keys, timedelta(minutes=15), SystemClock())
+
+    made, _ = tokens(old).issue("somebody", Role.ADMIN, "session")
+    assert tokens(new, jwt_accepted_secrets=(old,)).identify(made).user_id == "somebody"
+    with pytest.raises(Unauthenticated):
+        tokens(new, unsubscribe_accepted_secrets=(old,)).identify(made)
