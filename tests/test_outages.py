@@ -150,24 +150,22 @@ async def test_without_the_database_every_field_says_so_quickly(
     await until(lambda: is_ready(house))
 
 
-@pytest.mark.parametrize("way", ["killed", "hung"])
+# Not a POST to one that hangs: it would begin a transaction of which nobody hears any more.
+@pytest.mark.parametrize(("way", "method"), [("killed", "POST"), ("hung", "GET")])
 async def test_without_the_database_a_link_that_unsubscribes_says_so_quickly(
-    house: House, mongod: PrivateMongod, way: str
+    house: House, mongod: PrivateMongod, way: str, method: str
 ) -> None:
     await until(lambda: is_ready(house))
     made = house.runtime.links.make((await house.somebody()).id, Channel.EMAIL)
     url = house.api.url.replace("/graphql", urlsplit(made.url).path)
+    click = {"List-Unsubscribe": "One-Click"}
     async with httpx.AsyncClient(timeout=20, trust_env=False) as client:
-
-        async def click() -> int:
-            return (await client.post(url, data={"List-Unsubscribe": "One-Click"})).status_code
-
         async with away(mongod, way):
             began = time.monotonic()
-            assert await click() == 503
+            assert (await client.request(method, url, data=click)).status_code == 503
             assert time.monotonic() - began < MOST_SECONDS
         await until(lambda: is_ready(house))
-        assert await click() == 200
+        assert (await client.post(url, data=click)).status_code == 200
 
 
 @pytest.mark.parametrize("way", ["killed", "hung"])
