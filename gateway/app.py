@@ -57,6 +57,7 @@ def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
         texts=runtime.texts,
         announcing=runtime.announcing,
         notifications=runtime.notifications,
+        states=runtime.states,
         scheduling=runtime.scheduling,
         schedules=runtime.schedules,
         live=live,

@@ -19,6 +19,7 @@ from services.notifications.intake import Intake
 from services.notifications.models import Notification
 from services.notifications.scheduling import Scheduling
 from services.notifications.service import NotificationService
+from services.notifications.states import States
 from services.notifications.wording import Texts
 from services.scheduler.service import SchedulerService
 from services.shared.clock import Clock
@@ -47,6 +48,7 @@ class Services:
     texts: Texts
     announcing: Announcing
     notifications: NotificationService
+    states: States
     scheduling: Scheduling
     schedules: SchedulerService
     live: Live

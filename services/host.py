@@ -23,6 +23,7 @@ from services.notifications.handlers import NotificationHandlers
 from services.notifications.intake import Intake
 from services.notifications.scheduling import Scheduling
 from services.notifications.service import NotificationService
+from services.notifications.states import States
 from services.notifications.wording import Texts
 from services.scheduler import models as scheduler_models
 from services.scheduler.service import SchedulerService
@@ -93,6 +94,7 @@ class Runtime:
     texts: Texts
     announcing: Announcing
     notifications: NotificationService
+    states: States
     scheduling: Scheduling
     firing: Firing
     intake: Intake
@@ -187,6 +189,7 @@ def _put_together(
         texts=texts,
         announcing=announcing,
         notifications=NotificationService(store, relay, announcing, texts, clock, settings),
+        states=States(store, relay, clock, settings),
         scheduling=Scheduling(store, clock, settings),
         firing=Firing(store, relay, announcing, texts, clock, settings),
         intake=Intake(store, relay, seen, clock, settings),
@@ -254,6 +257,7 @@ def _loops(
     }
     if NOTIFICATIONS in workers:
         loops["scheduled notifications"] = runtime.firing.keep_firing
+        loops["snoozed notifications"] = runtime.states.keep_waking
     if SCHEDULER in workers:
         loops[SCHEDULER] = runtime.schedules.keep_ticking
     if isinstance(runtime.clock, DatabaseClock):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import NamedTuple, Self
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple, Self
 
 from services.shared.vocabulary import NotificationType
 
 Thing = tuple[str, NotificationType, str]  # a user's id, a type, a collapseKey
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 class Rank(NamedTuple):
@@ -34,3 +35,8 @@ class Collapse:
     key: str
     rank: Rank
     unread_again: bool = True
+
+
+def later(now: datetime, sent_at: datetime) -> datetime:
+    """The stamp of one that moves to the top now: behind its old one, whatever clocks say."""
+    return max(now, sent_at + _MILLISECOND)

@@ -290,6 +290,9 @@ class Settings(BaseSettings):
     recommendation_life_seconds: Seconds = Field(
         14 * 86_400, description="Until a recommendation expires, seconds."
     )
+    snooze_seconds: Seconds = Field(
+        366 * 86_400, description="How far ahead a notification may be snoozed, seconds."
+    )
     revisions_kept: Count = Field(
         5, description="Former states that are kept of a notification that is revised."
     )

@@ -70,8 +70,11 @@ class ActivityKind(StrEnum):
 class ChangeKind(StrEnum):
     READ = "read"
     UNREAD = "unread"
+    SEEN = "seen"
     ARCHIVED = "archived"
     UNARCHIVED = "unarchived"
+    SNOOZED = "snoozed"
+    UNSNOOZED = "unsnoozed"
     REVISED = "revised"
     EXPIRED = "expired"
 
