@@ -119,14 +119,21 @@ class States:
     async def _mark_all(
         self, user_id: str, up_to: Cursor | None, behind: _Behind, change: _Change
     ) -> int:
-        """`behind`: asks for the places of the next ones that are still to be changed."""
+        """`behind`: asks for the places of the next ones that are still to be changed.
+
+        What comes after it began is left, so that it ends.
+        """
         shown = Progress(up_to) if up_to else None
-        size = self._settings.fan_out_size
+        began, size = self._clock.now(), self._settings.fan_out_size
         start, marked = Position.start(), 0
-        while places := await behind(user_id, start, size, self._clock.now()):
+        while start.sent_at <= began and (places := await behind(user_id, start, size, began)):
             end_if_cancelled()
             start = places[-1]
-            chosen = [place for place in places if shown is None or not shown.wants(place)]
+            chosen = [
+                place
+                for place in places
+                if place.sent_at <= began and not (shown and shown.wants(place))
+            ]
             marked += await self._commit(partial(self._mark, user_id, chosen, change))
         return marked
 
