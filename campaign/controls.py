@@ -96,7 +96,7 @@ def _compare_and_set() -> None:
 def _collapse() -> None:
     """Whatever of a thing arrives last is shown."""
     rules = {rule: asked for rule, asked in personalize.RULES.items() if rule is not Rule.COLLAPSE}
-    personalize.RULES = rules  # type: ignore[misc]
+    personalize.RULES = rules  # type: ignore[assignment,misc]
 
 
 @dataclass(frozen=True)
