@@ -14,10 +14,12 @@ from strawberry.permission import BasePermission, PermissionExtension
 
 from gateway.admission import Place
 from gateway.live import Live
+from services.notifications.announcing import Announcing
 from services.notifications.intake import Intake
 from services.notifications.models import Notification
 from services.notifications.scheduling import Scheduling
 from services.notifications.service import NotificationService
+from services.notifications.states import States
 from services.notifications.wording import Texts
 from services.scheduler.service import SchedulerService
 from services.shared.clock import Clock
@@ -48,7 +50,9 @@ class Services:
     choosing: Choosing
     links: UnsubscribeLinks
     texts: Texts
+    announcing: Announcing
     notifications: NotificationService
+    states: States
     scheduling: Scheduling
     schedules: SchedulerService
     live: Live

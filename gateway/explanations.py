@@ -152,8 +152,8 @@ class ExplanationQuery:
     ) -> Explanation:
         if at is not None and (at.tzinfo is None or not _FIRST_YEAR < at.year < _LAST_YEAR):
             raise BadInput("Give a time of ours with its zone: 2026-01-31T12:00:00Z.", "at")
-        notifications = info.context.services.notifications
-        return Explanation.of(await notifications.dry_run(user_id, type, channel, at))
+        announcing = info.context.services.announcing
+        return Explanation.of(await announcing.dry_run(user_id, type, channel, at))
 
 
 def _remembered(info: Info) -> datetime:

@@ -9,7 +9,7 @@ from strawberry import ID
 from strawberry.scalars import JSON
 
 from gateway.enums import ChangeKind, NotificationType, Outcome
-from services.notifications import models, personalize, recommend
+from services.notifications import models, personalize, recommend, revisions
 from services.notifications.drafts import Announcement
 
 
@@ -24,9 +24,19 @@ class Notification:
     sent_at: datetime = strawberry.field(description="When it was sent.")
     read: bool = strawberry.field(description="Whether the user has read it.")
     read_at: datetime | None = strawberry.field(description="When.")
+    seen: bool = strawberry.field(
+        description="Whether the user has looked since it came. What is read is seen."
+    )
     archived: bool = strawberry.field(description="Whether the user has put it away.")
+    snoozed_until: datetime | None = strawberry.field(
+        description="It sleeps until then: it is on no page and in no count."
+    )
     expires_at: datetime | None = strawberry.field(
         description="When it disappears from pages, counts and screens."
+    )
+    revision: int = strawberry.field(
+        description="1, and more with every newer state that it was revised to, such as a newer "
+        "status of its order."
     )
 
     @classmethod
@@ -41,8 +51,30 @@ class Notification:
             sent_at=row.sent_at,
             read=row.read,
             read_at=row.read_at,
+            seen=row.seen,
             archived=row.archived,
+            snoozed_until=row.snoozed_until,
             expires_at=row.expires_at,
+            revision=row.revision,
+        )
+
+
+@strawberry.type(description="What a notification said before it was revised.")
+class NotificationRevision:
+    revision: int = strawberry.field(description="Which: 1 is the first.")
+    title: str = strawberry.field(description="One line, ready to show as plain text.")
+    body: str = strawberry.field(description="The words, ready to show as plain text.")
+    content: JSON = strawberry.field(description="A string or an object, just as it was given.")
+    sent_at: datetime = strawberry.field(description="When it was sent.")
+
+    @classmethod
+    def of(cls, row: revisions.Revision) -> NotificationRevision:
+        return cls(
+            revision=row.revision,
+            title=row.title,
+            body=row.body,
+            content=row.content,
+            sent_at=row.sent_at,
         )
 
 
@@ -91,10 +123,11 @@ class NotificationChange:
     unread_count: int = strawberry.field(description="How many are unread now.")
 
 
-@strawberry.type(description="What markAllNotificationsRead did.")
+@strawberry.type(description="What markAllNotificationsRead, or …Seen, did.")
 class MarkAllPayload:
-    marked: int = strawberry.field(description="How many were unread and are read now.")
+    marked: int = strawberry.field(description="How many it has changed.")
     unread_count: int = strawberry.field(description="How many are unread now.")
+    unseen_count: int = strawberry.field(description="How many are unseen now.")
 
 
 @strawberry.type(description="A product that a user may like.")
@@ -124,7 +157,7 @@ class Decision:
 @strawberry.type(description="What became of a notification that was asked for.")
 class CreateNotificationPayload:
     notification: Notification | None = strawberry.field(
-        description="Null when it was HELD or SUPPRESSED."
+        description="Null when it was HELD or SUPPRESSED; the newer one when it was SUPERSEDED."
     )
     decision: Decision = strawberry.field(description="What was decided, and why.")
 
@@ -155,4 +188,16 @@ class CreateNotificationInput:
         default=None,
         description="When it disappears. Null: a promotion after 7 days, a recommendation after "
         "14, an order update never (settings of the server).",
+    )
+    collapse_key: str | None = strawberry.field(
+        default=None,
+        description="What it is a state of: a newer one revises the notification of the same key, "
+        "user and type instead of adding another. `order:ID` is that of the order's updates.",
+    )
+    version: int | None = strawberry.field(
+        default=None,
+        description="Of the state; a lower one is SUPERSEDED. Null: the later one is newer.",
+    )
+    unread_again: bool = strawberry.field(
+        default=True, description="False: a revision leaves it read and archived as it was."
     )

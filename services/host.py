@@ -16,12 +16,14 @@ from typing import Final
 
 from services.checks import check
 from services.notifications import models as notification_models
-from services.notifications import overrides, scheduled, traces
+from services.notifications import overrides, revisions, scheduled, traces
+from services.notifications.announcing import Announcing
 from services.notifications.firing import Firing
 from services.notifications.handlers import NotificationHandlers
 from services.notifications.intake import Intake
 from services.notifications.scheduling import Scheduling
 from services.notifications.service import NotificationService
+from services.notifications.states import States
 from services.notifications.wording import Texts
 from services.scheduler import models as scheduler_models
 from services.scheduler.service import SchedulerService
@@ -66,6 +68,7 @@ MODELS: Final = (
     *credentials.MODELS,
     *throttle.MODELS,
     *notification_models.MODELS,
+    *revisions.MODELS,
     *overrides.MODELS,
     *traces.MODELS,
     *scheduled.MODELS,
@@ -93,7 +96,9 @@ class Runtime:
     choosing: Choosing
     links: UnsubscribeLinks
     texts: Texts
+    announcing: Announcing
     notifications: NotificationService
+    states: States
     scheduling: Scheduling
     firing: Firing
     intake: Intake
@@ -174,7 +179,7 @@ def _put_together(
     attempts = Throttle(clock)
     choosing = Choosing(store, relay, clock, settings)
     texts = Texts(clock, settings)
-    notifications = NotificationService(store, relay, bus, texts, clock, settings)
+    announcing = Announcing(store, relay, bus, clock, settings)
     return Runtime(
         settings=settings,
         clock=clock,
@@ -189,9 +194,11 @@ def _put_together(
         choosing=choosing,
         links=UnsubscribeLinks(keys, clock, settings),
         texts=texts,
-        notifications=notifications,
+        announcing=announcing,
+        notifications=NotificationService(store, relay, announcing, texts, clock, settings),
+        states=States(store, relay, clock, settings),
         scheduling=Scheduling(store, clock, settings),
-        firing=Firing(store, relay, notifications, clock, settings),
+        firing=Firing(store, relay, announcing, texts, clock, settings),
         intake=Intake(store, relay, seen, clock, settings),
         schedules=SchedulerService(store, relay, clock, settings),
         fault=fault,
@@ -230,7 +237,12 @@ def _consumers(
         NOTIFICATIONS: (
             events.NOTIFICATIONS,
             NotificationHandlers(
-                runtime.notifications, runtime.scheduling, clock, settings
+                runtime.announcing,
+                runtime.notifications,
+                runtime.scheduling,
+                runtime.texts,
+                clock,
+                settings,
             ).table(),
         ),
     }
@@ -252,6 +264,7 @@ def _loops(
     }
     if NOTIFICATIONS in workers:
         loops["scheduled notifications"] = runtime.firing.keep_firing
+        loops["snoozed notifications"] = runtime.states.keep_waking
     if SCHEDULER in workers:
         loops[SCHEDULER] = runtime.schedules.keep_ticking
     if isinstance(runtime.clock, DatabaseClock):

@@ -65,7 +65,12 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
     ),
     "notifications": ("query { notifications { edges { cursor } } }", LOGGED_IN),
     "notification": (f"query {{ notification({_NO_ID}) {{ id }} }}", LOGGED_IN),
+    "notificationRevisions": (
+        f"query {{ notificationRevisions({_NO_ID}) {{ title }} }}",
+        LOGGED_IN,
+    ),
     "unreadCount": ("query { unreadCount }", LOGGED_IN),
+    "unseenCount": ("query { unseenCount }", LOGGED_IN),
     "recommendations": ("query { recommendations { name } }", LOGGED_IN),
     "explain": (
         'query { explain(notificationId: "000000000000000000000000") { at } }',
@@ -109,6 +114,8 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
     ),
     "markNotificationRead": (f"mutation {{ markNotificationRead({_NO_ID}) {{ id }} }}", LOGGED_IN),
     "markAllNotificationsRead": ("mutation { markAllNotificationsRead { marked } }", LOGGED_IN),
+    "markAllNotificationsSeen": ("mutation { markAllNotificationsSeen { marked } }", LOGGED_IN),
+    "snoozeNotification": (f"mutation {{ snoozeNotification({_NO_ID}) {{ id }} }}", LOGGED_IN),
     "archiveNotification": (f"mutation {{ archiveNotification({_NO_ID}) {{ id }} }}", LOGGED_IN),
     "createNotification": (
         'mutation { createNotification(input: { userId: "{other}", type: PROMOTION, content: "c" })'
@@ -194,9 +201,11 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
 # What is named by an id and belongs to one user.
 OWNED = {
     "notification": "query ($id: ID!) { notification(id: $id) { id } }",
+    "notificationRevisions": "query ($id: ID!) { notificationRevisions(id: $id) { title } }",
     "explain": "query ($id: ID!) { explain(notificationId: $id) { at } }",
     "markNotificationRead": "mutation ($id: ID!) { markNotificationRead(id: $id) { id } }",
     "archiveNotification": "mutation ($id: ID!) { archiveNotification(id: $id) { id } }",
+    "snoozeNotification": "mutation ($id: ID!) { snoozeNotification(id: $id) { id } }",
     "revokeSession": "mutation ($id: ID!) { revokeSession(id: $id) }",
 }
 
@@ -281,11 +290,11 @@ async def followed(house: House, api: Api, document: str, user_id: str) -> str |
     async with api.socket() as socket:
         stream = await socket.subscribe(document)
         hearing = asyncio.ensure_future(stream.next())
-        verbs = house.runtime.notifications
+        runtime = house.runtime
         while not hearing.done():
             order = NotificationType.ORDER_UPDATE
-            await verbs.create(user_id, order, "news", source="urn:test")
-            await verbs.mark_all_read(user_id, None)
+            await runtime.notifications.create(user_id, order, "news", source="urn:test")
+            await runtime.states.mark_all_read(user_id, None)
             await asyncio.wait([hearing], timeout=0.2)
         try:
             hearing.result()

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
@@ -19,6 +20,7 @@ from services.notifications.cursor import (
     CursorRefused,
     Position,
     Progress,
+    Seen,
     from_milliseconds,
     to_milliseconds,
 )
@@ -27,8 +29,9 @@ LATEST = 253_402_300_799_999  # the last millisecond of the year 9999
 milliseconds = st.integers(0, LATEST)
 ids = st.binary(min_size=12, max_size=12)
 positions = st.builds(Position, milliseconds, ids)
+sights = st.builds(Seen, ids, st.integers(0, 10_000))
 cursors = st.builds(
-    Cursor, milliseconds, ids, milliseconds, st.lists(ids, max_size=5, unique=True).map(tuple)
+    Cursor, milliseconds, ids, milliseconds, st.lists(sights, max_size=5).map(tuple)
 )
 
 
@@ -66,7 +69,7 @@ def text_of(value: object) -> str:
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(value)).rstrip(b"=").decode()
 
 
-GOOD = (5, bytes(12), 5, (bytes(12),))
+GOOD = (5, bytes(12), 5, ((bytes(12), 0),))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +87,9 @@ GOOD = (5, bytes(12), 5, (bytes(12),))
         pytest.param(text_of((LATEST + 1, bytes(12), 5)), id="a stamp beyond all dates"),
         pytest.param(text_of((5, bytes(12), 2**63)), id="a huge floor"),
         pytest.param(text_of((5, bytes(11), 5)), id="a short id"),
-        pytest.param(text_of((5, bytes(12), 5, (b"id",))), id="a short id that was seen"),
+        pytest.param(text_of((5, bytes(12), 5, ((b"id", 0),))), id="a short id that was seen"),
+        pytest.param(text_of((5, bytes(12), 5, (bytes(12),))), id="seen, and not when"),
+        pytest.param(text_of((5, bytes(12), 5, ((bytes(12), -1),))), id="seen before the floor"),
         pytest.param(
             base64.urlsafe_b64encode(
                 b"\x95" + msgspec.msgpack.encode(GOOD)[1:] + b"\x91" * 9999 + b"\xc0"
@@ -104,13 +109,15 @@ class Elephant:
 
     position: Position
     floor: int
-    seen: set[bytes] = field(default_factory=set)
+    seen: set[Position] = field(default_factory=set)
 
     def wants(self, place: Position) -> bool:
-        return place > self.position or (place.at >= self.floor and place.id not in self.seen)
+        """One that was seen in a later place has been revised: this is what it said before."""
+        seen_later = any(seen.id == place.id and seen.at >= place.at for seen in self.seen)
+        return place > self.position or (place.at >= self.floor and not seen_later)
 
     def saw(self, place: Position) -> None:
-        self.seen.add(place.id)
+        self.seen.add(place)
         self.position = max(self.position, place)
 
     def settle(self, before: int) -> None:
@@ -118,7 +125,8 @@ class Elephant:
 
 
 STAMPS = [3, 3, 4, 5, 5, 5, 6, 8, 9, 9]
-PLACES = [Position(at, bytes([7 * n % 10] * 12)) for n, at in enumerate(STAMPS)]
+# Ten places of eight notifications: two of them are revised.
+PLACES = [Position(at, bytes([7 * n % 8] * 12)) for n, at in enumerate(STAMPS)]
 Step = tuple[Literal["see", "settle", "pause"], int]
 steps = st.lists(
     st.one_of(
@@ -131,6 +139,7 @@ steps = st.lists(
 
 
 @given(st.integers(0, 10), steps)
+@example(0, [("see", 0), ("see", 9)])  # then wanted: 8, which is 0 revised
 @example(2, [("see", 5), ("settle", 4), ("pause", 0), ("settle", 5), ("see", 4)])
 def test_a_reader_wants_what_one_that_remembers_everything_wants(
     floor: int, steps: Sequence[Step]
@@ -160,7 +169,8 @@ def test_a_cursor_carries_no_more_than_what_is_unsettled(floor: int, steps: Sequ
         elif kind == "settle":
             progress.settle(from_milliseconds(number))
     settled = progress.cursor().floor
-    assert set(progress.cursor().seen) <= {place.id for place in PLACES if place.at >= settled}
+    told = {Position(settled + seen.behind, seen.id) for seen in progress.cursor().seen}
+    assert told <= {place for place in PLACES if place.at >= settled}
     assert len(progress.cursor().seen) == progress.unsettled
 
 
@@ -203,6 +213,46 @@ def test_writers_that_stamp_early_and_commit_late_lose_nothing(
         if len(wanted) <= most:
             progress.settle(settled)
     assert sorted(seen) == [place for place, _ in rows]
+
+
+states = st.lists(  # of which notification, how long after the last, and how late it is committed
+    st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, WINDOW - 1)), max_size=25
+)
+
+
+@given(states, reads)
+@example([(0, 1, 0), (0, 1, 4), (1, 1, 0)], [(4, True, 9)])  # revised behind another's back
+def test_of_what_is_revised_the_last_state_is_seen_and_none_after_a_newer_one(
+    states: list[tuple[int, int, int]], reads: list[tuple[int, bool, int]]
+) -> None:
+    history: dict[int, list[tuple[Position, int]]] = {}
+    stamp = 0
+    for n, after, delay in states:
+        stamp += after
+        former = history.setdefault(n, [])
+        # Above the former one, and committed behind it: it saw it.
+        at = max(stamp, former[-1][0].at + 1 if former else 0)
+        committed = max(at + delay, former[-1][1] if former else 0)
+        former.append((Position(at, bytes([n] * 12)), committed))
+    progress = Progress(Cursor(0, bytes(12), 0))
+    seen: dict[bytes, list[Position]] = {}
+    end = max((done for former in history.values() for _, done in former), default=0)
+    for now, pausing, most in [*sorted(reads), (max(end, 50) + 2 * WINDOW, True, 99)]:
+        done = [[place for place, at in former if at <= now] for former in history.values()]
+        stored = sorted(places[-1] for places in done if places)
+        wanted = [place for place in stored if progress.wants(place)]
+        settled = from_milliseconds(max(now - WINDOW, 0))
+        for place in wanted[:most]:
+            progress.saw_in_order(place, settled)
+            seen.setdefault(place.id, []).append(place)
+            if pausing:
+                progress = Progress(Cursor.decode(progress.cursor().encode()))
+        if len(wanted) <= most:
+            progress.settle(settled)
+    for former in history.values():
+        last = former[-1][0]
+        assert seen[last.id][-1] == last
+        assert all(a < b for a, b in pairwise(seen[last.id]))
 
 
 def test_a_position_is_a_notifications_stamp_and_id() -> None:

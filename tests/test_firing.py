@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from beanie import PydanticObjectId
@@ -19,15 +19,14 @@ from services.notifications.models import Notification
 from services.notifications.plan import Plan
 from services.notifications.scheduled import ScheduledNotification
 from services.shared.outbox import OutboxRow
-from services.shared.store import Session, Store
+from services.shared.store import Store
 from services.shared.vocabulary import NotificationType, Role, ScheduledState
 from services.users.models import User
 from services.users.service import Registration
-from tests.kit import PASSWORD, ShiftedClock, open_house, quick_settings
+from tests.kit import PASSWORD, Elsewhere, ShiftedClock, open_house, quick_settings
 from tests.outages import away
 from tests.servers import PrivateMongod, private_mongod_server, until
 
-T = TypeVar("T")
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
@@ -59,7 +58,8 @@ def worker(runtime: Runtime, store: Store | None = None) -> Firing:
     return Firing(
         store or runtime.store,
         runtime.outbox,
-        runtime.notifications,
+        runtime.announcing,
+        runtime.texts,
         runtime.clock,
         runtime.settings,
     )
@@ -96,28 +96,6 @@ async def test_eight_workers_that_look_at_once_send_each_once(
     assert await sent_once(ids)
 
 
-class Elsewhere(Store):
-    """A store on which something happens just before a transaction, or just after it."""
-
-    def __init__(
-        self,
-        store: Store,
-        before: Callable[[], Awaitable[object]] | None = None,
-        after: Callable[[], Awaitable[object]] | None = None,
-    ) -> None:
-        self._store = store
-        self._before = before
-        self._after = after
-
-    async def transact(self, work: Callable[[Session], Awaitable[T]]) -> T:
-        if self._before:
-            await self._before()
-        result = await self._store.transact(work)
-        if self._after:
-            await self._after()
-        return result
-
-
 class Killed(BaseException):
     """The end of the process."""
 
@@ -143,7 +121,7 @@ async def test_what_another_has_claimed_meanwhile_is_left_to_it(
 ) -> None:
     ids = await due(resting, 3)
     store = Elsewhere(resting.store, before=killed)
-    slow = Slow(store, resting.outbox, resting.notifications, clock, resting.settings)
+    slow = Slow(store, resting.outbox, resting.announcing, resting.texts, clock, resting.settings)
     slow.faster = worker(resting)
     with clock.moved(HOUR):
         await slow.fire()

@@ -161,7 +161,12 @@ def test_an_exported_file_is_what_the_code_says(name: str) -> None:
 async def test_each_queue_has_a_handler_for_each_of_its_types(house: House) -> None:
     runtime = house.runtime
     notifications = NotificationHandlers(
-        runtime.notifications, runtime.scheduling, runtime.clock, runtime.settings
+        runtime.announcing,
+        runtime.notifications,
+        runtime.scheduling,
+        runtime.texts,
+        runtime.clock,
+        runtime.settings,
     )
     tables = {
         USERS: user_handlers.handlers(runtime.users),

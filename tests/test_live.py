@@ -28,7 +28,7 @@ CHANGED = """subscription { notificationChanged {
     kind unreadCount notification { id userId read readAt archived } } }"""
 UNREAD = "subscription { unreadCount }"
 QUEUE, MOST_IDS, WINDOW = 8, 30, 2.5
-LONGEST_CURSOR = 24 * (MOST_IDS + 2)  # an id takes 14 bytes, in base64
+LONGEST_CURSOR = 24 * (MOST_IDS + 4)  # an id and its stamp take 18 bytes, in base64
 
 
 @pytest.fixture(scope="module")

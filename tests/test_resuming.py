@@ -16,7 +16,7 @@ from pymongo import monitoring
 from gateway.hints import Page
 from gateway.live import Live
 from gateway.told import Told
-from services.notifications.cursor import Cursor, Position, to_milliseconds
+from services.notifications.cursor import Cursor, Position, Seen, to_milliseconds
 from services.notifications.models import Notification
 from services.shared.clock import SystemClock
 from services.shared.events import Event, NotificationChanged
@@ -113,8 +113,8 @@ async def test_a_cursor_of_a_time_to_come_is_not_waited_for(ann: Wire) -> None:
 
 async def test_a_cursor_of_a_clients_own_making_does_not_fill_our_memory(ann: Wire) -> None:
     at = to_milliseconds(SystemClock().now())
-    ids_ = tuple(ObjectId().binary for _ in range(2 * MOST_IDS + 1))
-    for seen, is_resumed in ((ids_[1:], True), (ids_, False)):
+    all_seen = tuple(Seen(ObjectId().binary, 0) for _ in range(2 * MOST_IDS + 1))
+    for seen, is_resumed in ((all_seen[1:], True), (all_seen, False)):
         cursor = Cursor(at, ObjectId().binary, at, seen).encode()
         async with following(ann, ADDED, after=cursor) as stream:
             if is_resumed:

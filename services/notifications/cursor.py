@@ -8,6 +8,7 @@ therefore names a position *and* what was seen within the unsettled time before 
 
 Wanted by whoever comes back with it: all behind the position, and what is not in `seen` between
 the floor and the position. Nothing is lost to writers that overtake each other, nothing is twice.
+One that is revised moves to the top: it leaves its place, and is wanted once more at its new one.
 """
 
 from __future__ import annotations
@@ -56,8 +57,15 @@ class Position(NamedTuple):
         return ObjectId(self.id)
 
 
+class Seen(NamedTuple):
+    """What was seen in a place: its id, and how many milliseconds behind the floor that was."""
+
+    id: IdBytes
+    behind: Milliseconds
+
+
 class Cursor(Struct, frozen=True, array_like=True):
-    """`floor`: milliseconds; `seen`: the ids seen at or behind the floor, up to the position.
+    """`floor`: milliseconds; `seen`: what was at or behind the floor, up to the position.
 
     Not `exact`: in a flood they were too many to name, so that it is good for paging alone.
     """
@@ -65,7 +73,7 @@ class Cursor(Struct, frozen=True, array_like=True):
     at: Milliseconds
     id: IdBytes
     floor: Milliseconds
-    seen: tuple[IdBytes, ...] = ()
+    seen: tuple[Seen, ...] = ()
     exact: bool = True
 
     @property
@@ -92,7 +100,7 @@ class Progress:
     def __init__(self, cursor: Cursor) -> None:
         self._position = cursor.position
         self._floor = cursor.floor
-        self._seen: dict[bytes, int] = dict.fromkeys(cursor.seen, cursor.at)
+        self._seen: dict[bytes, int] = {id: self._floor + behind for id, behind in cursor.seen}
 
     @property
     def start(self) -> Position:
@@ -101,18 +109,18 @@ class Progress:
 
     @property
     def unsettled(self) -> int:
-        """How many ids the cursor has to carry."""
+        """How many places the cursor has to carry."""
         return len(self._seen)
 
     def wants(self, position: Position) -> bool:
         if position > self._position:
             return True
-        return position.at >= self._floor and position.id not in self._seen
+        return position.at >= self._floor and position.at > self._seen.get(position.id, -1)
 
     def saw(self, position: Position) -> None:
         self._position = max(self._position, position)
         if position.at >= self._floor:
-            self._seen[position.id] = position.at
+            self._seen[position.id] = max(position.at, self._seen.get(position.id, -1))
 
     def saw_in_order(self, position: Position, settled: datetime) -> None:
         """Like `saw`, by who saw all that is wanted before it, and is written before `settled`."""
@@ -132,7 +140,8 @@ class Progress:
             self._seen = {id: at for id, at in self._seen.items() if at >= before}
 
     def cursor(self) -> Cursor:
-        return Cursor(*self._position, self._floor, tuple(self._seen))
+        seen = tuple(Seen(id, at - self._floor) for id, at in self._seen.items())
+        return Cursor(*self._position, self._floor, seen)
 
 
 def to_milliseconds(moment: datetime) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final, Protocol
 
 import msgspec
 from bson import ObjectId
 
+from services.notifications.collapse import Collapse, Thing, later
 from services.notifications.models import Notification
 from services.notifications.personalize import Decision
 from services.notifications.recommend import Recommendation
@@ -23,17 +24,28 @@ from services.notifications.templates import (
 from services.shared.clock import whole_milliseconds
 from services.shared.content import ContentRefused, check_content, composed, json_size
 from services.shared.errors import BadInput
-from services.shared.vocabulary import NotificationType
+from services.shared.store import Row
+from services.shared.vocabulary import ChangeKind, NotificationType
 
 Lives = Mapping[NotificationType, timedelta]  # of types whose notifications expire by themselves
 Key = tuple[str, str]  # of a notification: its user's id, its event's key
+_STATES: Final = ("read", "read_at", "seen", "archived", "snoozed_until")
+
+
+class Said(Protocol):
+    """A notification, or a former state of one."""
+
+    type: NotificationType
+    title: str
+    own_title: bool | None
+    content: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A notification that is wanted for a user, before it is decided. `event`: the event's key.
     `expires_at`: None for what its type has. `own_title`: whether its caller gave the title, which
-    else may read otherwise another time."""
+    else may read otherwise another time. `collapse`: what it is a state of, if of anything."""
 
     user_id: str
     event: str
@@ -44,10 +56,16 @@ class Draft:
     product_ids: list[str] = field(default_factory=list)
     status: str | None = None  # of the order that it tells of
     own_title: bool = False
+    collapse: Collapse | None = None
 
     @property
     def key(self) -> Key:
         return self.user_id, self.event
+
+    @property
+    def thing(self) -> Thing | None:
+        """What it is a state of."""
+        return (self.user_id, self.type, self.collapse.key) if self.collapse else None
 
     @property
     def size(self) -> int:
@@ -60,9 +78,9 @@ class Draft:
             return self
         return replace(self, expires_at=now + lives[self.type])
 
-    def row(self, now: datetime, decision: dict[str, Any]) -> dict[str, Any]:
+    def row(self, now: datetime, decision: dict[str, Any]) -> Row:
         """As it is stored. `decision`: see traces.py."""
-        return {
+        row: Row = {
             "_id": ObjectId(),
             "user_id": self.user_id,
             "event": self.event,
@@ -75,12 +93,31 @@ class Draft:
             "expires_at": self.expires_at,
             "read": False,
             "read_at": None,
+            "seen": False,
             "archived": False,
+            "snoozed_until": None,
             "product_ids": self.product_ids,
             "decision": decision,
+            "revision": 1,
         }
+        if self.collapse:  # a partial index leaves out those without
+            row |= {"collapse_key": self.collapse.key, "rank": list(self.collapse.rank)}
+        return row
 
-    def is_told_by(self, stored: Notification) -> bool:
+    def revision_of(self, current: Row, now: datetime, decision: dict[str, Any]) -> Row:
+        """As `current` is stored when it tells this instead: at the top, whatever clocks say."""
+        revised = self.row(now, decision) | {
+            "_id": current["_id"],
+            "sent_at": later(now, current["sent_at"]),
+            "revision": current["revision"] + 1,
+            "change": ChangeKind.REVISED.value,
+            "changed_at": now,
+        }
+        if self.collapse and not self.collapse.unread_again:
+            revised |= {name: current[name] for name in _STATES}
+        return revised
+
+    def is_told_by(self, stored: Said) -> bool:
         """Whether that says the same."""
         title = self.text.title if self.own_title else None
         stored_title = stored.title if stored.own_title else None
@@ -93,12 +130,14 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A notification that a caller asks for, whether it goes out now or later."""
+    """A notification that a caller asks for, whether it goes out now or later. `expires_at`: None
+    for what its type has."""
 
     user_id: str
     type: NotificationType
     content: Any
     title: str | None = None
+    expires_at: datetime | None = None
 
     def checked(self, most_bytes: int) -> Asked:
         """With its text in NFC. Raises BadInput."""
@@ -117,18 +156,31 @@ class Asked:
                 "Store large things elsewhere and send a link.",
                 "input.content",
             )
-        return replace(self, content=composed(self.content), title=composed(self.title))
+        return replace(
+            self,
+            content=composed(self.content),
+            title=composed(self.title),
+            expires_at=checked_end(self.expires_at, "input.expiresAt"),
+        )
 
     def draft(self, event: str, words: Words) -> Draft:
         """In its reader's words."""
         text = content_text(self.type, self.content, self.title, words)
-        own_title = self.title is not None
-        return Draft(self.user_id, event, self.type, text, self.content, own_title=own_title)
+        return Draft(
+            self.user_id,
+            event,
+            self.type,
+            text,
+            self.content,
+            self.expires_at,
+            own_title=self.title is not None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What became of a draft. No notification when it was suppressed."""
+    """What became of a draft. No notification when it was suppressed; the one that is newer when
+    it was superseded."""
 
     notification: Notification | None
     decision: Decision

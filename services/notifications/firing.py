@@ -15,9 +15,10 @@ from typing import Any, Final
 from beanie import PydanticObjectId
 from pydantic import ValidationError
 
+from services.notifications.announcing import Announcing
 from services.notifications.scheduled import ScheduledNotification
 from services.notifications.scheduling import ended
-from services.notifications.service import NotificationService
+from services.notifications.wording import Texts
 from services.shared.clock import Clock
 from services.shared.content import json_size
 from services.shared.errors import Unavailable
@@ -39,14 +40,15 @@ class Firing:
         self,
         store: Store,
         outbox: Outbox,
-        notifications: NotificationService,
+        announcing: Announcing,
+        texts: Texts,
         clock: Clock,
         settings: Settings,
     ) -> None:
         self._store = store
         self._outbox = outbox
-        self._notifications = notifications
-        self._texts = notifications.texts
+        self._announcing = announcing
+        self._texts = texts
         self._clock = clock
         self._settings = settings
 
@@ -126,7 +128,7 @@ class Firing:
         async def write(session: Session) -> None:
             waiting = await _waiting(claimed, session)
             sent = [one for one in waiting if one.id in drafts]
-            announced = await self._notifications.announce_within(
+            announced = await self._announcing.announce_within(
                 session, [drafts[one.id] for one in sent], users
             )
             states = {one.id: ScheduledState.CANCELLED for one in waiting}

@@ -8,11 +8,14 @@ from datetime import timedelta
 from typing import Any, Final
 
 from services.notifications import recommend, templates
+from services.notifications.announcing import Announcing
+from services.notifications.collapse import Collapse, Rank
 from services.notifications.drafts import Draft, checked_end, recommendation_draft
 from services.notifications.gather import Gatherer
 from services.notifications.scheduling import Scheduling
 from services.notifications.service import NotificationService
 from services.notifications.templates import Words
+from services.notifications.wording import Texts
 from services.shared.bus import Handler, Handlers
 from services.shared.clock import Clock
 from services.shared.content import composed, json_size
@@ -37,14 +40,17 @@ _WORDED_AT_ONCE: Final = 10
 class NotificationHandlers:
     def __init__(
         self,
+        announcing: Announcing,
         notifications: NotificationService,
         scheduling: Scheduling,
+        texts: Texts,
         clock: Clock,
         settings: Settings,
         gatherer: Gatherer | None = None,
     ) -> None:
+        self._announcing = announcing
         self._notifications = notifications
-        self._texts = notifications.texts
+        self._texts = texts
         self._scheduling = scheduling
         self._gatherer = gatherer or Gatherer(settings)
         self._clock = clock
@@ -87,7 +93,7 @@ class NotificationHandlers:
                     words = self._texts.words(user)
                     drafts.append(_offer(event, promotion, str(user.id), words))
                     await _let_others_run(len(drafts))
-                await self._notifications.announce(drafts, {str(user.id): user for user in users})
+                await self._announcing.announce(drafts, {str(user.id): user for user in users})
                 reach(Failpoint.IN_FAN_OUT)
 
     async def on_recommendations_requested(self, events: Sequence[Event]) -> None:
@@ -115,7 +121,7 @@ class NotificationHandlers:
         """With their preferences of this moment: to make the drafts took a while."""
         users = await User.by_ids({draft.user_id for draft in drafts})
         still_there = [draft for draft in drafts if draft.user_id in users]
-        await self._notifications.announce(still_there, users)
+        await self._announcing.announce(still_there, users)
 
     async def _announce_to_their_users(
         self,
@@ -132,7 +138,7 @@ class NotificationHandlers:
         for event, user_id in zip(events, user_ids, strict=True):
             drafts.append(draft(event, self._texts.words(users[user_id])))
             await _let_others_run(len(drafts))
-        await self._notifications.announce(drafts, users)
+        await self._announcing.announce(drafts, users)
 
     async def _everyone_or(self, user_ids: Sequence[str] | None) -> AsyncIterator[Sequence[User]]:
         if user_ids is not None:
@@ -180,6 +186,7 @@ def _order_update(event: Event, words: Words) -> Draft:
         text=templates.order_text(order, words),
         content=_order_content(order),
         status=order.status,
+        collapse=Collapse(f"order:{order.order_id}", Rank.of(order.version, event.time, event.key)),
     )
 
 

@@ -5,9 +5,9 @@ Every question about notifications takes the user's id first, so that another's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, Self
 
 from beanie import Document, PydanticObjectId
@@ -15,18 +15,28 @@ from bson import ObjectId
 from pydantic import Field
 from pymongo import IndexModel
 
-from services.notifications.cursor import Cursor, Position, Progress, to_milliseconds
-from services.notifications.queries import Filter, Span, alive, between, beyond, query
+from services.notifications.collapse import Rank, Thing
+from services.notifications.cursor import Cursor, Position, Progress, Seen, to_milliseconds
+from services.notifications.queries import (
+    EPOCH,
+    Filter,
+    Span,
+    alive,
+    asleep,
+    between,
+    beyond,
+    query,
+)
 from services.notifications.recommend import Product as KnownProduct
 from services.shared.content import json_size
 from services.shared.events import NotificationCreated
-from services.shared.store import Row, first_part
+from services.shared.store import Row, Session, first_part
 from services.shared.vocabulary import ChangeKind, NotificationType
 
 _DOWN: Final = [("sent_at", -1), ("_id", -1)]
 _UP: Final = [("sent_at", 1), ("_id", 1)]
 _END: Final = ("expires_at", 1)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SNOOZED: Final = ("snoozed_until", 1)
 _AT_ONCE: Final = 25  # rows of up to MAX_CONTENT_BYTES that one answer of the database holds
 
 
@@ -53,7 +63,9 @@ class Notification(Document):
 
     `sent_at` is stamped just before the write and gives the order, with the id for equal stamps.
     `own_title`: whether its title was given by who asked for it; None in rows of before.
-    `decision`: why it was sent, see traces.py.
+    `decision`: why it was sent, see traces.py. `collapse_key`: of what it shows the newest state,
+    `rank`: which that is, `revision`: how many it has shown; see collapse.py. What is read,
+    archived or snoozed has been `seen`. `snoozed_until`: it is on no page until then.
     """
 
     user_id: str
@@ -67,27 +79,48 @@ class Notification(Document):
     expires_at: datetime | None = None
     read: bool = False
     read_at: datetime | None = None
+    seen: bool = True  # as rows of before are, which don't say
     archived: bool = False
+    snoozed_until: datetime | None = None
     product_ids: list[str] = Field(default_factory=list)
     changed_at: datetime | None = None
     change: ChangeKind | None = None
     decision: dict[str, Any] | None = None
+    collapse_key: str | None = None
+    rank: Rank | None = None
+    revision: int = 1
 
     class Settings:
         name = "notifications"
         indexes = (
             IndexModel([("user_id", 1), ("event", 1)], unique=True),
-            IndexModel([("user_id", 1), *_DOWN]),
-            IndexModel(  # with the end, so that what has expired is not fetched
-                [*((name, 1) for name in ("user_id", "archived", "read", "type")), *_DOWN, _END]
+            IndexModel(
+                [("user_id", 1), ("type", 1), ("collapse_key", 1)],
+                unique=True,
+                partialFilterExpression={"collapse_key": {"$exists": True}},
             ),
+            IndexModel([("user_id", 1), *_DOWN]),
+            IndexModel(  # with the ends, so that what has expired or sleeps is not fetched
+                [
+                    *((name, 1) for name in ("user_id", "archived", "read", "type")),
+                    *_DOWN,
+                    _END,
+                    _SNOOZED,
+                ]
+            ),
+            IndexModel(
+                [("user_id", 1), ("seen", 1), *_UP, _END],
+                partialFilterExpression={"seen": False},
+            ),
+            IndexModel([("user_id", 1), *_DOWN, _SNOOZED], partialFilterExpression=asleep()),
+            IndexModel([_SNOOZED], partialFilterExpression=asleep()),
             IndexModel(
                 [("user_id", 1), ("changed_at", 1)],
                 partialFilterExpression={"changed_at": {"$exists": True}},
             ),
             IndexModel(
                 [("user_id", 1), _END, ("_id", 1)],
-                partialFilterExpression={"expires_at": {"$gt": _EPOCH}},
+                partialFilterExpression={"expires_at": {"$gt": EPOCH}},
             ),
         )
 
@@ -115,6 +148,12 @@ class Notification(Document):
             content=created.content,
             sent_at=created.sent_at,
             expires_at=created.expires_at,
+            revision=created.revision,
+            read=created.read_at is not None,
+            read_at=created.read_at,
+            seen=created.seen,
+            archived=created.archived,
+            snoozed_until=created.snoozed_until,
         )
 
     def created(self) -> NotificationCreated:
@@ -128,6 +167,11 @@ class Notification(Document):
             content=self.content,
             sent_at=self.sent_at,
             expires_at=self.expires_at,
+            revision=self.revision,
+            read_at=self.read_at,
+            seen=self.seen,
+            archived=self.archived,
+            snoozed_until=self.snoozed_until,
         )
 
     @classmethod
@@ -150,6 +194,25 @@ class Notification(Document):
         events = list({event for _, event in keys})
         rows = cls.find({"user_id": {"$in": users}, "event": {"$in": events}})
         return {(row.user_id, row.event): row async for row in rows}
+
+    @classmethod
+    async def collapsed(cls, things: Sequence[Thing], session: Session) -> Mapping[Thing, Row]:
+        """What shows these things now, as it is stored."""
+        if not things:
+            return {}
+        rows = cls.get_pymongo_collection().find(_showing(things), session=session)
+        return {_thing(row): row async for row in rows}
+
+    @classmethod
+    async def collapsed_sizes(cls, things: Sequence[Thing]) -> Mapping[Thing, int]:
+        """How many bytes each of those has."""
+        if not things:
+            return {}
+        shown = {"user_id": 1, "type": 1, "collapse_key": 1, "size": {"$bsonSize": "$$ROOT"}}
+        rows = await cls.get_pymongo_collection().aggregate(
+            [{"$match": _showing(things)}, {"$project": shown}]
+        )
+        return {_thing(row): row["size"] async for row in rows}
 
     @classmethod
     async def page(
@@ -207,7 +270,7 @@ class Notification(Document):
         there = {"user_id": user_id, **alive(now), **beyond(start, "$gt")}
         found = cls.get_pymongo_collection().find(there, batch_size=_AT_ONCE)
         async with found.sort(_UP).limit(limit) as behind:
-            rows, is_all = await first_part(behind, _size)
+            rows, is_all = await first_part(behind, size_of)
         return [cls.model_validate(row) for row in rows], is_all and len(rows) < limit
 
     @classmethod
@@ -254,14 +317,42 @@ class Notification(Document):
         return await cls.find(query(user_id, which, now)).count()
 
     @classmethod
+    async def unseen_count(cls, user_id: str, now: datetime) -> int:
+        return await cls.find({"user_id": user_id, "seen": False, **alive(now)}).count()
+
+    @classmethod
+    async def unseen_behind(
+        cls, user_id: str, start: Position, limit: int, now: datetime
+    ) -> Sequence[Position]:
+        """The places of the next unseen ones behind that position, the oldest first."""
+        there = {"user_id": user_id, "seen": False, **alive(now)} | beyond(start, "$gt")
+        return await cls._places(there, limit)
+
+    @classmethod
     async def unread_behind(
         cls, user_id: str, start: Position, limit: int, now: datetime
     ) -> Sequence[Position]:
         """The places of the next unread ones behind that position, the oldest first."""
         there = query(user_id, Filter(unread_only=True, archived=None), now) | beyond(start, "$gt")
-        rows = cls.get_pymongo_collection().find(there, {"sent_at": 1})
-        rows = rows.sort(_UP).limit(limit)
-        return [Position.of(row["sent_at"], row["_id"]) async for row in rows]
+        return await cls._places(there, limit)
+
+    @classmethod
+    def due(cls, now: datetime, limit: int, session: Session) -> AsyncIterable[Row]:
+        """Those that were snoozed until then, the longest overdue first, as they are stored."""
+        found = cls.get_pymongo_collection().find(
+            {"snoozed_until": {"$gt": EPOCH, "$lte": now}}, batch_size=_AT_ONCE, session=session
+        )
+        return found.sort("snoozed_until").limit(limit)
+
+    @classmethod
+    async def still_at(
+        cls, user_id: str, places: Sequence[Position], session: Session
+    ) -> list[ObjectId]:
+        """The ids of those that are still in these places."""
+        those = {"_id": {"$in": [place.object_id for place in places]}, "user_id": user_id}
+        rows = cls.get_pymongo_collection().find(those, {"sent_at": 1}, session=session)
+        there = {Position.of(row["sent_at"], row["_id"]) async for row in rows}
+        return [place.object_id for place in places if place in there]
 
     @classmethod
     async def products_recommended(cls, user_id: str, since: datetime) -> set[str]:
@@ -290,10 +381,12 @@ class Notification(Document):
     @classmethod
     async def _positions_since(cls, user_id: str, moment: datetime, limit: int) -> list[Position]:
         """The first ones since then, the oldest first."""
-        found = cls.get_pymongo_collection().find(
-            {"user_id": user_id, "sent_at": {"$gte": moment}}, {"sent_at": 1}
-        )
-        rows = found.sort(_UP).limit(limit)
+        return await cls._places({"user_id": user_id, "sent_at": {"$gte": moment}}, limit)
+
+    @classmethod
+    async def _places(cls, there: Mapping[str, Any], limit: int) -> list[Position]:
+        """Of the first of those, the oldest first."""
+        rows = cls.get_pymongo_collection().find(there, {"sent_at": 1}).sort(_UP).limit(limit)
         return [Position.of(row["sent_at"], row["_id"]) async for row in rows]
 
 
@@ -317,7 +410,17 @@ class Product(Document):
 MODELS: list[type[Document]] = [Notification, Product]
 
 
-def _size(row: Row) -> int:
+def _showing(things: Sequence[Thing]) -> dict[str, Any]:
+    """Those and a few more: one question for all."""
+    users, types, keys = (list(set(part)) for part in zip(*things, strict=True))
+    return {"user_id": {"$in": users}, "type": {"$in": types}, "collapse_key": {"$in": keys}}
+
+
+def _thing(row: Row) -> Thing:
+    return row["user_id"], NotificationType(row["type"]), row["collapse_key"]
+
+
+def size_of(row: Row) -> int:
     """Bytes, nearly."""
     return json_size((row["title"], row["body"], row["content"]))
 
@@ -334,9 +437,10 @@ def _cursors(
     def cursor(place: Position) -> Cursor:
         if place < start:
             return Cursor(place.at, place.id, place.at + 1)
-        ids = tuple(p.id for p in seen if p <= place)
-        if len(ids) > most_ids or len(recent) > most_ids:
+        latest = {p.id: p.at for p in seen if p <= place}
+        if len(latest) > most_ids or len(recent) > most_ids:
             return Cursor(place.at, place.id, place.at + 1, exact=False)
-        return Cursor(place.at, place.id, start.at, ids)
+        told = tuple(Seen(id, at - start.at) for id, at in latest.items())
+        return Cursor(place.at, place.id, start.at, told)
 
     return [cursor(place) for place in positions]

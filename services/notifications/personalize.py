@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from services.notifications.collapse import Rank
 from services.shared.vocabulary import (
     Channel,
     MessageClass,
@@ -41,6 +42,8 @@ class Reason(StrEnum):
     """It falls into quiet hours of the user's on this channel."""
     EXPIRED = "EXPIRED"
     """It was over before it was decided."""
+    NEWER_STATE = "NEWER_STATE"
+    """A newer state of the same thing was told before; it is answered."""
     TOO_FEW_CANDIDATES = "TOO_FEW_CANDIDATES"
     """Fewer than three products are worth recommending to this user."""
     SAME_DEDUP_KEY = "SAME_DEDUP_KEY"
@@ -53,6 +56,7 @@ class Rule(StrEnum):
     """What is asked. The values are what is stored."""
 
     EXPIRY = "expiry"
+    COLLAPSE = "collapse"
     CRITICAL = "critical"
     LOCK = "lock"
     TYPE = "type"
@@ -64,7 +68,8 @@ class Rule(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Situation:
     """What a decision is made from. `at`: the instant for which it is made; `timezone`: the
-    user's, an IANA zone."""
+    user's, an IANA zone; `rank`: of the state that it tells of, `told_rank`: of the one that is
+    told already."""
 
     type: NotificationType
     message_class: MessageClass
@@ -73,6 +78,8 @@ class Situation:
     expires_at: datetime | None = None
     channel: Channel = Channel.IN_APP
     timezone: str = "UTC"
+    rank: Rank | None = None
+    told_rank: Rank | None = None
 
     @property
     def choice(self) -> ChannelPreference:
@@ -115,6 +122,13 @@ def _expiry(situation: Situation) -> Said | None:
     return None
 
 
+def _collapse(situation: Situation) -> Said | None:
+    rank, told = situation.rank, situation.told_rank
+    if rank is not None and told is not None and rank < told:
+        return Said(Outcome.SUPERSEDED, Reason.NEWER_STATE)
+    return None
+
+
 def _critical(situation: Situation) -> Said | None:
     if situation.message_class is MessageClass.CRITICAL:
         return Said(Outcome.SENT, Reason.CRITICAL)
@@ -153,6 +167,7 @@ def _quiet_hours(situation: Situation) -> Said | None:
 
 RULES: Final[Mapping[Rule, Callable[[Situation], Said | None]]] = {
     Rule.EXPIRY: _expiry,
+    Rule.COLLAPSE: _collapse,
     Rule.CRITICAL: _critical,
     Rule.LOCK: _lock,
     Rule.TYPE: _type,

@@ -19,6 +19,7 @@ from pymongo import IndexModel, UpdateOne
 from services.notifications.drafts import Draft
 from services.notifications.models import Notification
 from services.notifications.personalize import Decision, Reason, Rule, Situation
+from services.notifications.revisions import Revision
 from services.shared.store import Session
 from services.shared.vocabulary import Channel, MessageClass, NotificationType, Outcome
 from services.users.consent import needs_consent
@@ -85,7 +86,8 @@ class Trace(Document):
     @classmethod
     async def sent_later(cls, traces: Sequence[Self]) -> Set[str]:
         """The events of those that came after all: asked for again, under the same key."""
-        came = await Notification.of_events([(trace.user_id, trace.event) for trace in traces])
+        keys = [(trace.user_id, trace.event) for trace in traces]
+        came = {*await Notification.of_events(keys), *await Revision.of_events(keys)}
         return {event for _, event in came}
 
     @property
@@ -154,9 +156,11 @@ async def explanations(event_id: str, user_id: str, since: datetime) -> Sequence
         "decision.at": {"$gte": since},
     }
     sent = await Notification.find(this).limit(_MOST_OF_ONE_EVENT).to_list()
+    revised = await Revision.find(this).limit(_MOST_OF_ONE_EVENT).to_list()
     unsent = await Trace.find(this).limit(_MOST_OF_ONE_EVENT).to_list()
-    came = {row.event for row in sent}
+    came = {row.event for row in (*sent, *revised)}
     told = [one for row in sent if (one := explanation_of(row, since)) is not None]
+    told += [_explanation(row.decision, row, str(row.notification_id)) for row in revised]
     return [*told, *(row.explanation for row in unsent if row.event not in came)]
 
 
@@ -180,7 +184,7 @@ def since(now: datetime, seconds: float) -> datetime:
 
 
 def _explanation(
-    decision: Mapping[str, Any], row: Notification | Trace, notification_id: str | None
+    decision: Mapping[str, Any], row: Notification | Revision | Trace, notification_id: str | None
 ) -> Explanation:
     return Explanation(
         type=row.type,
@@ -223,6 +227,8 @@ def _moment(at: datetime | None) -> str:
 _WORDS: Final[Mapping[tuple[Rule, bool], Callable[[Explanation], str]]] = {
     (Rule.EXPIRY, False): _lasts,
     (Rule.EXPIRY, True): lambda one: f"It was over at {_moment(one.expires_at)}.",
+    (Rule.COLLAPSE, False): lambda one: "Nothing newer of the same is known.",
+    (Rule.COLLAPSE, True): lambda one: "Something newer of the same was told before it.",
     (Rule.CRITICAL, False): lambda one: "It is not critical.",
     (Rule.CRITICAL, True): lambda one: "It is critical, and goes out whatever you chose.",
     (Rule.LOCK, False): lambda one: (

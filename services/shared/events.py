@@ -149,7 +149,7 @@ class RecommendationsRequested(Data, frozen=True, kw_only=True, rename="camel"):
 
 
 class NotificationCreated(Data, frozen=True, kw_only=True, rename="camel"):
-    """A notification was stored. A hint for open screens: the database is the truth."""
+    """A notification was stored, or revised. A hint for open screens: the database is the truth."""
 
     type = "notification.created"
     live = True
@@ -161,6 +161,11 @@ class NotificationCreated(Data, frozen=True, kw_only=True, rename="camel"):
     content: Any
     sent_at: Instant
     expires_at: Instant | None = None
+    revision: int = 1
+    read_at: Instant | None = None
+    seen: bool = False
+    archived: bool = False
+    snoozed_until: Instant | None = None
 
     @property
     def subject(self) -> str:

@@ -238,7 +238,7 @@ class Settings(BaseSettings):
     max_cursor_ids: Count = Field(
         256,
         description="Notifications of one user within WRITE_WINDOW_SECONDS before that user's "
-        "subscriptions pause, since their cursors name each: a cursor has 20 bytes for one.",
+        "subscriptions pause, since their cursors name each: a cursor has 24 bytes for one.",
     )
 
     # How events travel
@@ -307,6 +307,12 @@ class Settings(BaseSettings):
     )
     recommendation_life_seconds: Seconds = Field(
         14 * 86_400, description="Until a recommendation expires, seconds."
+    )
+    snooze_seconds: Seconds = Field(
+        366 * 86_400, description="How far ahead a notification may be snoozed, seconds."
+    )
+    revisions_kept: Count = Field(
+        5, description="Former states that are kept of a notification that is revised."
     )
 
     # Recommendations

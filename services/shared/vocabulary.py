@@ -76,8 +76,11 @@ class ActivityKind(StrEnum):
 class ChangeKind(StrEnum):
     READ = "read"
     UNREAD = "unread"
+    SEEN = "seen"
     ARCHIVED = "archived"
     UNARCHIVED = "unarchived"
+    SNOOZED = "snoozed"
+    UNSNOOZED = "unsnoozed"
     REVISED = "revised"
     EXPIRED = "expired"
 

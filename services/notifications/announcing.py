@@ -1,0 +1,243 @@
+"""Announcing what is wanted for users: it is decided, stored and told.
+
+Decided and stored in one transaction, so that what the decision is made from still holds when it
+is stored. A transaction also where one insert would do: the database ends it in time, while a
+single write that the network holds back may arrive behind the cursors of those who read on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import NamedTuple
+
+from pymongo.errors import BulkWriteError
+
+from services.notifications import traces
+from services.notifications.drafts import Announcement, Draft
+from services.notifications.models import Notification
+from services.notifications.personalize import Decision, Reason, Situation, decide
+from services.notifications.policy import class_of
+from services.notifications.revisions import Revision
+from services.notifications.shelf import Shelf
+from services.notifications.traces import Explanation, Trace
+from services.shared.bus import Bus
+from services.shared.clock import Clock
+from services.shared.errors import Conflict, NotFound
+from services.shared.events import Event, NotificationChanged
+from services.shared.outbox import Outbox
+from services.shared.settings import Settings
+from services.shared.store import Row, Session, Store, insert_new, is_duplicate, parts
+from services.shared.tasks import end_if_cancelled
+from services.shared.vocabulary import ChangeKind, Channel, NotificationType, Outcome
+from services.users.models import User
+
+_SAME_EVENT = Decision(Outcome.DUPLICATE, Reason.SAME_EVENT)
+
+
+class Decided(NamedTuple):
+    """What became of a draft, and the trace of it; None where it was decided before."""
+
+    draft: Draft
+    announcement: Announcement
+    trace: Row | None = None
+
+
+class Announcing:
+    def __init__(
+        self, store: Store, outbox: Outbox, bus: Bus, clock: Clock, settings: Settings
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._bus = bus
+        self._clock = clock
+        self._settings = settings
+        self._trace_life = timedelta(seconds=settings.trace_seconds)
+        self._lives = {
+            NotificationType.PROMOTION: timedelta(seconds=settings.promotion_life_seconds),
+            NotificationType.RECOMMENDATION: timedelta(
+                seconds=settings.recommendation_life_seconds
+            ),
+        }
+
+    async def announce(
+        self, drafts: Sequence[Draft], recipients: Mapping[str, User]
+    ) -> Sequence[Announcement]:
+        """Decide, store and tell, for many at once; in the drafts' order.
+
+        For event handlers: the event stays in hand until all is done, and comes again when not.
+        A draft that was announced before is not stored again, but told again, whatever is decided
+        now, since the one who stored it may not have come to that. `recipients` holds the drafts'
+        users by id.
+        """
+        known = await Notification.of_events([draft.key for draft in drafts])
+        new = {draft.key: draft for draft in drafts if draft.key not in known}
+        decided = await self._store_new(list(new.values()), recipients)
+        announced = {one.draft.key: one.announcement for one in decided}
+        announced |= {key: Announcement(row, _SAME_EVENT) for key, row in known.items()}
+        await self._bus.publish(
+            self._told(
+                one.notification
+                for one in announced.values()
+                if one.decision.outcome in (Outcome.SENT, Outcome.DUPLICATE)
+            )
+        )
+        await insert_new(Trace, self._traces(decided))  # one that comes again changes none
+        return [announced[draft.key] for draft in drafts]
+
+    async def announce_within(
+        self, session: Session, drafts: Sequence[Draft], recipients: Mapping[str, User]
+    ) -> Sequence[Announcement]:
+        """Decide, store and tell in the session's transaction; in the drafts' order.
+
+        Raises BulkWriteError for a draft that was announced before. Wake the outbox when it is
+        committed.
+        """
+        decided = await self._write(drafts, recipients, session)
+        await traces.keep(self._traces(decided), session)
+        announced = [one.announcement for one in decided]
+        sent = [one for one in announced if one.decision.outcome is Outcome.SENT]
+        if events := self._told(one.notification for one in sent):
+            await self._outbox.put(events, session)
+        return announced
+
+    async def announce_one(self, draft: Draft, user: User) -> Announcement:
+        """Decide, store and tell. Raises Conflict for a key under which another was announced."""
+        recipients = {draft.user_id: user}
+        while True:
+            try:
+                [announcement] = await self._store.transact(
+                    lambda session: self.announce_within(session, [draft], recipients)
+                )
+            except BulkWriteError as error:
+                if not is_duplicate(error):
+                    raise
+                if original := await self.original(draft):
+                    return original
+            else:
+                self._outbox.wake()
+                if announcement.decision.outcome is Outcome.SENT:
+                    return announcement
+                return await self.original(draft) or announcement
+
+    async def original(self, draft: Draft) -> Announcement | None:
+        """What was stored before under the draft's key. Raises Conflict if it is not the same."""
+        stored = (await Notification.of_events([draft.key])).get(draft.key)
+        said: Notification | Revision | None = stored
+        if stored is None and (said := await Revision.of_event(draft.key)):
+            stored = await Notification.get(said.notification_id)
+        if stored is None or said is None:
+            return None
+        if not draft.is_told_by(said):
+            raise Conflict("This dedupKey was used for another notification: choose a new one.")
+        return Announcement(stored, Decision(Outcome.DUPLICATE, Reason.SAME_DEDUP_KEY))
+
+    async def dry_run(
+        self, user_id: str, type_: NotificationType, channel: Channel, at: datetime | None
+    ) -> Explanation:
+        """What would be decided about a notification of that type, now or then. Raises NotFound."""
+        user = await User.by_id(user_id)
+        if user is None:
+            raise NotFound(f"There is no user {user_id}.")
+        at = at or self._clock.now()
+        life = self._lives.get(type_)
+        ends = at + life if life else None
+        situation = Situation(
+            type_, class_of(type_), user.preferences, at, ends, channel, self._zone(user)
+        )
+        return traces.explanation_of_none(situation, decide(situation))
+
+    async def _store_new(
+        self, drafts: Sequence[Draft], recipients: Mapping[str, User]
+    ) -> list[Decided]:
+        """As many in a transaction as it has time for."""
+        sizes = await Notification.collapsed_sizes([d.thing for d in drafts if d.thing])
+        decided: list[Decided] = []
+        for part in parts(drafts, lambda d: d.size + (sizes.get(d.thing, 0) if d.thing else 0)):
+            decided += await self._store_part(part, recipients)
+        return decided
+
+    async def _store_part(
+        self, drafts: Sequence[Draft], recipients: Mapping[str, User]
+    ) -> list[Decided]:
+        """Another worker may have the same events in hand, or what shows the same things."""
+        known: list[Decided] = []
+        while True:
+            end_if_cancelled()
+            try:
+                write = partial(self._write, drafts, recipients)
+                return known + await self._store.transact(write)
+            except BulkWriteError as error:
+                if not is_duplicate(error):
+                    raise
+            stored = await Notification.of_events([draft.key for draft in drafts])
+            known += [
+                Decided(draft, Announcement(stored[draft.key], _SAME_EVENT))
+                for draft in drafts
+                if draft.key in stored
+            ]
+            drafts = [draft for draft in drafts if draft.key not in stored]
+
+    async def _write(
+        self, drafts: Sequence[Draft], recipients: Mapping[str, User], session: Session
+    ) -> list[Decided]:
+        """Decide and store, in the session's transaction."""
+        now = self._clock.now()
+        shelf = await Shelf.of(drafts, now, session)
+        made: list[tuple[Draft, Decision, Row | None]] = []
+        for draft in (draft.lasting(now, self._lives) for draft in drafts):
+            if shelf.has_told(draft):
+                made.append((draft, _SAME_EVENT, None))
+                continue
+            user = recipients[draft.user_id]
+            situation = Situation(
+                draft.type,
+                class_of(draft.type, draft.status),
+                user.preferences,
+                now,
+                draft.expires_at,
+                timezone=self._zone(user),
+                rank=draft.collapse.rank if draft.collapse else None,
+                told_rank=shelf.told_rank(draft),
+            )
+            decision = decide(situation)
+            trace = traces.stored(situation, decision)
+            made.append((draft, decision, trace))
+            if decision.outcome is Outcome.SENT:
+                shelf.put(draft, trace)
+        await shelf.write(session, self._settings.revisions_kept)
+        return [
+            Decided(draft, Announcement(_answered(shelf, draft, decision), decision), trace)
+            for draft, decision, trace in made
+        ]
+
+    def _zone(self, user: User) -> str:
+        return user.timezone or self._settings.shop_timezone
+
+    def _told(self, rows: Iterable[Notification | None]) -> list[Event]:
+        """What open screens are told: each notification once, as it is now."""
+        events: list[Event] = []
+        for row in {row.id: row for row in rows if row}.values():
+            events.append(Event.of(row.created(), time=self._clock.now()))
+            if row.revision > 1:
+                revised = NotificationChanged(
+                    user_id=row.user_id, kind=ChangeKind.REVISED, notification_ids=(str(row.id),)
+                )
+                events.append(Event.of(revised, time=self._clock.now()))
+        return events
+
+    def _traces(self, decided: Sequence[Decided]) -> list[Row]:
+        """Of what is not sent."""
+        forget_at = self._clock.now() + self._trace_life
+        return [
+            traces.trace_row(one.draft, one.trace, forget_at)
+            for one in decided
+            if one.trace and one.announcement.decision.outcome is not Outcome.SENT
+        ]
+
+
+def _answered(shelf: Shelf, draft: Draft, decision: Decision) -> Notification | None:
+    if decision.outcome in (Outcome.HELD, Outcome.SUPPRESSED):
+        return None
+    return shelf.notification(draft)
