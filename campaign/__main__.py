@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -44,6 +45,7 @@ UP_SECONDS: Final = 30.0
 
 def main() -> int:
     options = parse(__doc__ or "")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     for name in ("aiormq", "aio_pika"):  # they tell of every connection that we break
         logging.getLogger(name).setLevel(logging.CRITICAL)
     folder = Path(tempfile.mkdtemp(prefix="tidings-campaign-"))

@@ -17,6 +17,7 @@ from campaign.faults import Injected
 from campaign.fires import check_fires
 from campaign.found import Found
 from campaign.journal import Attempt, Journal, Outcome, Probe
+from campaign.moves import check_moves
 from campaign.probe import recovery
 from campaign.service_process import Sample
 from campaign.sights import (
@@ -70,6 +71,8 @@ def judge(
             "delivered behind a later one": overtaken(journal.sights),
             "schedule fires": sum(row.event.startswith("urn:tidings ") for row in found.rows),
             "dead letters": len(found.dead),
+            "orders that moved": len(found.moved),
+            "statuses of them that were seen": len(journal.moves_seen),
         },
     )
 
@@ -89,6 +92,14 @@ def _compare(journal: Journal, found: Found, window: float) -> Iterator[Finding]
         journal.sights,
         rows,
         window=window,
+        offset=journal.offset,
+        until=journal.settled - 1,
+    )
+    yield from check_moves(
+        journal.attempts,
+        found.moved,
+        journal.subscribed,
+        journal.moves_seen,
         offset=journal.offset,
         until=journal.settled - 1,
     )

@@ -24,6 +24,8 @@ from services.shared.vocabulary import ActivityKind
 GRAPHQL: Final = "graphql"
 EXCHANGE: Final = "exchange"
 
+MOVE: Final = "move"  # the kind of a status of an order that has others
+
 ORDER, PROMOTION, RECOMMENDATION = "order_update", "promotion", "recommendation"
 
 PUBLISH_ORDER: Final = """mutation($input: OrderStatusInput!) {
@@ -94,6 +96,20 @@ class Backend:
             token=self.token,
             document=PUBLISH_ORDER,
             variables={"input": order},
+        )
+
+    def move(self, order: str, version: int, user: str) -> Deed:
+        """A status of an order that has had others."""
+        id = f"{order}/{version}"
+        given = {"orderId": order, "userId": user, "status": f"stop {version}"}
+        return Deed(
+            kind=MOVE,
+            via=GRAPHQL,
+            key=f"{self.source} {id}",
+            users=(user,),
+            token=self.token,
+            document=PUBLISH_ORDER,
+            variables={"input": given | {"version": version, "eventId": id}},
         )
 
     def promotion(self, event_id: str, users: Sequence[str] | None, text: str) -> Deed:
@@ -193,6 +209,12 @@ class Producer:
         data = OrderStatusChanged(order_id=event_id, user_id=user, status=status)
         content = gist({"orderId": event_id, "status": status})
         return self._deed(kind, data, event_id, now, (user,), ORDER, content)
+
+    def move(self, order: str, version: int, user: str, now: datetime) -> Deed:
+        data = OrderStatusChanged(
+            order_id=order, user_id=user, status=f"stop {version}", version=version
+        )
+        return self._deed(MOVE, data, f"{order}/{version}", now, (user,))
 
     def promotion(self, event_id: str, users: Sequence[str], text: str, now: datetime) -> Deed:
         data = PromotionAnnounced(title=f"Offer {event_id}", body=text, user_ids=tuple(users))

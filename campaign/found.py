@@ -30,7 +30,7 @@ _READING_SECONDS: Final = 60.0
 class Row:
     """A stored notification. `sent`: seconds since 1970 by the campaign's clock, not the services'.
 
-    `tag`: what its content calls its attempt.
+    `tag`: what its content calls its attempt. `order`, `version`: of one that moves.
     """
 
     id: str
@@ -42,19 +42,23 @@ class Row:
     tag: str = ""
     read: bool = False
     archived: bool = False
+    order: str = ""
+    version: int = 0
 
 
 @dataclass(frozen=True)
 class Found:
     """`activities`: by event key, and by `user kind product` for those that have none of ours.
 
-    `counts`: by user, what was answered and what was counted. `unexplained`: dead letters that
-    don't say why. `leftovers`: by place, what still waits when all services have ended.
+    `moved`: the rows of orders that move. `counts`: by user, what was answered and what was
+    counted. `unexplained`: dead letters that don't say why. `leftovers`: by place, what still
+    waits when all services have ended.
     """
 
     rows: Sequence[Row]
     at: float = float("inf")
     """When it was gathered."""
+    moved: Sequence[Row] = ()
     activities: Mapping[str, int] = field(default_factory=dict)
     products: frozenset[str] = frozenset()
     dead: frozenset[str] = frozenset()
@@ -85,7 +89,8 @@ async def gather(endpoints: Endpoints, journal: Journal) -> Found:
     poison = {attempt.key for attempt in journal.attempts if attempt.kind == "poison"}
     letters = {digest(letter.body): letter.body for letter in dead}
     return Found(
-        rows=rows,
+        rows=[row for row in rows if not row.version],
+        moved=[row for row in rows if row.version],
         at=time.time(),
         activities=activities,
         products=products,
@@ -102,7 +107,7 @@ async def gather(endpoints: Endpoints, journal: Journal) -> Found:
 
 def _row(one: Mapping[str, Any], offset: float) -> Row:
     content = one["content"]
-    tag = content.get("attempt", "") if isinstance(content, dict) else ""
+    told = content if isinstance(content, dict) else {}
     return Row(
         id=str(one["_id"]),
         user=one["user_id"],
@@ -110,9 +115,11 @@ def _row(one: Mapping[str, Any], offset: float) -> Row:
         type=one["type"],
         sent=one["sent_at"].timestamp() - offset,
         gist=gist(content),
-        tag=str(tag),
+        tag=str(told.get("attempt", "")),
         read=one["read"],
         archived=one["archived"],
+        order=str(told.get("orderId", "")),
+        version=told.get("version", 0),
     )
 
 

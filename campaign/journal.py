@@ -98,7 +98,7 @@ class Subscribed(Struct, frozen=True, kw_only=True, tag_field="record"):
 class Sight(Struct, frozen=True, kw_only=True, tag_field="record"):
     """A reader saw a notification, live or (`connection` -1) on a page after a RESYNC.
 
-    `gist`: of its content.
+    `gist`: of its content. `version`: of its order, if that moves; else 0.
     """
 
     reader: str
@@ -109,6 +109,7 @@ class Sight(Struct, frozen=True, kw_only=True, tag_field="record"):
     at: float
     gist: str
     cursor: str = ""
+    version: int = 0
 
 
 class Closed(Struct, frozen=True, kw_only=True, tag_field="record"):
@@ -222,6 +223,7 @@ class Journal:
         self.marks: list[Mark] = []
         self.subscribed: list[Subscribed] = []
         self.sights: list[Sight] = []
+        self.moves_seen: list[Sight] = []
         self.walks: list[Walk] = []
         self.schedules: list[Scheduled] = []
         self.published: list[Published] = []
@@ -292,6 +294,9 @@ class Journal:
             case Mark():
                 self.marks.append(record)
                 self.outcomes[record.outcome] += 1
+            case Sight(version=version) if version:
+                self.moves_seen.append(msgspec.structs.replace(record, cursor=""))
+                self.last_sight = record.at
             case Sight():
                 self.sights.append(msgspec.structs.replace(record, cursor=""))
                 self.latest[record.user].append(record.id)

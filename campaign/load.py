@@ -205,12 +205,12 @@ class Load:
     async def _make_schedules(self, people: Cast) -> None:
         for number, person in enumerate(people.schedules):
             cron, timezone = _SCHEDULES[number % len(_SCHEDULES)]
-            data = {"orderId": f"schedule-{number}", "userId": person.id, "status": "reminder"}
+            data = {"title": f"Reminder {number}", "body": "Again.", "userIds": [person.id]}
             schedule = {
                 "name": f"campaign {number}",
                 "cron": cron,
                 "timezone": timezone,
-                "event": {"type": "order.status_changed", "data": data},
+                "event": {"type": "promotion.announced", "data": data},
             }
             token = people.admin.token
             answer = await self._gateways.ask(0, token, _CREATE_SCHEDULE, {"input": schedule})

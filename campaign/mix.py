@@ -27,13 +27,14 @@ from campaign.deeds import (
 )
 from campaign.journal import Change, Expect, Journal, Mark, Outcome, Person, Walk
 from campaign.people import Cast
-from campaign.readers import PAGE
+from campaign.readers import PAGE, version_of
 from services.shared.vocabulary import ActivityKind
 
 STATUSES: Final = ("placed", "paid", "packed", "shipped", "delivered", "refunded", "on the moon")
 WEIGHTS: Final = {
     "order": 20,
     "straight_order": 16,
+    "move": 8,
     "promotion": 4,
     "broadcast": 0.5,
     "straight_promotion": 4,
@@ -54,6 +55,7 @@ WEIGHTS: Final = {
     "poison": 1.5,
 }
 PRODUCTS, CATEGORIES = 40, 5
+_MOVING, _OUT_OF_ORDER = 40, 4
 _BIG: Final = 30_000
 _PAGES, _PAGE_SIZE = 4, 25
 _SETTLED_SECONDS: Final = 2.0
@@ -92,6 +94,8 @@ class Mix:
         self._told: deque[tuple[float, Deed]] = deque(maxlen=400)
         self._versions: dict[str, int] = {}
         self._busy: set[str] = set()
+        self._moves: list[list[int]] = [[] for _ in range(_MOVING)]  # versions to come
+        self._known = [0] * _MOVING  # the highest of them
 
     def catalogue(self) -> Iterator[Deed]:
         """The products that are there from the beginning."""
@@ -119,6 +123,20 @@ class Mix:
     def _straight_order(self, tag: str) -> Deed:
         status = self._random.choice(STATUSES)
         return self._producer().order(tag, self._customer(), status, self._now())
+
+    def _move(self, tag: str) -> Deed:
+        """The next status of an order, or one of the next few: they overtake one another."""
+        number = self._random.randrange(_MOVING)
+        user = self._people.customers[number % len(self._people.customers)].id
+        versions = self._moves[number]
+        if len(versions) <= 1:
+            next_ = self._known[number] + 1
+            self._known[number] += _OUT_OF_ORDER
+            versions += self._random.sample(range(next_, next_ + _OUT_OF_ORDER), _OUT_OF_ORDER)
+        order, version = f"parcel-{number}", versions.pop(0)
+        if self._random.random() < 0.5:
+            return self._backend.move(order, version, user)
+        return self._random.choice(self._producers).move(order, version, user, self._now())
 
     def _promotion(self, tag: str) -> Deed:
         return self._backend.promotion(tag, self._some(), "For you alone.")
@@ -274,7 +292,7 @@ class Mix:
             if answer.outcome is not Outcome.OK:
                 break
             page = answer.data["notifications"]
-            ids += [edge["node"]["id"] for edge in page["edges"]]
+            ids += [edge["node"]["id"] for edge in page["edges"] if not version_of(edge["node"])]
             after = page["pageInfo"]["endCursor"]
             if complete := not page["pageInfo"]["hasNextPage"]:
                 break

@@ -76,9 +76,7 @@ async def cast(endpoints: Endpoints, seed: int, now: Callable[[], datetime]) -> 
         promotion = NotificationType.PROMOTION
         found = Cast(
             customers=[await enter(f"customer{n}", Role.USER) for n in range(CUSTOMERS)],
-            schedules=[
-                await enter(f"scheduled{n}", Role.USER, (promotion,)) for n in range(SCHEDULED)
-            ],
+            schedules=[await enter(f"scheduled{n}", Role.USER) for n in range(SCHEDULED)],
             probes=[await enter(f"probe{n}", Role.USER, (promotion,)) for n in range(READERS)],
             backend=await enter("backend", Role.SERVICE),
             admin=await enter("admin", Role.ADMIN, (promotion,)),

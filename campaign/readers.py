@@ -213,6 +213,7 @@ class Reader(Subscriber):
                 at=_now(),
                 cursor=edge["cursor"][:_CURSOR_START],
                 gist=gist(node["content"]),
+                version=version_of(node),
             )
         )
 
@@ -270,6 +271,13 @@ class Watcher(Subscriber):
 
     async def on_data(self, data: dict[str, Any]) -> None:
         return
+
+
+def version_of(node: dict[str, Any]) -> int:
+    """Of the order that it tells of, if that moves; else 0."""
+    content = node["content"]
+    version: int = content.get("version", 0) if isinstance(content, dict) else 0
+    return version
 
 
 async def _send(socket: ClientConnection, message: object) -> None:

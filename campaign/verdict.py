@@ -32,6 +32,8 @@ class Violation(StrEnum):
     READER_TWICE = "reader twice"
     READER_DISORDER = "reader disorder"
     """Later than its place in the order by more than the write window."""
+    STALE = "stale"
+    """An order shows another status than its newest, or was shown with one after a newer one."""
     NEEDLESS_RESYNC = "needless resync"
     """A reader was told to read again, though it could have resumed."""
     PAGE_FAULT = "page fault"

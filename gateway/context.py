@@ -19,6 +19,7 @@ from services.notifications.intake import Intake
 from services.notifications.models import Notification
 from services.notifications.scheduling import Scheduling
 from services.notifications.service import NotificationService
+from services.notifications.states import States
 from services.notifications.wording import Texts
 from services.scheduler.service import SchedulerService
 from services.shared.clock import Clock
@@ -27,6 +28,8 @@ from services.shared.settings import Settings
 from services.shared.vocabulary import Role, Scope
 from services.users.access import Access
 from services.users.api_keys import ApiKeys, is_api_key
+from services.users.choosing import Choosing
+from services.users.links import UnsubscribeLinks
 from services.users.models import User
 from services.users.service import UserService
 from services.users.sessions import Caller, Sessions
@@ -44,9 +47,12 @@ class Services:
     access: Access
     api_keys: ApiKeys
     users: UserService
+    choosing: Choosing
+    links: UnsubscribeLinks
     texts: Texts
     announcing: Announcing
     notifications: NotificationService
+    states: States
     scheduling: Scheduling
     schedules: SchedulerService
     live: Live

@@ -44,6 +44,7 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "recommendations": 50,
     "createRecommendations": 50,
     "markAllNotificationsRead": 50,
+    "markAllNotificationsSeen": 50,
     "textTemplates": 50,
     "previewTextTemplate": 50,
     "saveTextTemplate": 50,

@@ -24,7 +24,13 @@ class Notification:
     sent_at: datetime = strawberry.field(description="When it was sent.")
     read: bool = strawberry.field(description="Whether the user has read it.")
     read_at: datetime | None = strawberry.field(description="When.")
+    seen: bool = strawberry.field(
+        description="Whether the user has looked since it came. What is read is seen."
+    )
     archived: bool = strawberry.field(description="Whether the user has put it away.")
+    snoozed_until: datetime | None = strawberry.field(
+        description="It sleeps until then: it is on no page and in no count."
+    )
     expires_at: datetime | None = strawberry.field(
         description="When it disappears from pages, counts and screens."
     )
@@ -45,7 +51,9 @@ class Notification:
             sent_at=row.sent_at,
             read=row.read,
             read_at=row.read_at,
+            seen=row.seen,
             archived=row.archived,
+            snoozed_until=row.snoozed_until,
             expires_at=row.expires_at,
             revision=row.revision,
         )
@@ -115,10 +123,11 @@ class NotificationChange:
     unread_count: int = strawberry.field(description="How many are unread now.")
 
 
-@strawberry.type(description="What markAllNotificationsRead did.")
+@strawberry.type(description="What markAllNotificationsRead, or …Seen, did.")
 class MarkAllPayload:
-    marked: int = strawberry.field(description="How many were unread and are read now.")
+    marked: int = strawberry.field(description="How many it has changed.")
     unread_count: int = strawberry.field(description="How many are unread now.")
+    unseen_count: int = strawberry.field(description="How many are unseen now.")
 
 
 @strawberry.type(description="A product that a user may like.")

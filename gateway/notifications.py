@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Annotated
 
 import strawberry
@@ -35,6 +36,10 @@ After = Annotated[
     str | None,
     strawberry.argument(description="A cursor: everything since it, then live. Null: live only."),
 ]
+UpTo = Annotated[
+    str | None,
+    strawberry.argument(description="The newest cursor that was shown; later arrivals stay so."),
+]
 
 
 @strawberry.type
@@ -63,12 +68,15 @@ class NotificationQuery:
         archived: Annotated[
             bool, strawberry.argument(description="True: those put away, instead of the others.")
         ] = False,
+        snoozed: Annotated[
+            bool, strawberry.argument(description="True: those that sleep, instead of the others.")
+        ] = False,
     ) -> NotificationConnection:
         viewer = await info.context.viewer()
         services = info.context.services
         page = await models.Notification.page(
             viewer.user_id,
-            Filter(tuple(types) if types is not None else None, unread_only, archived),
+            Filter(tuple(types) if types is not None else None, unread_only, archived, snoozed),
             span_of(first, after, last, before, services.settings),
             services.clock.now(),
             window=services.live.window,
@@ -105,6 +113,15 @@ class NotificationQuery:
             info.context.services.clock.now(),
         )
 
+    @strawberry.field(
+        description="How many of the viewer's notifications have come since they last looked: what "
+        "a bell shows. See markAllNotificationsSeen."
+    )
+    async def unseen_count(self, info: Info) -> int:
+        viewer = await info.context.viewer()
+        now = info.context.services.clock.now()
+        return await models.Notification.unseen_count(viewer.user_id, now)
+
     @strawberry.field(description="What the viewer may like, the best first.")
     async def recommendations(
         self,
@@ -129,27 +146,28 @@ class NotificationMutation:
     ) -> Notification:
         viewer = await info.context.viewer()
         return Notification.of(
-            await info.context.services.notifications.set_read(viewer.user_id, id, read)
+            await info.context.services.states.set_read(viewer.user_id, id, read)
         )
 
     @strawberry.mutation(description="Mark all as read that the viewer has seen.")
     async def mark_all_notifications_read(
         self,
         info: Info,
-        up_to: Annotated[
-            str | None,
-            strawberry.argument(
-                description="The newest cursor that was shown; later arrivals stay unread."
-            ),
-        ] = None,
+        up_to: UpTo = None,
     ) -> MarkAllPayload:
         viewer = await info.context.viewer()
-        services = info.context.services
-        marked = await services.notifications.mark_all_read(
-            viewer.user_id, decode_cursor(up_to, "upTo")
-        )
-        count = await models.Notification.unread_count(viewer.user_id, None, services.clock.now())
-        return MarkAllPayload(marked=marked, unread_count=count)
+        states = info.context.services.states
+        marked = await states.mark_all_read(viewer.user_id, decode_cursor(up_to, "upTo"))
+        return await _marked(info, viewer.user_id, marked)
+
+    @strawberry.mutation(
+        description="The viewer has looked: what was shown is seen, though not read."
+    )
+    async def mark_all_notifications_seen(self, info: Info, up_to: UpTo = None) -> MarkAllPayload:
+        viewer = await info.context.viewer()
+        states = info.context.services.states
+        marked = await states.mark_all_seen(viewer.user_id, decode_cursor(up_to, "upTo"))
+        return await _marked(info, viewer.user_id, marked)
 
     @strawberry.mutation(description="Put one of the viewer's notifications away, or take it back.")
     async def archive_notification(
@@ -160,8 +178,23 @@ class NotificationMutation:
     ) -> Notification:
         viewer = await info.context.viewer()
         return Notification.of(
-            await info.context.services.notifications.set_archived(viewer.user_id, id, archived)
+            await info.context.services.states.set_archived(viewer.user_id, id, archived)
         )
+
+    @strawberry.mutation(
+        description="Have one of the viewer's notifications sleep: it is on no page and in no "
+        "count until it comes back, at the top and unread."
+    )
+    async def snooze_notification(
+        self,
+        info: Info,
+        id: Annotated[ID, strawberry.argument(description="Its id.")],
+        until: Annotated[
+            datetime | None, strawberry.argument(description="When it comes back. Null: now.")
+        ] = None,
+    ) -> Notification:
+        viewer = await info.context.viewer()
+        return Notification.of(await info.context.services.states.snooze(viewer.user_id, id, until))
 
     @strawberry.mutation(
         description="Notify one user. For SERVICE and ADMIN.",
@@ -204,6 +237,15 @@ class NotificationMutation:
             await info.context.source(),
         )
         return CreateNotificationPayload.of(announcement)
+
+
+async def _marked(info: Info, user_id: str, marked: int) -> MarkAllPayload:
+    now = info.context.services.clock.now()
+    return MarkAllPayload(
+        marked=marked,
+        unread_count=await models.Notification.unread_count(user_id, None, now),
+        unseen_count=await models.Notification.unseen_count(user_id, now),
+    )
 
 
 @strawberry.type

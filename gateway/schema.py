@@ -17,6 +17,7 @@ from strawberry.extensions import AddValidationRules, MaxTokensLimiter
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from gateway.access import AccessMutation, AccessQuery
+from gateway.consents import ConsentMutation, ConsentQuery
 from gateway.cost import CostLimit
 from gateway.documents import KnownDocuments, KnownToBeValid, OneOperation
 from gateway.errors import MapErrors
@@ -40,6 +41,7 @@ from services.shared.settings import Settings
 class Query(
     UserQuery,
     AccessQuery,
+    ConsentQuery,
     NotificationQuery,
     ExplanationQuery,
     ScheduledQuery,
@@ -53,6 +55,7 @@ class Query(
 class Mutation(
     UserMutation,
     AccessMutation,
+    ConsentMutation,
     NotificationMutation,
     ScheduledMutation,
     EventMutation,

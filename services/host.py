@@ -25,6 +25,7 @@ from services.notifications.intake import Intake
 from services.notifications.releasing import Releasing
 from services.notifications.scheduling import Scheduling
 from services.notifications.service import NotificationService
+from services.notifications.states import States
 from services.notifications.wording import Texts
 from services.scheduler import models as scheduler_models
 from services.scheduler.service import SchedulerService
@@ -48,10 +49,12 @@ from services.users import handlers as user_handlers
 from services.users import models as user_models
 from services.users.access import Access
 from services.users.api_keys import ApiKeys
+from services.users.choosing import Choosing
+from services.users.links import UnsubscribeLinks
 from services.users.passwords import Passwords
 from services.users.service import UserService
 from services.users.sessions import Sessions
-from services.users.tokens import AccessTokens, signing_keys
+from services.users.tokens import AccessTokens, SigningKeys, signing_keys
 
 USERS: Final = "users"
 NOTIFICATIONS: Final = "notifications"
@@ -94,9 +97,12 @@ class Runtime:
     access: Access
     api_keys: ApiKeys
     users: UserService
+    choosing: Choosing
+    links: UnsubscribeLinks
     texts: Texts
     announcing: Announcing
     notifications: NotificationService
+    states: States
     scheduling: Scheduling
     firing: Firing
     releasing: Releasing
@@ -147,14 +153,13 @@ async def open_runtime(settings: Settings, clock: Clock | None = None) -> AsyncI
         if clock is None:
             clock = steady = DatabaseClock(store.time)
             await when_back(steady.adjust, "the database's time")
-        tokens = AccessTokens(keys, timedelta(seconds=settings.access_token_seconds), clock)
         bus: Bus
         if settings.rabbitmq_url:
             bus = rabbit = RabbitBus(settings.rabbitmq_url, clock, settings)
             stack.push_async_callback(rabbit.close)
         else:
             bus = EmbeddedBus(store, clock, settings)
-        runtime = _put_together(settings, clock, store, bus, tokens, fault)
+        runtime = _put_together(settings, clock, store, bus, keys, fault)
         await when_back(runtime.texts.read, "the texts")
         yield runtime
 
@@ -164,11 +169,12 @@ def _put_together(
     clock: Clock,
     store: Store,
     bus: Bus,
-    tokens: AccessTokens,
+    keys: SigningKeys,
     fault: asyncio.Future[str],
 ) -> Runtime:
     relay = Outbox(bus, clock, settings)
     seen = Inbox(clock, settings)
+    tokens = AccessTokens(keys, timedelta(seconds=settings.access_token_seconds), clock)
     sessions = Sessions(store, relay, tokens, clock, settings)
     passwords = Passwords(
         settings.bcrypt_cost,
@@ -177,6 +183,7 @@ def _put_together(
         settings.bcrypt_per_address,
     )
     attempts = Throttle(clock)
+    choosing = Choosing(store, relay, clock, settings)
     texts = Texts(clock, settings)
     announcing = Announcing(store, relay, bus, clock, settings)
     return Runtime(
@@ -189,10 +196,13 @@ def _put_together(
         sessions=sessions,
         access=Access(store, relay, sessions, passwords, attempts, clock, settings),
         api_keys=ApiKeys(clock, settings),
-        users=UserService(store, relay, sessions, passwords, attempts, clock, settings),
+        users=UserService(store, relay, sessions, passwords, attempts, choosing, clock, settings),
+        choosing=choosing,
+        links=UnsubscribeLinks(keys, clock, settings),
         texts=texts,
         announcing=announcing,
         notifications=NotificationService(store, relay, announcing, texts, clock, settings),
+        states=States(store, relay, clock, settings),
         scheduling=Scheduling(store, clock, settings),
         firing=Firing(store, relay, announcing, texts, clock, settings),
         releasing=Releasing(store, texts, clock, settings),
@@ -263,6 +273,7 @@ def _loops(
     if NOTIFICATIONS in workers:
         loops["scheduled notifications"] = runtime.firing.keep_working
         loops["held deliveries"] = runtime.releasing.keep_working
+        loops["snoozed notifications"] = runtime.states.keep_waking
     if SCHEDULER in workers:
         loops[SCHEDULER] = runtime.schedules.keep_ticking
     if isinstance(runtime.clock, DatabaseClock):

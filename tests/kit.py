@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import aio_pika
@@ -24,9 +24,12 @@ from services.shared.clock import Clock, SystemClock, whole_milliseconds
 from services.shared.events import Event
 from services.shared.inbox import Inbox
 from services.shared.settings import Settings
+from services.shared.store import Session, Store
 from services.shared.vocabulary import Role
 from services.users.service import Registration
 from services.users.sessions import Caller
+
+T = TypeVar("T")
 
 PASSWORD = "a password for tests"
 PATIENCE = 20.0
@@ -71,6 +74,36 @@ class ShiftedClock:
             yield
         finally:
             self._stopped_at = None
+
+
+class Elsewhere(Store):
+    """A store on which something happens just before a transaction, or just after it."""
+
+    def __init__(
+        self,
+        store: Store,
+        before: Callable[[], Awaitable[object]] | None = None,
+        after: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        self._store = store
+        self._before = before
+        self._after = after
+
+    async def transact(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        if self._before:
+            await self._before()
+        result = await self._store.transact(work)
+        if self._after:
+            await self._after()
+        return result
+
+
+class Killed(BaseException):
+    """The end of the process."""
+
+
+async def killed() -> None:
+    raise Killed
 
 
 class ForgetfulInbox(Inbox):

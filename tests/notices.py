@@ -22,9 +22,11 @@ CREATE = f"""mutation Create($input: CreateNotificationInput!) {{
     createNotification(input: $input) {{
       notification {{ {NODE} }} decision {{ outcome reason until }} }} }}"""
 PAGE = f"""query Page($first: Int, $after: String, $last: Int, $before: String,
-    $unreadOnly: Boolean! = false, $types: [NotificationType!], $archived: Boolean! = false) {{
+    $unreadOnly: Boolean! = false, $types: [NotificationType!], $archived: Boolean! = false,
+    $snoozed: Boolean! = false) {{
     notifications(first: $first, after: $after, last: $last, before: $before,
-        unreadOnly: $unreadOnly, types: $types, archived: $archived) {{
+        unreadOnly: $unreadOnly, types: $types, archived: $archived,
+        snoozed: $snoozed) {{
       edges {{ cursor node {{ {NODE} }} }}
       pageInfo {{ hasNextPage hasPreviousPage startCursor endCursor }} }} }}"""
 READ = f"""mutation($id: ID!, $read: Boolean! = true) {{

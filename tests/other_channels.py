@@ -42,6 +42,11 @@ async def reached_by(
     return await house.somebody(preferences=wishes)
 
 
+async def switch(house: House, user_id: str, *wishes: TypeChange, **others: Any) -> None:
+    """What somebody wants from now on."""
+    await house.runtime.choosing.update_preferences(user_id, Wishes(wishes, **others), None)
+
+
 def offer(user_id: str, event: str = "", **fields: Any) -> Draft:
     """A promotion for somebody, of an event of its own."""
     event = event or f"urn:shop {uuid4().hex}"

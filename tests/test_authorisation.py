@@ -26,6 +26,10 @@ ADMINS = frozenset({Role.ADMIN})
 # What of it is open to API keys, by the scope that it needs. Nothing else is.
 SCOPES = {
     "user": Scope.READ_USERS,
+    "consents": Scope.MANAGE_CONSENTS,
+    "consents of another": Scope.MANAGE_CONSENTS,
+    "unsubscribeLink": Scope.MANAGE_CONSENTS,
+    "recordConsent": Scope.MANAGE_CONSENTS,
     "trackActivity of another": Scope.TRACK_ACTIVITY,
     "trackActivity": Scope.TRACK_ACTIVITY,
     "createNotification": Scope.CREATE_NOTIFICATIONS,
@@ -53,9 +57,20 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
     "apiKeys": ("query { apiKeys { id } }", ADMINS),
     "me": ("query { me { id } }", LOGGED_IN),
     "preferences": ("query { preferences { version } }", LOGGED_IN),
+    "consents": ("query { consents { given } }", LOGGED_IN),
+    "consents of another": ('query { consents(userId: "{other}") { given } }', BACKENDS),
+    "unsubscribeLink": (
+        'query { unsubscribeLink(userId: "{other}", channel: EMAIL) { url } }',
+        BACKENDS,
+    ),
     "notifications": ("query { notifications { edges { cursor } } }", LOGGED_IN),
     "notification": (f"query {{ notification({_NO_ID}) {{ id }} }}", LOGGED_IN),
+    "notificationRevisions": (
+        f"query {{ notificationRevisions({_NO_ID}) {{ title }} }}",
+        LOGGED_IN,
+    ),
     "unreadCount": ("query { unreadCount }", LOGGED_IN),
+    "unseenCount": ("query { unseenCount }", LOGGED_IN),
     "recommendations": ("query { recommendations { name } }", LOGGED_IN),
     "explain": (
         'query { explain(notificationId: "000000000000000000000000") { at } }',
@@ -83,6 +98,11 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
         ANYONE,
     ),
     "logout": ("mutation { logout }", LOGGED_IN),
+    "recordConsent": (
+        'mutation { recordConsent(input: { userId: "{other}", channel: EMAIL, types: [PROMOTION],'
+        ' at: "2026-01-01T00:00:00Z", source: "a form" }) { version } }',
+        BACKENDS,
+    ),
     "updatePreferences": ("mutation { updatePreferences(input: {}) { version } }", LOGGED_IN),
     "trackActivity": (
         'mutation { trackActivity(input: { kind: VIEW, productId: "1" }) }',
@@ -94,6 +114,8 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
     ),
     "markNotificationRead": (f"mutation {{ markNotificationRead({_NO_ID}) {{ id }} }}", LOGGED_IN),
     "markAllNotificationsRead": ("mutation { markAllNotificationsRead { marked } }", LOGGED_IN),
+    "markAllNotificationsSeen": ("mutation { markAllNotificationsSeen { marked } }", LOGGED_IN),
+    "snoozeNotification": (f"mutation {{ snoozeNotification({_NO_ID}) {{ id }} }}", LOGGED_IN),
     "archiveNotification": (f"mutation {{ archiveNotification({_NO_ID}) {{ id }} }}", LOGGED_IN),
     "createNotification": (
         'mutation { createNotification(input: { userId: "{other}", type: PROMOTION, content: "c" })'
@@ -179,9 +201,11 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
 # What is named by an id and belongs to one user.
 OWNED = {
     "notification": "query ($id: ID!) { notification(id: $id) { id } }",
+    "notificationRevisions": "query ($id: ID!) { notificationRevisions(id: $id) { title } }",
     "explain": "query ($id: ID!) { explain(notificationId: $id) { at } }",
     "markNotificationRead": "mutation ($id: ID!) { markNotificationRead(id: $id) { id } }",
     "archiveNotification": "mutation ($id: ID!) { archiveNotification(id: $id) { id } }",
+    "snoozeNotification": "mutation ($id: ID!) { snoozeNotification(id: $id) { id } }",
     "revokeSession": "mutation ($id: ID!) { revokeSession(id: $id) }",
 }
 
@@ -266,11 +290,11 @@ async def followed(house: House, api: Api, document: str, user_id: str) -> str |
     async with api.socket() as socket:
         stream = await socket.subscribe(document)
         hearing = asyncio.ensure_future(stream.next())
-        verbs = house.runtime.notifications
+        runtime = house.runtime
         while not hearing.done():
             order = NotificationType.ORDER_UPDATE
-            await verbs.create(user_id, order, "news", source="urn:test")
-            await verbs.mark_all_read(user_id, None)
+            await runtime.notifications.create(user_id, order, "news", source="urn:test")
+            await runtime.states.mark_all_read(user_id, None)
             await asyncio.wait([hearing], timeout=0.2)
         try:
             hearing.result()

@@ -28,7 +28,14 @@ from services.shared.vocabulary import (
     QuietAction,
     Weekday,
 )
-from services.users.preferences import Preferences, TypeChoice, resolve
+from services.users.consent import Consent
+from services.users.preferences import (
+    Choices,
+    Preferences,
+    TypeChoice,
+    channels_on,
+    resolve,
+)
 from services.users.quiet_hours import QuietHours, QuietWindow
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -133,7 +140,9 @@ def marketing_on(*on: Channel, quiet: Channel | None = None) -> Preferences:
     """What somebody wants who has these on, and perhaps one of them quiet."""
     choice = TypeChoice(channels=dict.fromkeys(on, True))
     quiet_hours = {quiet: ALWAYS} if quiet else {}
-    return resolve({PROMOTION: choice, PICKS: choice, ORDER: choice}, 1, "UTC", quiet_hours)
+    given_ = dict.fromkeys(on, Consent(given=True, at=NOW, source="test"))
+    consents = dict.fromkeys(NotificationType, given_)
+    return resolve(dict.fromkeys(NotificationType, choice), 1, "UTC", quiet_hours, consents)
 
 
 def situation(
@@ -197,9 +206,24 @@ def test_other_channels_are_those_that_are_on_and_for_what_is_critical_those_in_
         PROMOTION: TypeChoice(channels={EMAIL: True}),
         PICKS: TypeChoice(enabled=False, channels={WEBHOOK: True}),
     }
-    preferences = resolve(choices, version=1)
     for type_, expected in ((PROMOTION, (EMAIL,)), (PICKS, ()), (ORDER, ())):
-        assert other_channels(preferences, type_, class_of(type_)) == expected
-    assert other_channels(preferences, ORDER, MessageClass.CRITICAL) == (EMAIL,)
-    nothing = resolve({}, version=0)
-    assert other_channels(nothing, PROMOTION, MessageClass.MARKETING) == ()
+        assert other_channels(choices, type_, class_of(type_)) == expected
+    assert other_channels(choices, ORDER, MessageClass.CRITICAL) == (EMAIL,)
+    assert other_channels({}, PROMOTION, MessageClass.MARKETING) == ()
+
+
+choices: st.SearchStrategy[Choices] = st.dictionaries(
+    st.sampled_from(NotificationType),
+    st.builds(
+        TypeChoice,
+        enabled=st.none() | st.booleans(),
+        channels=st.dictionaries(st.sampled_from(Channel), st.booleans()),
+    ),
+)
+
+
+@given(choices, st.sampled_from(NotificationType))
+def test_what_is_on_is_so_in_the_full_matrix(chosen: Choices, type_: NotificationType) -> None:
+    entry = resolve(chosen, version=1).of(type_)
+    on = {one.channel for one in entry.channels if one.enabled and entry.enabled}
+    assert channels_on(chosen, type_) == on

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace as replaced
 
 from campaign.checker import HEALED, KILLED, judge, recoveries
+from campaign.deeds import MOVE
 from campaign.events import NO_REASON
 from campaign.faults import Injected
 from campaign.fires import fires
@@ -303,6 +304,54 @@ def test_what_was_shown_to_another_than_its_user_is_seen() -> None:
     assert found(judged([*records, *mixed], rows)) == {Violation.MISDIRECTED: 1}
     walk = Walk(ids=("n1", "n2"), complete=True, user="ann", started=NOON + 60, ended=NOON + 61)
     assert found(judged([*records, mine, walk], rows)) == {Violation.MISDIRECTED: 1}
+
+
+def moved(version: int, at: float = 10, **changes: Any) -> Attempt:
+    key = f"shop parcel/{version}"
+    return attempt(at, **({"kind": MOVE, "type": "", "gist": "", "key": key} | changes))
+
+
+def status(version: int, at: float, connection: int = 1) -> Sight:
+    return replaced(sight("n1", at, at, connection), version=version)
+
+
+def shown(version: int, **changes: Any) -> Row:
+    values: dict[str, Any] = {"order": "parcel", "version": version}
+    return row(**(values | changes))
+
+
+def test_an_order_that_moves_shows_its_newest_status() -> None:
+    moves: list[Record] = [moved(2), moved(3, outcome=Outcome.INDETERMINATE), moved(1)]
+    for version, right in ((1, False), (2, True), (3, True), (4, False)):
+        verdict = judged(moves, moved=[shown(version)])
+        assert found(verdict) == ({} if right else {Violation.STALE: 1})
+    assert found(judged(moves)) == {Violation.LOST: 1}
+    twice = [shown(2), shown(2, id="n2")]
+    assert found(judged(moves, moved=twice)) == {Violation.DUPLICATED: 1}
+    assert found(judged(moves, moved=[shown(2, user="ben")])) == {Violation.MISDIRECTED: 1}
+    strangers = [shown(2), shown(1, id="n2", order="another")]
+    assert found(judged(moves, moved=strangers)) == {Violation.MISDIRECTED: 1}
+
+
+@pytest.mark.parametrize(
+    ("sights", "wrong"),
+    [
+        ([(1, 1), (3, 1)], None),
+        ([(3, 2)], None),
+        ([(1, 1), (3, -1), (3, 2)], None),
+        ([(1, 1)], Violation.READER_MISSED),
+        ([], Violation.READER_MISSED),
+        ([(3, 1), (1, 1)], Violation.STALE),
+        ([(3, 1), (3, 2)], Violation.STALE),
+        ([(3, -1), (1, 2)], Violation.STALE),
+    ],
+)
+def test_a_reader_sees_the_newest_status_last_and_once(
+    sights: list[tuple[int, int]], wrong: Violation | None
+) -> None:
+    seen = [status(version, 12 + n, link) for n, (version, link) in enumerate(sights)]
+    verdict = judged([moved(1), moved(3), READER, *seen], moved=[shown(3)])
+    assert found(verdict) == ({wrong: 1} if wrong else {})
 
 
 def test_pages_that_skip_or_repeat_are_seen() -> None:

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from services.notifications.announcing import Announcing
 from services.notifications.collapse import Collapse, Rank
 from services.notifications.drafts import Announcement, Draft
+from services.notifications.states import States
 from services.notifications.templates import Text
 from services.shared.events import Event, OrderStatusChanged
 from services.shared.vocabulary import NotificationType, Outcome, Role
 from services.users.models import User
-from tests.kit import House, Stream, open_house, quick_settings
+from tests.kit import Elsewhere, House, Stream, open_house, quick_settings
 from tests.notices import NODE, Wire, create, customer, nodes, page, refused, unread_count, wired
 from tests.servers import PrivateMongod, until
 
@@ -265,6 +266,19 @@ async def test_mark_all_leaves_unread_what_was_revised_since(backend: Wire, ann:
     cursor = (await page(ann))["pageInfo"]["startCursor"]
     await create(backend, ann.id, "two", collapseKey="cart")
     assert (await ann.ask(READ_ALL, upTo=cursor))["markAllNotificationsRead"]["marked"] == 1
+    assert [node["body"] for node in await nodes(ann, unreadOnly=True)] == ["two"]
+
+
+async def test_what_is_revised_while_all_is_marked_stays_unread(
+    house: House, backend: Wire, ann: Wire
+) -> None:
+    await create(backend, ann.id, "one", collapseKey="cart")
+    await create(backend, ann.id, "other")
+    revise = partial(create, backend, ann.id, "two", collapseKey="cart")
+    runtime = house.runtime
+    store = Elsewhere(runtime.store, before=revise)
+    states = States(store, runtime.outbox, runtime.clock, runtime.settings)
+    assert await states.mark_all_read(ann.id, None) == 1
     assert [node["body"] for node in await nodes(ann, unreadOnly=True)] == ["two"]
 
 

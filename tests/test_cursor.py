@@ -139,6 +139,7 @@ steps = st.lists(
 
 
 @given(st.integers(0, 10), steps)
+@example(0, [("see", 0), ("see", 9)])  # then wanted: 8, which is 0 revised
 @example(2, [("see", 5), ("settle", 4), ("pause", 0), ("settle", 5), ("see", 4)])
 def test_a_reader_wants_what_one_that_remembers_everything_wants(
     floor: int, steps: Sequence[Step]
@@ -220,7 +221,7 @@ states = st.lists(  # of which notification, how long after the last, and how la
 
 
 @given(states, reads)
-@example([(0, 1, 0), (1, 3, 0), (0, 0, 0)], [(4, True, 9)])
+@example([(0, 1, 0), (0, 1, 4), (1, 1, 0)], [(4, True, 9)])  # revised behind another's back
 def test_of_what_is_revised_the_last_state_is_seen_and_none_after_a_newer_one(
     states: list[tuple[int, int, int]], reads: list[tuple[int, bool, int]]
 ) -> None:

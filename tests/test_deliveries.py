@@ -33,8 +33,7 @@ from services.shared.vocabulary import (
 from services.shared.worker import when_back
 from services.users.models import User
 from services.users.preferences import ChannelChange, TypeChange, Wishes
-from tests.interrupted import Elsewhere
-from tests.kit import House, ShiftedClock, Somebody, open_house, quick_settings
+from tests.kit import Elsewhere, House, ShiftedClock, Somebody, open_house, quick_settings
 from tests.other_channels import (
     announce,
     announcer,
@@ -45,6 +44,7 @@ from tests.other_channels import (
     spent,
     state,
     states,
+    switch,
     switched,
 )
 from tests.servers import PrivateMongod
@@ -227,8 +227,7 @@ async def test_without_the_app_an_older_state_does_not_follow_a_newer_one(house:
 async def test_a_channel_that_was_switched_off_keeps_no_older_state(house: House) -> None:
     ann, now = await reached_by(house, EMAIL), house.runtime.clock.now()
     await announce(announcer(house), state(ann.id, 1, now))
-    off = Wishes(switched(off=[EMAIL]))
-    await house.runtime.users.update_preferences(ann.id, off, None)
+    await switch(house, ann.id, *switched(off=[EMAIL]))
     await announce(announcer(house), state(ann.id, 2, now))
     assert await states(ann.id) == [SUPERSEDED]
     assert await spent(ann.id) == []

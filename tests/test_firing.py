@@ -23,8 +23,15 @@ from services.shared.store import Store
 from services.shared.vocabulary import NotificationType, Role, ScheduledState
 from services.users.models import User
 from services.users.service import Registration
-from tests.interrupted import Elsewhere, Killed, killed
-from tests.kit import PASSWORD, ShiftedClock, open_house, quick_settings
+from tests.kit import (
+    PASSWORD,
+    Elsewhere,
+    Killed,
+    ShiftedClock,
+    killed,
+    open_house,
+    quick_settings,
+)
 from tests.outages import away
 from tests.servers import PrivateMongod, private_mongod_server, until
 

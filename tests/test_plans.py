@@ -15,7 +15,7 @@ from tests import notices
 from tests.kit import House
 from tests.notices import Wire, ago, customer, page, row, store, unread_count, wired
 
-MANY, ASKED = 2000, 10
+MANY, ASKED, UNSEEN = 2000, 10, 8
 TYPES = tuple(NotificationType)
 Command = dict[str, Any]
 
@@ -34,6 +34,8 @@ async def ann(house: House) -> AsyncIterator[Wire]:
                     type=TYPES[n // 50 % 3 if n % 50 == 0 else 0].value,
                     read=n % 25 != 0,
                     archived=n % 250 == 7,
+                    seen=n % (MANY // UNSEEN) != 3,
+                    snoozed_until=ago(-3600) if n % 100 == 9 else None,
                 )
                 for n in range(MANY)
             )
@@ -78,6 +80,7 @@ FILTERS: list[dict[str, Any]] = [
     {},
     {"unreadOnly": True},
     {"archived": True},
+    {"snoozed": True},
     {"types": ["PROMOTION"]},
     {"types": ["PROMOTION", "RECOMMENDATION"], "unreadOnly": True},
     {"types": ["PROMOTION"], "archived": True},
@@ -105,6 +108,12 @@ async def test_counting_the_unread_costs_what_is_unread(
         count = await unread_count(ann, types=types)
     assert count > 0
     assert_cheap(asked, 2 * count)
+
+
+async def test_counting_the_unseen_costs_nothing_but_its_index(house: House, ann: Wire) -> None:
+    async with watched(house) as asked:
+        assert (await ann.ask("{ unseenCount }"))["unseenCount"] == UNSEEN
+    assert_cheap(asked, 0)
 
 
 async def test_marking_all_up_to_a_cursor_costs_what_is_unread(house: House, ann: Wire) -> None:

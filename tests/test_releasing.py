@@ -30,8 +30,16 @@ from services.shared.vocabulary import (
 from services.users.models import User
 from services.users.preferences import Wishes
 from services.users.quiet_hours import QuietChange, QuietWindow
-from tests.interrupted import Elsewhere, Killed, killed
-from tests.kit import House, ShiftedClock, Somebody, open_house, quick_settings
+from tests.kit import (
+    Elsewhere,
+    House,
+    Killed,
+    ShiftedClock,
+    Somebody,
+    killed,
+    open_house,
+    quick_settings,
+)
 from tests.other_channels import (
     announce,
     announcer,
@@ -42,6 +50,7 @@ from tests.other_channels import (
     spent,
     state,
     states,
+    switch,
     switched,
 )
 from tests.servers import PrivateMongod, until
@@ -138,8 +147,7 @@ async def test_what_was_refused_meanwhile_does_not_go_out(
     house: House, clock: ShiftedClock
 ) -> None:
     ann, held = await held_one(house, clock)
-    off = Wishes(switched(off=[PUSH]))
-    await house.runtime.users.update_preferences(ann.id, off, None)
+    await switch(house, ann.id, *switched(off=[PUSH]))
     await released(house, clock, clock.now() + 3 * HOUR)
     [now] = await deliveries(ann.id)
     assert (now.state, now.decision["reason"]) == (SUPPRESSED, "CHANNEL_OFF")
@@ -159,8 +167,7 @@ async def test_who_wants_quiet_at_other_times_now_is_left_alone_then(
     house: House, clock: ShiftedClock
 ) -> None:
     ann, held = await held_one(house, clock)
-    later = Wishes(quiet_hours=tuple(quiet(clock, PUSH, after=2 * HOUR)))
-    await house.runtime.users.update_preferences(ann.id, later, None)
+    await switch(house, ann.id, quiet_hours=tuple(quiet(clock, PUSH, after=2 * HOUR)))
     await released(house, clock, clock.now() + 3 * HOUR)
     [now] = await deliveries(ann.id)
     assert (now.state, now.decision["reason"]) == (HELD, "QUIET_HOURS")

@@ -209,15 +209,15 @@ class Announcing:
             situation = Situation(
                 draft.type,
                 one.message_class,
-                one.preferences,
+                one.user.preferences,
                 now,
                 draft.expires_at,
-                timezone=one.timezone,
+                timezone=self._zone(one.user),
                 rank=draft.collapse.rank if draft.collapse else None,
                 told_rank=shelf.told_rank(draft),
             )
             decision = decide(situation)
-            others = dispatch.send(one._replace(draft=draft), situation, decision)
+            others = dispatch.send(draft, one.channels, situation, decision)
             trace = traces.stored(situation, decision, others)
             made.append((draft, decision, others, trace))
             if decision.outcome is Outcome.SENT:
@@ -232,10 +232,9 @@ class Announcing:
     def _wanted(self, drafts: Iterable[Draft], recipients: Mapping[str, User]) -> list[Wanted]:
         wanted = []
         for draft in drafts:
-            user = recipients[draft.user_id]
-            class_, preferences = class_of(draft.type, draft.status), user.preferences
-            channels = other_channels(preferences, draft.type, class_)
-            wanted.append(Wanted(draft, class_, preferences, self._zone(user), channels))
+            user, class_ = recipients[draft.user_id], class_of(draft.type, draft.status)
+            channels = other_channels(user.choices, draft.type, class_)
+            wanted.append(Wanted(draft, user, class_, channels))
         return wanted
 
     def _zone(self, user: User) -> str:

@@ -71,8 +71,8 @@ class Allowance:
 
     def free_at(self, channel: Channel, now: datetime) -> datetime | None:
         """When one more may go out on this channel, if nothing else does; None: now."""
-        ends = (cap.free_at(self.spent, now) for cap in self._of(channel))
-        return max((end for end in ends if end), default=None)
+        ends = [cap.free_at(self.spent, now) for cap in self._of(channel)]
+        return max(filter(None, ends), default=None)
 
     def counts(self, one: Spent, now: datetime) -> bool:
         """Whether it may still count, by whichever worker's clock."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, NamedTuple, Self
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple, Self
 
 from services.shared.vocabulary import NotificationType
 
 Thing = tuple[str, NotificationType, str]  # a user's id, a type, a collapseKey
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 class Rank(NamedTuple):
@@ -45,3 +46,8 @@ def states_of(things: Sequence[Thing]) -> dict[str, Any]:
 
 def thing_of(row: Mapping[str, Any]) -> Thing:
     return row["user_id"], NotificationType(row["type"]), row["collapse_key"]
+
+
+def later(now: datetime, sent_at: datetime) -> datetime:
+    """The stamp of one that moves to the top now: behind its old one, whatever clocks say."""
+    return max(now, sent_at + _MILLISECOND)

@@ -25,18 +25,17 @@ from services.notifications.personalize import SAME_EVENT, Decision, Reason, Sit
 from services.shared.settings import Settings
 from services.shared.store import Row, Session
 from services.shared.vocabulary import Channel, DeliveryState, MessageClass, Outcome
-from services.users.preferences import Preferences
+from services.users.models import User
 
 _STATES: Final = {**DELIVERED, Outcome.SUPPRESSED: DeliveryState.SUPPRESSED}
 
 
 class Wanted(NamedTuple):
-    """A draft, and what it is decided from whenever that is. `channels`: besides the app."""
+    """A draft, and for whom. `channels`: on which it is decided, besides the app."""
 
     draft: Draft
+    user: User
     message_class: MessageClass
-    preferences: Preferences
-    timezone: str
     channels: tuple[Channel, ...]
 
     @property
@@ -82,21 +81,20 @@ class Dispatch:
         return cls(there, waiting, await Ledgers.of(spenders, session), now, settings)
 
     def send(
-        self, wanted: Wanted, situation: Situation, in_app: Decision
+        self, draft: Draft, channels: Sequence[Channel], situation: Situation, in_app: Decision
     ) -> Mapping[Channel, Decision]:
-        """Decide on each of the other channels; `in_app`: what was decided about the app.
+        """Decide on each of these channels; `in_app`: what was decided about the app.
 
         What a newer state takes the place of is given back to it: it may spend that again.
         """
-        draft = wanted.draft
         waiting = self._waiting.get(draft.thing, []) if draft.thing else []
-        if in_app.outcome is Outcome.SUPERSEDED or not (wanted.channels or waiting):
+        if in_app.outcome is Outcome.SUPERSEDED or not (channels or waiting):
             return {}
         decided: dict[Channel, Decision] = {}
         older = [row for row in waiting if draft.collapse and _rank(row) < draft.collapse.rank]
         told = max((*map(_rank, waiting), *_given(situation.told_rank)), default=None)
         units = {_unit(row) for row in older}
-        for channel in wanted.channels:
+        for channel in channels:
             if (*draft.key, channel) in self._there:
                 decided[channel] = SAME_EVENT
                 continue

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from bson import ObjectId
 
-from services.notifications.collapse import Collapse, Thing
+from services.notifications.collapse import Collapse, Thing, later
 from services.notifications.models import Notification
 from services.notifications.personalize import Decision
 from services.notifications.recommend import Recommendation
@@ -29,7 +29,7 @@ from services.shared.vocabulary import ChangeKind, Channel, NotificationType, Ou
 
 Lives = Mapping[NotificationType, timedelta]  # of types whose notifications expire by themselves
 Key = tuple[str, str]  # of a notification: its user's id, its event's key
-_MILLISECOND: Final = timedelta(milliseconds=1)
+_STATES: Final = ("read", "read_at", "seen", "archived", "snoozed_until")
 
 
 class Said(Protocol):
@@ -93,7 +93,9 @@ class Draft:
             "expires_at": self.expires_at,
             "read": False,
             "read_at": None,
+            "seen": False,
             "archived": False,
+            "snoozed_until": None,
             "product_ids": self.product_ids,
             "decision": decision,
             "revision": 1,
@@ -106,13 +108,13 @@ class Draft:
         """As `current` is stored when it tells this instead: at the top, whatever clocks say."""
         revised = self.row(now, decision) | {
             "_id": current["_id"],
-            "sent_at": max(now, current["sent_at"] + _MILLISECOND),
+            "sent_at": later(now, current["sent_at"]),
             "revision": current["revision"] + 1,
             "change": ChangeKind.REVISED.value,
             "changed_at": now,
         }
         if self.collapse and not self.collapse.unread_again:
-            revised |= {name: current[name] for name in ("read", "read_at", "archived")}
+            revised |= {name: current[name] for name in _STATES}
         return revised
 
     def is_told_by(self, stored: Said) -> bool:
@@ -128,12 +130,14 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A notification that a caller asks for, whether it goes out now or later."""
+    """A notification that a caller asks for, whether it goes out now or later. `expires_at`: None
+    for what its type has."""
 
     user_id: str
     type: NotificationType
     content: Any
     title: str | None = None
+    expires_at: datetime | None = None
 
     def checked(self, most_bytes: int) -> Asked:
         """With its text in NFC. Raises BadInput."""
@@ -152,13 +156,25 @@ class Asked:
                 "Store large things elsewhere and send a link.",
                 "input.content",
             )
-        return replace(self, content=composed(self.content), title=composed(self.title))
+        return replace(
+            self,
+            content=composed(self.content),
+            title=composed(self.title),
+            expires_at=checked_end(self.expires_at, "input.expiresAt"),
+        )
 
     def draft(self, event: str, words: Words) -> Draft:
         """In its reader's words."""
         text = content_text(self.type, self.content, self.title, words)
-        own_title = self.title is not None
-        return Draft(self.user_id, event, self.type, text, self.content, own_title=own_title)
+        return Draft(
+            self.user_id,
+            event,
+            self.type,
+            text,
+            self.content,
+            self.expires_at,
+            own_title=self.title is not None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

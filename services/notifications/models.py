@@ -5,9 +5,9 @@ Every question about notifications takes the user's id first, so that another's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, Self
 
 from beanie import Document, PydanticObjectId
@@ -17,7 +17,16 @@ from pymongo import IndexModel
 
 from services.notifications.collapse import Rank, Thing, states_of, thing_of
 from services.notifications.cursor import Cursor, Position, Progress, Seen, to_milliseconds
-from services.notifications.queries import Filter, Span, alive, between, beyond, query
+from services.notifications.queries import (
+    EPOCH,
+    Filter,
+    Span,
+    alive,
+    asleep,
+    between,
+    beyond,
+    query,
+)
 from services.notifications.recommend import Product as KnownProduct
 from services.shared.content import json_size
 from services.shared.events import NotificationCreated
@@ -27,7 +36,7 @@ from services.shared.vocabulary import ChangeKind, NotificationType
 _DOWN: Final = [("sent_at", -1), ("_id", -1)]
 _UP: Final = [("sent_at", 1), ("_id", 1)]
 _END: Final = ("expires_at", 1)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SNOOZED: Final = ("snoozed_until", 1)
 _AT_ONCE: Final = 25  # rows of up to MAX_CONTENT_BYTES that one answer of the database holds
 
 
@@ -55,7 +64,8 @@ class Notification(Document):
     `sent_at` is stamped just before the write and gives the order, with the id for equal stamps.
     `own_title`: whether its title was given by who asked for it; None in rows of before.
     `decision`: why it was sent, see traces.py. `collapse_key`: of what it shows the newest state,
-    `rank`: which that is, `revision`: how many it has shown; see collapse.py.
+    `rank`: which that is, `revision`: how many it has shown; see collapse.py. What is read,
+    archived or snoozed has been `seen`. `snoozed_until`: it is on no page until then.
     """
 
     user_id: str
@@ -69,7 +79,9 @@ class Notification(Document):
     expires_at: datetime | None = None
     read: bool = False
     read_at: datetime | None = None
+    seen: bool = True  # as rows of before are, which don't say
     archived: bool = False
+    snoozed_until: datetime | None = None
     product_ids: list[str] = Field(default_factory=list)
     changed_at: datetime | None = None
     change: ChangeKind | None = None
@@ -88,16 +100,27 @@ class Notification(Document):
                 partialFilterExpression={"collapse_key": {"$exists": True}},
             ),
             IndexModel([("user_id", 1), *_DOWN]),
-            IndexModel(  # with the end, so that what has expired is not fetched
-                [*((name, 1) for name in ("user_id", "archived", "read", "type")), *_DOWN, _END]
+            IndexModel(  # with the ends, so that what has expired or sleeps is not fetched
+                [
+                    *((name, 1) for name in ("user_id", "archived", "read", "type")),
+                    *_DOWN,
+                    _END,
+                    _SNOOZED,
+                ]
             ),
+            IndexModel(
+                [("user_id", 1), ("seen", 1), *_UP, _END],
+                partialFilterExpression={"seen": False},
+            ),
+            IndexModel([("user_id", 1), *_DOWN, _SNOOZED], partialFilterExpression=asleep()),
+            IndexModel([_SNOOZED], partialFilterExpression=asleep()),
             IndexModel(
                 [("user_id", 1), ("changed_at", 1)],
                 partialFilterExpression={"changed_at": {"$exists": True}},
             ),
             IndexModel(
                 [("user_id", 1), _END, ("_id", 1)],
-                partialFilterExpression={"expires_at": {"$gt": _EPOCH}},
+                partialFilterExpression={"expires_at": {"$gt": EPOCH}},
             ),
         )
 
@@ -128,7 +151,9 @@ class Notification(Document):
             revision=created.revision,
             read=created.read_at is not None,
             read_at=created.read_at,
+            seen=created.seen,
             archived=created.archived,
+            snoozed_until=created.snoozed_until,
         )
 
     def created(self) -> NotificationCreated:
@@ -144,7 +169,9 @@ class Notification(Document):
             expires_at=self.expires_at,
             revision=self.revision,
             read_at=self.read_at,
+            seen=self.seen,
             archived=self.archived,
+            snoozed_until=self.snoozed_until,
         )
 
     @classmethod
@@ -243,7 +270,7 @@ class Notification(Document):
         there = {"user_id": user_id, **alive(now), **beyond(start, "$gt")}
         found = cls.get_pymongo_collection().find(there, batch_size=_AT_ONCE)
         async with found.sort(_UP).limit(limit) as behind:
-            rows, is_all = await first_part(behind, _size)
+            rows, is_all = await first_part(behind, size_of)
         return [cls.model_validate(row) for row in rows], is_all and len(rows) < limit
 
     @classmethod
@@ -290,14 +317,32 @@ class Notification(Document):
         return await cls.find(query(user_id, which, now)).count()
 
     @classmethod
+    async def unseen_count(cls, user_id: str, now: datetime) -> int:
+        return await cls.find({"user_id": user_id, "seen": False, **alive(now)}).count()
+
+    @classmethod
+    async def unseen_behind(
+        cls, user_id: str, start: Position, limit: int, now: datetime
+    ) -> Sequence[Position]:
+        """The places of the next unseen ones behind that position, the oldest first."""
+        there = {"user_id": user_id, "seen": False, **alive(now)} | beyond(start, "$gt")
+        return await cls._places(there, limit)
+
+    @classmethod
     async def unread_behind(
         cls, user_id: str, start: Position, limit: int, now: datetime
     ) -> Sequence[Position]:
         """The places of the next unread ones behind that position, the oldest first."""
         there = query(user_id, Filter(unread_only=True, archived=None), now) | beyond(start, "$gt")
-        rows = cls.get_pymongo_collection().find(there, {"sent_at": 1})
-        rows = rows.sort(_UP).limit(limit)
-        return [Position.of(row["sent_at"], row["_id"]) async for row in rows]
+        return await cls._places(there, limit)
+
+    @classmethod
+    def due(cls, now: datetime, limit: int, session: Session) -> AsyncIterable[Row]:
+        """Those that were snoozed until then, the longest overdue first, as they are stored."""
+        found = cls.get_pymongo_collection().find(
+            {"snoozed_until": {"$gt": EPOCH, "$lte": now}}, batch_size=_AT_ONCE, session=session
+        )
+        return found.sort("snoozed_until").limit(limit)
 
     @classmethod
     async def still_at(
@@ -336,10 +381,12 @@ class Notification(Document):
     @classmethod
     async def _positions_since(cls, user_id: str, moment: datetime, limit: int) -> list[Position]:
         """The first ones since then, the oldest first."""
-        found = cls.get_pymongo_collection().find(
-            {"user_id": user_id, "sent_at": {"$gte": moment}}, {"sent_at": 1}
-        )
-        rows = found.sort(_UP).limit(limit)
+        return await cls._places({"user_id": user_id, "sent_at": {"$gte": moment}}, limit)
+
+    @classmethod
+    async def _places(cls, there: Mapping[str, Any], limit: int) -> list[Position]:
+        """Of the first of those, the oldest first."""
+        rows = cls.get_pymongo_collection().find(there, {"sent_at": 1}).sort(_UP).limit(limit)
         return [Position.of(row["sent_at"], row["_id"]) async for row in rows]
 
 
@@ -363,7 +410,7 @@ class Product(Document):
 MODELS: list[type[Document]] = [Notification, Product]
 
 
-def _size(row: Row) -> int:
+def size_of(row: Row) -> int:
     """Bytes, nearly."""
     return json_size((row["title"], row["body"], row["content"]))
 

@@ -24,7 +24,10 @@ from services.shared.vocabulary import (
     OverCap,
     QuietAction,
 )
-from services.users.preferences import ChannelPreference, Preferences
+from services.users.preferences import ChannelPreference, Choices, Preferences, channels_on
+
+_APP: Final = frozenset({Channel.IN_APP})
+_OTHERS: Final = tuple(channel for channel in Channel if channel not in _APP)
 
 
 class Reason(StrEnum):
@@ -38,6 +41,8 @@ class Reason(StrEnum):
     """The user switched this type off."""
     CHANNEL_OFF = "CHANNEL_OFF"
     """The user switched this channel of this type off."""
+    NO_CONSENT = "NO_CONSENT"
+    """It is marketing outside the app, and no consent to it is recorded."""
     QUIET_HOURS = "QUIET_HOURS"
     """It falls into quiet hours of the user's on this channel."""
     FREQUENCY_CAP = "FREQUENCY_CAP"
@@ -63,6 +68,7 @@ class Rule(StrEnum):
     LOCK = "lock"
     TYPE = "type"
     CHANNEL = "channel"
+    CONSENT = "consent"
     QUIET_HOURS = "quiet_hours"
     FREQUENCY = "frequency"
 
@@ -106,17 +112,17 @@ SAME_EVENT: Final = Decision(Outcome.DUPLICATE, Reason.SAME_EVENT)
 
 
 def other_channels(
-    preferences: Preferences, type_: NotificationType, message_class: MessageClass
+    choices: Choices, type_: NotificationType, message_class: MessageClass
 ) -> tuple[Channel, ...]:
     """Those besides the app on which it is decided: they are on for its type.
 
     What is critical is decided, and so goes out, on each that is on for any type, whatever was
     chosen for its own. A channel that is on for none is not the user's.
     """
-    is_critical = message_class is MessageClass.CRITICAL
-    types = preferences.types if is_critical else (preferences.of(type_),)
-    on = {entry.channel for one in types if one.enabled for entry in one.channels if entry.enabled}
-    return tuple(channel for channel in Channel if channel in on and channel is not Channel.IN_APP)
+    on = channels_on(choices, type_)
+    if message_class is MessageClass.CRITICAL:
+        on = on.union(*(channels_on(choices, other) for other in NotificationType))
+    return tuple(channel for channel in _OTHERS if channel in on) if on - _APP else ()
 
 
 def decide(situation: Situation) -> Decision:
@@ -169,6 +175,10 @@ def _channel(situation: Situation) -> Said | None:
     return None if situation.choice.enabled else Said(Outcome.SUPPRESSED, Reason.CHANNEL_OFF)
 
 
+def _consent(situation: Situation) -> Said | None:
+    return Said(Outcome.SUPPRESSED, Reason.NO_CONSENT) if situation.choice.lacks_consent else None
+
+
 def _quiet_hours(situation: Situation) -> Said | None:
     hours = situation.preferences.quiet_hours.get(situation.channel)
     if hours is None or situation.message_class is not MessageClass.MARKETING:
@@ -199,6 +209,7 @@ RULES: Final[Mapping[Rule, Callable[[Situation], Said | None]]] = {
     Rule.LOCK: _lock,
     Rule.TYPE: _type,
     Rule.CHANNEL: _channel,
+    Rule.CONSENT: _consent,
     Rule.QUIET_HOURS: _quiet_hours,
     Rule.FREQUENCY: _frequency,
 }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from services.notifications.cursor import Cursor, Position
 from services.shared.vocabulary import NotificationType
 
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # before all times of ours
 _OPPOSITE: Final = {"$lt": "$gte", "$lte": "$gt", "$gt": "$lte", "$gte": "$lt"}
 
 
@@ -19,6 +20,7 @@ class Filter:
     types: tuple[NotificationType, ...] | None = None
     unread_only: bool = False
     archived: bool | None = False
+    snoozed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,14 @@ def alive(now: datetime) -> dict[str, Any]:
     return {"expires_at": {"$not": {"$lte": now}}}
 
 
+def awake() -> dict[str, Any]:
+    return {"snoozed_until": {"$not": {"$gt": EPOCH}}}
+
+
+def asleep() -> dict[str, Any]:
+    return {"snoozed_until": {"$gt": EPOCH}}
+
+
 def query(user_id: str, which: Filter, now: datetime) -> dict[str, Any]:
     """A condition on every field of the index, so that it gives each filter's rows in order.
 
@@ -49,6 +59,7 @@ def query(user_id: str, which: Filter, now: datetime) -> dict[str, Any]:
         "read": {"$in": [False] if which.unread_only else [False, True]},
         "type": {"$in": list(NotificationType if which.types is None else which.types)},
         **alive(now),
+        **(asleep() if which.snoozed else awake()),
     }
 
 

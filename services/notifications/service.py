@@ -1,41 +1,37 @@
-"""What is done with notifications: create, recommend, mark read, archive."""
+"""What a shop does: it notifies, recommends, and tells of its products."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from bson import ObjectId
 from pymongo import UpdateOne
 
 from services.notifications import recommend
 from services.notifications.announcing import Announcing
 from services.notifications.collapse import Collapse, Rank
-from services.notifications.cursor import Cursor, Position, Progress
 from services.notifications.drafts import (
     Announcement,
     Asked,
     check_key,
-    checked_end,
     recommendation_draft,
 )
 from services.notifications.gather import Gatherer
-from services.notifications.models import Notification, Product
+from services.notifications.models import Product
 from services.notifications.personalize import Decision, Reason
 from services.notifications.recommend import Recommendation
 from services.notifications.wording import Texts
 from services.shared.clock import Clock
 from services.shared.content import composed
 from services.shared.errors import BadInput, NotFound
-from services.shared.events import Event, NotificationChanged, ProductChanged
+from services.shared.events import ProductChanged
 from services.shared.outbox import Outbox
 from services.shared.settings import Settings
-from services.shared.store import Session, Store, write_all
-from services.shared.tasks import end_if_cancelled
-from services.shared.vocabulary import ChangeKind, NotificationType, Outcome
+from services.shared.store import Store, write_all
+from services.shared.vocabulary import NotificationType, Outcome
 from services.users.models import User
 
 
@@ -78,24 +74,25 @@ class NotificationService:
         Raises BadInput, NotFound for an unknown user, and Conflict for a dedup key that was used
         with another notification.
         """
-        asked = Asked(user_id, type_, content, title).checked(self._settings.max_content_bytes)
+        asked = Asked(user_id, type_, content, title, expires_at).checked(
+            self._settings.max_content_bytes
+        )
         check_key(dedup_key, "input.dedupKey")
         check_key(collapse_key, "input.collapseKey")
         if version is not None and collapse_key is None:
             raise BadInput("A version belongs to a collapseKey.", "input.version")
-        ends = checked_end(expires_at, "input.expiresAt")
         user = await self._user(user_id)
         event = (
             f"{source}/dedup {dedup_key}" if dedup_key is not None else f"{source} {uuid4().hex}"
         )
         now = self._clock.now()
-        draft = replace(asked.draft(event, self._texts.words(user)), expires_at=ends)
+        draft = asked.draft(event, self._texts.words(user))
         if collapse_key is not None:
             rank = Rank.of(version, now, event)
             draft = replace(draft, collapse=Collapse(collapse_key, rank, unread_again))
         if dedup_key is not None and (original := await self._announcing.original(draft)):
             return original
-        if ends is not None and ends <= now:
+        if asked.expires_at is not None and asked.expires_at <= now:
             raise BadInput("expiresAt lies in the past.", "input.expiresAt")
         return await self._announcing.announce_one(draft, user)
 
@@ -114,38 +111,6 @@ class NotificationService:
         now = self._clock.now()
         crowd = await self._gatherer.crowd(now)
         return await self._gatherer.recommendations(user_id, crowd, limit, now)
-
-    async def set_read(self, user_id: str, id: str, read: bool) -> Notification:
-        """Mark one as read or unread; marking again changes nothing. Raises NotFound."""
-        return await self._change(
-            user_id,
-            id,
-            ChangeKind.READ if read else ChangeKind.UNREAD,
-            was={"read": not read},
-            becomes={"read": read, "read_at": self._clock.now() if read else None},
-        )
-
-    async def set_archived(self, user_id: str, id: str, archived: bool) -> Notification:
-        """Archive one or take it back; doing so again changes nothing. Raises NotFound."""
-        return await self._change(
-            user_id,
-            id,
-            ChangeKind.ARCHIVED if archived else ChangeKind.UNARCHIVED,
-            was={"archived": not archived},
-            becomes={"archived": archived},
-        )
-
-    async def mark_all_read(self, user_id: str, up_to: Cursor | None) -> int:
-        """Mark all as read that were seen at this cursor, or all; how many were unread."""
-        seen = Progress(up_to) if up_to else None
-        size = self._settings.fan_out_size
-        start, marked = Position.start(), 0
-        while places := await Notification.unread_behind(user_id, start, size, self._clock.now()):
-            end_if_cancelled()
-            start = places[-1]
-            chosen = [place for place in places if seen is None or not seen.wants(place)]
-            marked += await self._mark_read(user_id, chosen)
-        return marked
 
     async def keep_products(self, changes: Sequence[tuple[ProductChanged, datetime]]) -> None:
         """Keep what the catalogue says of products; an older word never replaces a newer one."""
@@ -172,63 +137,3 @@ class NotificationService:
         if user is None:
             raise NotFound(f"There is no user {user_id}.")
         return user
-
-    async def _change(
-        self,
-        user_id: str,
-        id: str,
-        kind: ChangeKind,
-        *,
-        was: dict[str, Any],
-        becomes: dict[str, Any],
-    ) -> Notification:
-        if await Notification.one(user_id, id, self._clock.now()) is None:
-            raise NotFound("There is no such notification.")
-
-        async def write(session: Session) -> int:
-            return await self._set(session, user_id, [ObjectId(id)], kind, was, becomes)
-
-        await self._commit(write)
-        changed = await Notification.one(user_id, id, self._clock.now())
-        if changed is None:
-            raise NotFound("The notification has just expired.")
-        return changed
-
-    async def _mark_read(self, user_id: str, places: Sequence[Position]) -> int:
-        """Those that are still in their places: what was revised meanwhile has not been seen."""
-
-        async def write(session: Session) -> int:
-            ids = await Notification.still_at(user_id, places, session)
-            becomes = {"read": True, "read_at": self._clock.now()}
-            return await self._set(session, user_id, ids, ChangeKind.READ, {"read": False}, becomes)
-
-        return await self._commit(write)
-
-    async def _set(
-        self,
-        session: Session,
-        user_id: str,
-        ids: list[ObjectId],
-        kind: ChangeKind,
-        was: dict[str, Any],
-        becomes: dict[str, Any],
-    ) -> int:
-        """Change those that are still as they were, and tell of them; how many that are."""
-        collection = Notification.get_pymongo_collection()
-        query = {"_id": {"$in": ids}, "user_id": user_id, **was}
-        changing = [row["_id"] async for row in collection.find(query, {"_id": 1}, session=session)]
-        if changing:
-            told = {"change": kind.value, "changed_at": self._clock.now()}
-            await collection.update_many(
-                {"_id": {"$in": changing}}, {"$set": becomes | told}, session=session
-            )
-            changed = NotificationChanged(
-                user_id=user_id, kind=kind, notification_ids=tuple(map(str, changing))
-            )
-            await self._outbox.put([Event.of(changed, time=self._clock.now())], session)
-        return len(changing)
-
-    async def _commit(self, write: Callable[[Session], Awaitable[int]]) -> int:
-        count = await self._store.transact(write)
-        self._outbox.wake()
-        return count

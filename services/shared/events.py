@@ -163,7 +163,9 @@ class NotificationCreated(Data, frozen=True, kw_only=True, rename="camel"):
     expires_at: Instant | None = None
     revision: int = 1
     read_at: Instant | None = None
+    seen: bool = False
     archived: bool = False
+    snoozed_until: Instant | None = None
 
     @property
     def subject(self) -> str:

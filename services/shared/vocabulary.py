@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 
 class Role(StrEnum):
@@ -20,12 +21,17 @@ class Scope(StrEnum):
     CREATE_NOTIFICATIONS = "create_notifications"
     TRACK_ACTIVITY = "track_activity"
     READ_USERS = "read_users"
+    MANAGE_CONSENTS = "manage_consents"
 
 
 class NotificationType(StrEnum):
     ORDER_UPDATE = "order_update"
     PROMOTION = "promotion"
     RECOMMENDATION = "recommendation"
+
+
+# What advertises; all else comes of what the customer ordered.
+MARKETING_TYPES: Final = frozenset({NotificationType.PROMOTION, NotificationType.RECOMMENDATION})
 
 
 class MessageClass(StrEnum):
@@ -70,8 +76,11 @@ class ActivityKind(StrEnum):
 class ChangeKind(StrEnum):
     READ = "read"
     UNREAD = "unread"
+    SEEN = "seen"
     ARCHIVED = "archived"
     UNARCHIVED = "unarchived"
+    SNOOZED = "snoozed"
+    UNSNOOZED = "unsnoozed"
     REVISED = "revised"
     EXPIRED = "expired"
 
