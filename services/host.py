@@ -15,12 +15,15 @@ from functools import partial
 from typing import Final
 
 from services.checks import check
+from services.notifications import broadcasts, overrides, revisions, scheduled, traces
 from services.notifications import models as notification_models
-from services.notifications import overrides, revisions, scheduled, traces
 from services.notifications.announcing import Announcing
+from services.notifications.broadcasting import Broadcasting
+from services.notifications.fan_out import FanOut
 from services.notifications.firing import Firing
 from services.notifications.handlers import NotificationHandlers
 from services.notifications.intake import Intake
+from services.notifications.recipients import Recipients
 from services.notifications.scheduling import Scheduling
 from services.notifications.service import NotificationService
 from services.notifications.states import States
@@ -70,6 +73,7 @@ MODELS: Final = (
     *overrides.MODELS,
     *traces.MODELS,
     *scheduled.MODELS,
+    *broadcasts.MODELS,
     *scheduler_models.MODELS,
     *outbox.MODELS,
     *inbox.MODELS,
@@ -97,6 +101,9 @@ class Runtime:
     states: States
     scheduling: Scheduling
     firing: Firing
+    broadcasting: Broadcasting
+    recipients: Recipients
+    fan_out: FanOut
     intake: Intake
     schedules: SchedulerService
     fault: asyncio.Future[str]
@@ -192,6 +199,9 @@ def _put_together(
         states=States(store, relay, clock, settings),
         scheduling=Scheduling(store, clock, settings),
         firing=Firing(store, relay, announcing, texts, clock, settings),
+        broadcasting=Broadcasting(clock, settings),
+        recipients=Recipients(store, clock, settings),
+        fan_out=FanOut(store, announcing, texts, clock, settings),
         intake=Intake(store, relay, seen, clock, settings),
         schedules=SchedulerService(store, relay, clock, settings),
         fault=fault,
@@ -258,6 +268,8 @@ def _loops(
     if NOTIFICATIONS in workers:
         loops["scheduled notifications"] = runtime.firing.keep_firing
         loops["snoozed notifications"] = runtime.states.keep_waking
+        loops["broadcasts' recipients"] = runtime.recipients.keep_finding
+        loops["broadcasts"] = runtime.fan_out.keep_sending
     if SCHEDULER in workers:
         loops[SCHEDULER] = runtime.schedules.keep_ticking
     if isinstance(runtime.clock, DatabaseClock):

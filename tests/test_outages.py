@@ -41,6 +41,7 @@ SCHEDULE = f'{{name: "n", cron: "0 4 * * *", event: {PROMOTION}}}'
 TEXT = '{name: "welcome", locale: "fr", title: "Bonjour", body: ""}'
 PRODUCT = '{productId: "p", name: "n", category: "c"}'
 NOTICE = f'{{userId: "{ID}", type: ORDER_UPDATE, content: "c"}}'
+OFFER = '{title: "t", body: "b", audience: {neverBought: true}}'
 LATER = NOTICE.replace("{", '{at: "2026-12-24T18:00:00Z", ')
 
 QUERIES = {
@@ -59,6 +60,9 @@ QUERIES = {
     "recommendations": " { productId }",
     "schedules": " { id }",
     "scheduledNotifications": f'(userId: "{ID}") {{ id }}',
+    "audience": "(input: {neverBought: true}) { count }",
+    "broadcast": f'(id: "{ID}") {{ id }}',
+    "broadcasts": " { edges { cursor } }",
     "sessions": " { id }",
     "apiKeys": " { id }",
     "textTemplates": " { name }",
@@ -78,6 +82,7 @@ MUTATIONS = {
     "createApiKey": f'(input: {{userId: "{ID}", name: "n", scopes: [READ_USERS]}}) {{ key }}',
     "revokeApiKey": f'(id: "{ID}") {{ id }}',
     "updatePreferences": "(input: {types: [{type: PROMOTION, enabled: false}]}) { version }",
+    "setUserTags": f'(userId: "{ID}", tags: ["vip"])',
     "trackActivity": '(input: {kind: VIEW, productId: "p"})',
     "markNotificationRead": f'(id: "{ID}") {{ id }}',
     "markAllNotificationsRead": " { marked }",
@@ -91,6 +96,10 @@ MUTATIONS = {
     "publishOrderStatus": f'(input: {{orderId: "o", userId: "{ID}", status: "s"}}) {{ eventId }}',
     "publishPromotion": '(input: {title: "t", body: "b"}) { eventId }',
     "publishProduct": f"(input: {PRODUCT}) {{ eventId }}",
+    "createBroadcast": f"(input: {OFFER}) {{ id }}",
+    "pauseBroadcast": f'(id: "{ID}") {{ id }}',
+    "resumeBroadcast": f'(id: "{ID}") {{ id }}',
+    "cancelBroadcast": f'(id: "{ID}") {{ id }}',
     "createSchedule": f"(input: {SCHEDULE}) {{ id }}",
     "updateSchedule": f'(id: "{ID}", input: {SCHEDULE}) {{ id }}',
     "pauseSchedule": f'(id: "{ID}") {{ id }}',

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,15 +21,16 @@ from services.shared.store import Store, insert_new
 from services.shared.throttle import Rate, Throttle
 from services.shared.vocabulary import ActivityKind, Role
 from services.users.addresses import email_key, normalised_email
-from services.users.models import Activity, User
+from services.users.models import Activity, User, object_id
 from services.users.passwords import Passwords, check_password
 from services.users.preferences import Preferences, Wishes, merge
 from services.users.quiet_hours import merge_quiet
 from services.users.sessions import Caller, Login, Sessions
+from services.users.tags import TagLimits, checked_tags
+from services.users.traits import LOCALE
 
 LONGEST_NAME: Final = 100
 DEFAULT_LOCALE: Final = "en"
-_LOCALE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
 _PREFERENCES: Final = {"choices", "quiet_hours", "timezone", "preferences_version"}
 _TAKEN: Final = "This email is taken: log in, or use another."
 
@@ -70,6 +70,7 @@ class UserService:
             timedelta(seconds=settings.attempts_seconds),
         )
         self._most_windows = settings.max_quiet_windows
+        self._tag_limits = TagLimits(settings.max_tags_per_user, settings.max_tag_length)
 
     async def register(self, registration: Registration, caller: Caller) -> Login:
         """Make a customer and log them in.
@@ -130,6 +131,17 @@ class UserService:
         user = await self._store.transact(write)
         self._outbox.wake()
         return user.preferences
+
+    async def set_tags(self, user_id: str, tags: Sequence[str]) -> Sequence[str]:
+        """Give a user these tags instead of those they had; as they are stored. Raises BadInput
+        and NotFound."""
+        stored = checked_tags(tags, "tags", self._tag_limits)
+        changed = await User.get_pymongo_collection().update_one(
+            {"_id": object_id(user_id)}, {"$set": {"tags": stored}}
+        )
+        if not changed.matched_count:
+            raise NotFound(f"There is no user {user_id}.")
+        return stored
 
     async def track(self, user_id: str, kind: ActivityKind, product_id: str) -> None:
         """Keep what a user did, and tell it. Raises BadInput and NotFound."""
@@ -195,7 +207,7 @@ def _new_user(registration: Registration, role: Role, now: datetime) -> User:
 def _checked_locale(locale: str | None) -> str:
     if locale is None:
         return DEFAULT_LOCALE
-    if not _LOCALE.fullmatch(locale):
+    if not LOCALE.fullmatch(locale):
         raise BadInput("A locale is a BCP 47 tag such as en or de-AT.", "input.locale")
     return locale
 
