@@ -95,6 +95,9 @@ async def test_a_broadcast_goes_out_to_its_audience_and_tells_how_it_went(
         "body": "All of it",
         "expiresAt": shown["expiresAt"],
     }
+    why = "query($event: ID!, $id: ID!) { explainEvent(eventId: $event, userId: $id) { outcome } }"
+    [told] = (await admin.ask(why, event=f"broadcast/{begun['id']}", id=ann.id))["explainEvent"]
+    assert told["outcome"] == "SENT"
     titles = [edge["node"]["title"] for edge in (await ben.api.ask(PAGE))["notifications"]["edges"]]
     assert "Sale" not in titles
 
@@ -112,10 +115,13 @@ async def test_a_dry_run_tells_who_would_get_it(
 
 async def test_progress_is_told_to_the_end(house: House, clock: ShiftedClock, admin: Wire) -> None:
     ids = await crowd(clock, 25, tags=["progress"])
-    begun = await start(admin, "progress", perSecond=10)
+    begun = await start(admin, "progress", perSecond=24)
+    await turn(admin, "pause", begun["id"])
     told = []
     async with admin.somebody.api.socket() as socket:
         stream = await socket.subscribe(PROGRESS, id=begun["id"])
+        told.append((await stream.next())["broadcastProgress"])
+        await turn(admin, "resume", begun["id"])
         while (message := await socket.receive())["type"] == "next":
             told.append(message["payload"]["data"]["broadcastProgress"])
         assert message == {"id": stream.id, "type": "complete"}

@@ -23,6 +23,7 @@ from services.shared.vocabulary import BroadcastState
 from services.users.models import object_id
 
 OPEN: Final = {"is_open": True}
+_IN_HAND: Final = {"in_hand": True}
 GOES_ON: Final = (BroadcastState.RUNNING.value, BroadcastState.PAUSED.value)
 
 
@@ -139,21 +140,21 @@ class Broadcast(Document):
 class Chunk(Document):
     """Some recipients of a broadcast who are not yet counted as served.
 
-    `due_at`: when a worker may take it, which is later while one has it in hand under `claim`.
-    `tries`: how often it was tried to serve them.
+    `due_at`: when a worker may take it, which is later while one has it in hand. `tries`: how often
+    it was tried to serve them.
     """
 
     broadcast_id: PydanticObjectId
     user_ids: list[str]
     due_at: datetime
-    claim: PydanticObjectId | None = None
+    in_hand: bool = False
     tries: int = 0
 
     class Settings:
         name = "broadcast_chunks"
         indexes = (
             IndexModel([("broadcast_id", 1), ("due_at", 1)]),
-            IndexModel([("due_at", 1)], partialFilterExpression={"claim": {"$exists": True}}),
+            IndexModel([("due_at", 1)], partialFilterExpression=_IN_HAND),
         )
 
     @classmethod
@@ -167,12 +168,12 @@ class Chunk(Document):
     @classmethod
     async def left_behind(cls, now: datetime) -> Self | None:
         """One that a worker had in hand and has not done in its time."""
-        return await cls.find_one({"claim": {"$exists": True}, "due_at": {"$lte": now}})
+        return await cls.find_one({**_IN_HAND, "due_at": {"$lte": now}})
 
     @classmethod
-    async def unclaimed(cls, broadcast_id: PydanticObjectId | None, limit: int) -> list[ObjectId]:
+    async def free(cls, broadcast_id: PydanticObjectId | None, limit: int) -> list[ObjectId]:
         """The ids of some that nobody has in hand."""
-        there = {"broadcast_id": broadcast_id, "claim": None}
+        there = {"broadcast_id": broadcast_id, "in_hand": False}
         rows = cls.get_pymongo_collection().find(there, {"_id": 1}).limit(limit)
         return [row["_id"] async for row in rows]
 

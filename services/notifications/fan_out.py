@@ -14,8 +14,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
-from beanie import PydanticObjectId
-
 from services.notifications.announcing import Announcing
 from services.notifications.broadcasting import end_if_over
 from services.notifications.broadcasts import Broadcast, Chunk
@@ -110,12 +108,12 @@ class FanOut:
         self, chunk: Chunk, now: datetime, session: Session | None = None
     ) -> Chunk | None:
         """The chunk in hand for BROADCAST_LEASE_SECONDS, if it is as it was found."""
-        mine = {"claim": PydanticObjectId(), "due_at": now + self._lease}
-        as_found = {"_id": chunk.id, "claim": chunk.claim, "due_at": chunk.due_at}
         claimed = await Chunk.get_pymongo_collection().update_one(
-            as_found, {"$set": mine}, session=session
+            {"_id": chunk.id, "due_at": chunk.due_at},
+            {"$set": {"in_hand": True, "due_at": now + self._lease}},
+            session=session,
         )
-        return chunk.model_copy(update=mine) if claimed.modified_count else None
+        return chunk if claimed.modified_count else None
 
     def _next_at(self, broadcast: Broadcast, count: int, now: datetime) -> datetime:
         """When the next chunk may be handed out after one of so many: so that the rate holds, also
@@ -151,7 +149,7 @@ class FanOut:
             raise
         except Exception as error:
             if len(user_ids) > 1:
-                log.warning("broadcast_in_halves", users=len(user_ids), exc_info=error)
+                log.warning("broadcast_in_halves", users=len(user_ids), error=repr(error))
                 half = len(user_ids) // 2
                 tally, unserved = await self._announce_or_halve(broadcast, user_ids[:half])
                 others, more = await self._announce_or_halve(broadcast, user_ids[half:])
@@ -177,10 +175,10 @@ class FanOut:
     async def _count(
         self, chunk: Chunk, tally: Tally, unserved: Sequence[str], session: Session
     ) -> None:
-        """Remove the chunk, and count it, unless another worker has it in hand by now."""
+        """Remove the chunk, and count it, unless another worker has."""
         collection, now = Chunk.get_pymongo_collection(), self._clock.now()
-        mine = {"_id": chunk.id, "claim": chunk.claim}
-        if not (await collection.delete_one(mine, session=session)).deleted_count:
+        removed = await collection.delete_one({"_id": chunk.id}, session=session)
+        if not removed.deleted_count:
             return
         counted: dict[str, Any] = dict(tally)
         if unserved and chunk.tries + 1 < MOST_TRIES:
@@ -188,6 +186,7 @@ class FanOut:
                 "broadcast_id": chunk.broadcast_id,
                 "user_ids": unserved,
                 "due_at": now + _PUT_OFF,
+                "in_hand": False,
                 "tries": chunk.tries + 1,
             }
             await collection.insert_one(again, session=session)

@@ -7,7 +7,7 @@ who are left.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -16,6 +16,7 @@ from services.notifications.models import Product
 from services.shared.vocabulary import ActivityKind
 from services.users.models import Activity, User
 
+Find = Callable[[Audience, str | None, int, datetime, str], Awaitable[tuple[list[str], str | None]]]
 _PRODUCTS_AT_ONCE: Final = 10_000
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from services.notifications.audience import read
 from services.notifications.broadcasting import end_if_over
 from services.notifications.broadcasts import GOES_ON, Broadcast, Chunk
-from services.notifications.membership import members
+from services.notifications.membership import Find, members
 from services.shared.clock import Clock
 from services.shared.log import get_logger
 from services.shared.settings import Settings
@@ -27,8 +27,11 @@ log = get_logger()
 
 
 class Recipients:
-    def __init__(self, store: Store, clock: Clock, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, settings: Settings, find: Find = members
+    ) -> None:
         self._store = store
+        self._find_members = find
         self._clock = clock
         self._settings = settings
         self._lease = timedelta(seconds=settings.broadcast_lease_seconds)
@@ -68,7 +71,9 @@ class Recipients:
         audience = read(broadcast.audience, "audience")
         started_at, zone = broadcast.started_at, self._settings.shop_timezone
         try:
-            ids, upto = await members(audience, broadcast.checkpoint, self._size, started_at, zone)
+            ids, upto = await self._find_members(
+                audience, broadcast.checkpoint, self._size, started_at, zone
+            )
         except Exception as error:
             if is_away(error):  # or it is too slow for so many at once
                 self._size = max(1, self._size // 2)
@@ -110,6 +115,7 @@ class Recipients:
                 "broadcast_id": broadcast.id,
                 "user_ids": ids[start : start + size],
                 "due_at": now,
+                "in_hand": False,
                 "tries": 0,
             }
             for start in range(0, len(ids), size)
@@ -118,8 +124,8 @@ class Recipients:
     async def _put_away(self, broadcast: Broadcast) -> bool:
         """Delete some chunks of a cancelled one; it is closed when nobody has one in hand."""
         collection = Chunk.get_pymongo_collection()
-        if ids := await Chunk.unclaimed(broadcast.id, self._settings.fan_out_size):
-            await collection.delete_many({"_id": {"$in": ids}})
+        if ids := await Chunk.free(broadcast.id, self._settings.fan_out_size):
+            await collection.delete_many({"_id": {"$in": ids}, "in_hand": False})
         elif not await Chunk.any_of(broadcast.id):
             await Broadcast.get_pymongo_collection().update_one(
                 {"_id": broadcast.id}, {"$set": {"is_open": False}}
