@@ -266,12 +266,36 @@ async def test_workers_share_the_finding_and_count_each_once(
 ) -> None:
     ids = await crowd(clock, 12 * CHUNK + 1)
     broadcast = await start(shop)
-    finders = [Recipients(shop.store, clock, shop.settings) for _ in range(4)]
+    looked_behind: list[str | None] = []
+
+    async def counting(audience: Audience, after: str | None, *rest: Any) -> Any:
+        answer = await members(audience, after, *rest)
+        looked_behind.append(after)
+        return answer
+
+    finders = [Recipients(shop.store, clock, shop.settings, counting) for _ in range(4)]
     while any(await together(one.find for one in finders)):
         pass
     assert (await now(broadcast)).recipients == len(ids)
     waiting = [id async for chunk in Chunk.find_all() for id in chunk.user_ids]
     assert sorted(waiting) == sorted(ids)
+    assert looked_behind == [None, *ids[CHUNK - 1 :: CHUNK]]
+
+
+async def test_one_that_is_overtaken_while_it_finds_does_not_count_what_it_found_too(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, 2 * CHUNK)
+    broadcast = await start(shop)
+
+    async def overtaken() -> None:
+        with clock.moved(LEASE):
+            assert await Recipients(shop.store, clock, shop.settings).find() == 1
+
+    await Recipients(Elsewhere(shop.store, before=overtaken), clock, shop.settings).find()
+    with clock.moved(LEASE):
+        await run(shop)
+    await assert_all_served_once(broadcast, ids)
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -348,10 +372,11 @@ async def test_one_that_is_cancelled_while_its_recipients_are_found_has_no_more(
 
     async def cancel() -> None:
         await shop.broadcasting.cancel(str(broadcast.id))
+        await shop.recipients.find()
 
-    await Recipients(Elsewhere(shop.store, 1, before=cancel), clock, shop.settings).find()
-    assert await Chunk.find_all().count() == 0
+    await Recipients(Elsewhere(shop.store, before=cancel), clock, shop.settings).find()
     await run(shop)
+    assert await Chunk.find_all().count() == 0
     assert await have(broadcast) == []
 
 
@@ -420,8 +445,8 @@ async def test_what_is_in_hand_when_it_is_cancelled_is_counted_whoever_finishes_
 
 
 async def test_a_rate_holds_for_all_workers_together(shop: Runtime, clock: ShiftedClock) -> None:
-    ids = await crowd(clock, 9)
-    broadcast = await found(shop, per_second=3)
+    ids = await crowd(clock, 2 * CHUNK)
+    broadcast = await found(shop, per_second=5)
     workers = [worker(shop) for _ in range(3)]
 
     async def sent_now() -> int:
@@ -431,13 +456,15 @@ async def test_a_rate_holds_for_all_workers_together(shop: Runtime, clock: Shift
 
     tick = timedelta(seconds=shop.settings.scheduler_tick_seconds)
     with clock.stopped():
-        assert await sent_now() == 3
+        assert await sent_now() == 5
         with clock.moved(A_SECOND - tick - timedelta(milliseconds=1)):
-            assert await sent_now() == 3
+            assert await sent_now() == 5
         with clock.moved(A_SECOND):
-            assert await sent_now() == 6
+            assert await sent_now() == 10
         with clock.moved(A_MINUTE):
-            assert await sent_now() == 9
+            assert await sent_now() == 15  # a rest is not made up for
+        with clock.moved(A_MINUTE + A_SECOND):
+            assert await sent_now() == 20
     await assert_all_served_once(broadcast, ids)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from beanie import PydanticObjectId
 
-from services.notifications.broadcasts import Broadcast
+from services.notifications.broadcasts import Broadcast, Chunk
 from services.shared.vocabulary import Role, Scope
 from services.users.models import User
 from tests.crowds import crowd
@@ -74,6 +75,13 @@ async def ended(admin: Wire, id: str) -> Any:
     return await until(done)
 
 
+async def counted(admin: Wire, id: str) -> bool:
+    """Whether its recipients are found, and those in hand when it was paused are served."""
+    shown = (await admin.ask(SHOW, id=id))["broadcast"]
+    in_hand = await Chunk.find_one({"broadcast_id": PydanticObjectId(id), "in_hand": True})
+    return shown["total"] is not None and in_hand is None
+
+
 async def test_a_broadcast_goes_out_to_its_audience_and_tells_how_it_went(
     house: House, clock: ShiftedClock, admin: Wire
 ) -> None:
@@ -117,10 +125,13 @@ async def test_progress_is_told_to_the_end(house: House, clock: ShiftedClock, ad
     ids = await crowd(clock, 25, tags=["progress"])
     begun = await start(admin, "progress", perSecond=24)
     await turn(admin, "pause", begun["id"])
+    await until(lambda: counted(admin, begun["id"]))
     told = []
     async with admin.somebody.api.socket() as socket:
         stream = await socket.subscribe(PROGRESS, id=begun["id"])
         told.append((await stream.next())["broadcastProgress"])
+        with pytest.raises(TimeoutError):
+            await stream.next(timeout=1.5)  # it is looked at meanwhile, and nothing has changed
         await turn(admin, "resume", begun["id"])
         while (message := await socket.receive())["type"] == "next":
             told.append(message["payload"]["data"]["broadcastProgress"])
