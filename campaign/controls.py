@@ -16,7 +16,9 @@ from pymongo import IndexModel
 
 from campaign.verdict import Violation
 from gateway.live import Live
+from services.notifications import personalize
 from services.notifications.models import Notification
+from services.notifications.personalize import Rule
 from services.scheduler.models import Schedule
 from services.scheduler.service import SchedulerService
 from services.shared.events import Event
@@ -91,6 +93,12 @@ def _compare_and_set() -> None:
     SchedulerService._move_on = move_on  # type: ignore[method-assign]
 
 
+def _collapse() -> None:
+    """Whatever of a thing arrives last is shown."""
+    rules = {rule: asked for rule, asked in personalize.RULES.items() if rule is not Rule.COLLAPSE}
+    personalize.RULES = rules  # type: ignore[assignment,misc]
+
+
 @dataclass(frozen=True)
 class Control:
     """`violations`: of these the checker has to find one at least."""
@@ -103,5 +111,6 @@ CONTROLS: Final[Mapping[str, Control]] = {
     "outbox": Control(_outbox, [Violation.LOST, Violation.MISSED_FIRE]),
     "unique-key": Control(_unique_key, [Violation.DUPLICATED]),
     "resume-window": Control(_resume_window, [Violation.READER_MISSED]),
+    "collapse": Control(_collapse, [Violation.STALE]),
     "compare-and-set": Control(_compare_and_set, [Violation.DOUBLE_FIRE]),
 }

@@ -30,11 +30,13 @@ from gateway.live import Live
 from gateway.persisted import load_documents
 from gateway.schema import make_schema
 from gateway.security import SecurityHeaders
+from gateway.unsubscribe import UnsubscribePage
 from services import demo
 from services.host import Runtime
 from services.shared.errors import CannotStart
 from services.shared.log import get_logger
 from services.shared.settings import Settings
+from services.users.links import PATH
 
 log = get_logger()
 
@@ -54,6 +56,8 @@ def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
         access=runtime.access,
         api_keys=runtime.api_keys,
         users=runtime.users,
+        choosing=runtime.choosing,
+        links=runtime.links,
         texts=runtime.texts,
         announcing=runtime.announcing,
         notifications=runtime.notifications,
@@ -84,6 +88,7 @@ def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
             WebSocketRoute("/graphql", endpoint),
             Route("/healthz", _healthy),
             Route("/readyz", ready),
+            Route(f"{PATH}/{{token}}", UnsubscribePage(services).answer, methods=["GET", "POST"]),
             *([] if settings.in_production else pages),
         ],
         middleware=_middleware(settings),

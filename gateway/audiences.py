@@ -15,7 +15,9 @@ from services.notifications import audience, broadcasting
 class AcceptsInput:
     type: NotificationType = strawberry.field(description="They have not switched it off.")
     channel: Channel | None = strawberry.field(
-        default=None, description="Nor switched off this channel of it, or they switched it on."
+        default=None,
+        description="Nor this channel of it, or they have switched it on; with their consent, "
+        "where one is needed.",
     )
 
 

@@ -29,6 +29,8 @@ from services.shared.settings import Settings
 from services.shared.vocabulary import Role, Scope
 from services.users.access import Access
 from services.users.api_keys import ApiKeys, is_api_key
+from services.users.choosing import Choosing
+from services.users.links import UnsubscribeLinks
 from services.users.models import User
 from services.users.service import UserService
 from services.users.sessions import Caller, Sessions
@@ -46,6 +48,8 @@ class Services:
     access: Access
     api_keys: ApiKeys
     users: UserService
+    choosing: Choosing
+    links: UnsubscribeLinks
     texts: Texts
     announcing: Announcing
     notifications: NotificationService

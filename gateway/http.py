@@ -90,7 +90,7 @@ async def read_request(request: Request, settings: Settings) -> GraphQLRequest:
                 fields[name] = read_json(fields[name], settings) if fields[name] else None
         return GraphQLRequest.of(fields)
     _check_content_type(request)
-    document = read_json(await _body(request, settings), settings)
+    document = read_json(await read_body(request, settings), settings)
     if not isinstance(document, dict):
         advice = 'Send one JSON object: {"query": …, "variables": …}; batches are not taken.'
         raise Refused(400, BadInput(advice, "request"))
@@ -176,8 +176,8 @@ def _parsed(content_type: str) -> tuple[str, str, Mapping[str, str]]:
     return kind, subtype, parameters
 
 
-async def _body(request: Request, settings: Settings) -> bytes:
-    """The body, read no further than is allowed, and waited for no longer."""
+async def read_body(request: Request, settings: Settings) -> bytes:
+    """The body, read no further than is allowed, and waited for no longer. Raises Refused."""
     limit, seconds = settings.max_request_bytes, settings.request_seconds
     body = bytearray()
     try:

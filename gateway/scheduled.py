@@ -31,6 +31,9 @@ class ScheduledNotification:
     type: NotificationType = strawberry.field(description="What it is about.")
     title: str | None = strawberry.field(description="Its title, if one was given.")
     at: datetime = strawberry.field(description="When it goes out.")
+    expires_at: datetime | None = strawberry.field(
+        description="When it disappears, if that was given."
+    )
     state: ScheduledState = strawberry.field(
         description="SUPPRESSED: at its time its recipient did not want it."
     )
@@ -45,6 +48,7 @@ class ScheduledNotification:
             type=row.type,
             title=row.title,
             at=row.at,
+            expires_at=row.expires_at,
             state=row.state,
             cancel_key=row.cancel_key,
             created_at=row.created_at,
@@ -104,6 +108,11 @@ class ScheduleNotificationInput:
     timezone: str | None = strawberry.field(
         default=None, description="The IANA time zone of localAt; null: the recipient's own."
     )
+    expires_at: datetime | None = strawberry.field(
+        default=None,
+        description="When it disappears, behind the time at which it goes out. Null: as for "
+        "createNotification, from that time on.",
+    )
     dedup_key: str | None = strawberry.field(
         default=None,
         description="The caller's own key: the same one again answers with the first one. "
@@ -118,7 +127,7 @@ class ScheduleNotificationInput:
 
     def plan(self) -> Plan:
         return Plan(
-            Asked(self.user_id, self.type, self.content, self.title),
+            Asked(self.user_id, self.type, self.content, self.title, self.expires_at),
             at=self.at,
             local_at=self.local_at,
             timezone=self.timezone,

@@ -18,6 +18,7 @@ from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from gateway.access import AccessMutation, AccessQuery
 from gateway.broadcasts import BroadcastMutation, BroadcastQuery, BroadcastSubscription
+from gateway.consents import ConsentMutation, ConsentQuery
 from gateway.cost import CostLimit
 from gateway.documents import KnownDocuments, KnownToBeValid, OneOperation
 from gateway.errors import MapErrors
@@ -42,6 +43,7 @@ from services.shared.settings import Settings
 class Query(
     UserQuery,
     AccessQuery,
+    ConsentQuery,
     NotificationQuery,
     ExplanationQuery,
     ScheduledQuery,
@@ -57,6 +59,7 @@ class Mutation(
     UserMutation,
     TagMutation,
     AccessMutation,
+    ConsentMutation,
     NotificationMutation,
     ScheduledMutation,
     BroadcastMutation,

@@ -12,8 +12,20 @@ from gateway.context import Info, only
 from gateway.enums import ActivityKind, Channel, NotificationType, Role, Scope
 from gateway.quiet_hours import QuietHours, QuietHoursInput
 from services.shared.errors import NotFound
-from services.users import models, preferences
+from services.users import consent, models, preferences
 from services.users.preferences import ChannelChange, TypeChange, Wishes
+
+
+@strawberry.type(description="That a user agreed to marketing of a type on a channel.")
+class Consent:
+    at: datetime = strawberry.field(description="When.")
+    source: str = strawberry.field(
+        description="How: registration or preferences; or what a backend named."
+    )
+
+    @classmethod
+    def of(cls, given: consent.Consent) -> Consent:
+        return cls(at=given.at, source=given.source)
 
 
 @strawberry.type(description="How a channel stands for one type.")
@@ -21,6 +33,10 @@ class ChannelPreference:
     channel: Channel = strawberry.field(description="The channel.")
     enabled: bool = strawberry.field(description="Whether it is used.")
     locked: bool = strawberry.field(description="Whether the user can't switch it off.")
+    consent: Consent | None = strawberry.field(
+        description="What lets marketing out on a channel other than IN_APP: without it nothing "
+        "is sent there. Null where none was given, or none is needed."
+    )
 
 
 @strawberry.type(description="What a user wants of one type.")
@@ -56,7 +72,10 @@ class Preferences:
                     enabled=entry.enabled,
                     channels=[
                         ChannelPreference(
-                            channel=channel.channel, enabled=channel.enabled, locked=channel.locked
+                            channel=channel.channel,
+                            enabled=channel.enabled,
+                            locked=channel.locked,
+                            consent=Consent.of(channel.consent) if channel.consent else None,
                         )
                         for channel in entry.channels
                     ],
@@ -118,7 +137,10 @@ class User:
 @strawberry.input(description="A wish about one channel of a type.")
 class ChannelPreferenceInput:
     channel: Channel = strawberry.field(description="The channel.")
-    enabled: bool = strawberry.field(description="Whether to use it.")
+    enabled: bool = strawberry.field(
+        description="Whether to use it. To switch marketing on outside the app is to give consent "
+        "to it, and off to withdraw it: name what the user touched, and nothing else."
+    )
 
 
 @strawberry.input(description="A wish about one type; what is left out stays as it is.")
@@ -201,7 +223,7 @@ class UserMutation:
     ) -> Preferences:
         viewer = await info.context.viewer()
         return Preferences.of(
-            await info.context.services.users.update_preferences(
+            await info.context.services.choosing.update_preferences(
                 viewer.user_id, input.wishes(), input.version
             )
         )

@@ -18,6 +18,7 @@ from services.users.tokens import signing_keys
 LEAST_BCRYPT_COST: Final = 10
 LEAST_PREFIX: Final = {4: 8, 6: 32}  # bits of a network of trusted proxies, by the IP's version
 _ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:]+\](:\d+)?")
+_PUBLIC_URL: Final = re.compile(rf"(?:{_ORIGIN.pattern})(/[A-Za-z0-9._~-]+)*/?")
 
 
 def check(settings: Settings) -> None:
@@ -40,6 +41,11 @@ def check(settings: Settings) -> None:
                 f"ALLOWED_ORIGINS holds {origin!r}, which is no origin: one looks like "
                 "https://shop.example or http://localhost:3000, with nothing behind it."
             )
+    if settings.public_url and not _PUBLIC_URL.fullmatch(settings.public_url):
+        raise CannotStart(
+            f"PUBLIC_URL is {settings.public_url!r}: one looks like https://tidings.shop.example, "
+            "perhaps with a path."
+        )
     for network in settings.trusted_proxies:
         if network != "*" and not _is_network(network):
             raise CannotStart(
@@ -73,6 +79,9 @@ def check_production(settings: Settings) -> None:
         f"BCRYPT_COST is below {LEAST_BCRYPT_COST}": settings.bcrypt_cost < LEAST_BCRYPT_COST,
         "ALLOWED_ORIGINS holds more than your shop's own https:// origins": not all(
             origin.startswith("https://") for origin in settings.allowed_origins
+        ),
+        "PUBLIC_URL is no https:// address: mails carry links to it": not (
+            settings.public_url.startswith("https://")
         ),
         "TRUSTED_PROXIES holds half the world: name yours": any(
             map(_is_too_wide, settings.trusted_proxies)

@@ -50,10 +50,12 @@ from services.users import handlers as user_handlers
 from services.users import models as user_models
 from services.users.access import Access
 from services.users.api_keys import ApiKeys
+from services.users.choosing import Choosing
+from services.users.links import UnsubscribeLinks
 from services.users.passwords import Passwords
 from services.users.service import UserService
 from services.users.sessions import Sessions
-from services.users.tokens import AccessTokens, signing_keys
+from services.users.tokens import AccessTokens, SigningKeys, signing_keys
 
 USERS: Final = "users"
 NOTIFICATIONS: Final = "notifications"
@@ -95,6 +97,8 @@ class Runtime:
     access: Access
     api_keys: ApiKeys
     users: UserService
+    choosing: Choosing
+    links: UnsubscribeLinks
     texts: Texts
     announcing: Announcing
     notifications: NotificationService
@@ -150,14 +154,13 @@ async def open_runtime(settings: Settings, clock: Clock | None = None) -> AsyncI
         if clock is None:
             clock = steady = DatabaseClock(store.time)
             await when_back(steady.adjust, "the database's time")
-        tokens = AccessTokens(keys, timedelta(seconds=settings.access_token_seconds), clock)
         bus: Bus
         if settings.rabbitmq_url:
             bus = rabbit = RabbitBus(settings.rabbitmq_url, clock, settings)
             stack.push_async_callback(rabbit.close)
         else:
             bus = EmbeddedBus(store, clock, settings)
-        runtime = _put_together(settings, clock, store, bus, tokens, fault)
+        runtime = _put_together(settings, clock, store, bus, keys, fault)
         await when_back(runtime.texts.read, "the texts")
         yield runtime
 
@@ -167,11 +170,12 @@ def _put_together(
     clock: Clock,
     store: Store,
     bus: Bus,
-    tokens: AccessTokens,
+    keys: SigningKeys,
     fault: asyncio.Future[str],
 ) -> Runtime:
     relay = Outbox(bus, clock, settings)
     seen = Inbox(clock, settings)
+    tokens = AccessTokens(keys, timedelta(seconds=settings.access_token_seconds), clock)
     sessions = Sessions(store, relay, tokens, clock, settings)
     passwords = Passwords(
         settings.bcrypt_cost,
@@ -180,6 +184,7 @@ def _put_together(
         settings.bcrypt_per_address,
     )
     attempts = Throttle(clock)
+    choosing = Choosing(store, relay, clock, settings)
     texts = Texts(clock, settings)
     announcing = Announcing(store, relay, bus, clock, settings)
     return Runtime(
@@ -192,7 +197,9 @@ def _put_together(
         sessions=sessions,
         access=Access(store, relay, sessions, passwords, attempts, clock, settings),
         api_keys=ApiKeys(clock, settings),
-        users=UserService(store, relay, sessions, passwords, attempts, clock, settings),
+        users=UserService(store, relay, sessions, passwords, attempts, choosing, clock, settings),
+        choosing=choosing,
+        links=UnsubscribeLinks(keys, clock, settings),
         texts=texts,
         announcing=announcing,
         notifications=NotificationService(store, relay, announcing, texts, clock, settings),

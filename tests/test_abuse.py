@@ -649,7 +649,10 @@ async def test_a_socket_keeps_nothing_that_nobody_asked_for(house: House) -> Non
 # Headers
 
 
-@pytest.mark.parametrize("path", ["/graphql", "/", "/healthz", "/readyz", "/nope", "/static/nope"])
+PATHS = ["/graphql", "/", "/healthz", "/readyz", "/nope", "/static/nope", "/unsubscribe/nope"]
+
+
+@pytest.mark.parametrize("path", PATHS)
 async def test_every_answer_carries_the_security_headers(house: House, path: str) -> None:
     async with httpx.AsyncClient(trust_env=False) as client:
         url = house.api.url.replace("/graphql", path)

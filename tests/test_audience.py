@@ -16,6 +16,7 @@ from services.notifications.membership import members
 from services.notifications.models import Product
 from services.shared.errors import BadInput
 from services.shared.vocabulary import ActivityKind, Channel, NotificationType, Role
+from services.users.consent import Consent
 from services.users.models import Activity, User
 from services.users.preferences import ChannelChange, TypeChange, merge
 from tests.crowds import crowd, did, emptied, person, resting
@@ -83,6 +84,7 @@ def somebody(chance: random.Random, clock: ShiftedClock) -> User:
             ),
         ),
     ]
+    consent = Consent(given=chance.random() < 0.7, at=clock.now(), source="a form")
     return person(
         clock,
         role=chance.choices(list(Role), (90, 5, 5))[0],
@@ -92,6 +94,7 @@ def somebody(chance: random.Random, clock: ShiftedClock) -> User:
         created_at=clock.now() + chance.choice([-60, -20, -5, 0, 1]) * A_DAY,
         disabled_at=clock.now() if chance.random() < 0.05 else None,
         choices=merge({}, changes, "") if chance.random() < 0.8 else {},
+        consents={promotion: {mail: consent}} if chance.random() < 0.8 else {},
     )
 
 
@@ -142,7 +145,11 @@ def holds(name: str, value: Any, user: User, deeds: Sequence[Deed], now: datetim
             return user.created_at < datetime.fromisoformat(value)
         case "accepts":
             wanted = user.preferences.of(NotificationType(value["type"]))
-            on = {one.channel.value for one in wanted.channels if one.enabled}
+            on = {
+                one.channel.value
+                for one in wanted.channels
+                if one.enabled and not one.lacks_consent
+            }
             return wanted.enabled and value.get("channel") in (None, *on)
         case "bought" | "viewed":
             kind = "purchase" if name == "bought" else "view"

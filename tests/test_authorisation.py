@@ -27,6 +27,10 @@ ADMINS = frozenset({Role.ADMIN})
 SCOPES = {
     "user": Scope.READ_USERS,
     "setUserTags": Scope.TAG_USERS,
+    "consents": Scope.MANAGE_CONSENTS,
+    "consents of another": Scope.MANAGE_CONSENTS,
+    "unsubscribeLink": Scope.MANAGE_CONSENTS,
+    "recordConsent": Scope.MANAGE_CONSENTS,
     "trackActivity of another": Scope.TRACK_ACTIVITY,
     "trackActivity": Scope.TRACK_ACTIVITY,
     "createNotification": Scope.CREATE_NOTIFICATIONS,
@@ -55,6 +59,12 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
     "apiKeys": ("query { apiKeys { id } }", ADMINS),
     "me": ("query { me { id } }", LOGGED_IN),
     "preferences": ("query { preferences { version } }", LOGGED_IN),
+    "consents": ("query { consents { given } }", LOGGED_IN),
+    "consents of another": ('query { consents(userId: "{other}") { given } }', BACKENDS),
+    "unsubscribeLink": (
+        'query { unsubscribeLink(userId: "{other}", channel: EMAIL) { url } }',
+        BACKENDS,
+    ),
     "notifications": ("query { notifications { edges { cursor } } }", LOGGED_IN),
     "notification": (f"query {{ notification({_NO_ID}) {{ id }} }}", LOGGED_IN),
     "notificationRevisions": (
@@ -93,6 +103,11 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
         ANYONE,
     ),
     "logout": ("mutation { logout }", LOGGED_IN),
+    "recordConsent": (
+        'mutation { recordConsent(input: { userId: "{other}", channel: EMAIL, types: [PROMOTION],'
+        ' at: "2026-01-01T00:00:00Z", source: "a form" }) { version } }',
+        BACKENDS,
+    ),
     "updatePreferences": ("mutation { updatePreferences(input: {}) { version } }", LOGGED_IN),
     "setUserTags": (
         'mutation { setUserTags(userId: "{other}", tags: ["vip"]) }',

@@ -123,7 +123,7 @@ async def test_what_they_did_counts_as_it_was_at_its_start(
 async def test_what_they_choose_in_between_counts(shop: Runtime, clock: ShiftedClock) -> None:
     ids = await crowd(clock, CHUNK + 2)
     broadcast = await found(shop)
-    await shop.users.update_preferences(ids[0], NO_PROMOTIONS, None)
+    await shop.choosing.update_preferences(ids[0], NO_PROMOTIONS, None)
     await User.get_pymongo_collection().update_one(
         {"_id": PydanticObjectId(ids[1])}, {"$set": {"disabled_at": clock.now()}}
     )

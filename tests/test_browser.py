@@ -15,6 +15,10 @@ from tests.processes import Run, tidings
 from tests.servers import need
 
 ALICE = demo.ACCOUNTS[0]
+LOGIN = """mutation ($email: String!, $password: String!) {
+  login(input: { email: $email, password: $password }) { accessToken user { id } } }"""
+LINK = """query ($user: ID!) {
+  unsubscribeLink(userId: $user, channel: EMAIL, type: PROMOTION) { url } }"""
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +82,23 @@ async def test_a_live_notification_arrives_where_a_person_can_see_it(
     await graphiql.shows("notificationAdded", suggested["notification"]["id"])
     await graphiql.page.get_by_text("Live: ").wait_for()
     assert graphiql.complaints == second.complaints == []
+
+
+async def test_the_button_of_a_mails_link_unsubscribes(shop: Run, browser: Browser) -> None:
+    alice, admin = [
+        (await shop.api.ask(LOGIN, email=one.email, password=one.password))["login"]
+        for one in (ALICE, demo.ACCOUNTS[-1])
+    ]
+    made = await shop.api.as_(admin["accessToken"]).ask(LINK, user=alice["user"]["id"])
+    context = await browser.new_context()
+    page = await context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    await page.goto(made["unsubscribeLink"]["url"])
+    await page.get_by_role("button", name="Unsubscribe").click()
+    await page.get_by_text("You get no more promotions by email.").wait_for()
+    assert complaints == []
+    await context.close()
 
 
 async def test_the_browser_is_left_without_a_token(graphiql: GraphiQL) -> None:

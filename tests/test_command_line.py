@@ -193,7 +193,11 @@ async def test_production_does_not_start_with_accounts_of_the_demo(
     settings = elsewhere(mongod.url) | {"MONGODB_DATABASE": f"test_{uuid4().hex[:12]}"}
     async with tidings("serve", folder=tmp_path / "demo", DEMO_DATA="true", **settings) as run:
         await run.ready()
-    production = settings | {"PROFILE": "production", "BCRYPT_COST": 10}
+    production = settings | {
+        "PROFILE": "production",
+        "PUBLIC_URL": "https://tidings.example",
+        "BCRYPT_COST": 10,
+    }
     async with tidings("serve", folder=tmp_path / "first", **production) as run:
         assert "admin@shop.example" in await run.refused()
     for account in demo.ACCOUNTS:

@@ -97,7 +97,12 @@ async def test_in_production_strangers_learn_which_server_is_away_and_not_where(
     tmp_path: Path,
 ) -> None:
     async with private_mongod_server(tmp_path) as mongod:
-        settings = quick_settings(mongod.url, profile="production", bcrypt_cost=10)
+        settings = quick_settings(
+            mongod.url,
+            profile="production",
+            public_url="https://tidings.example",
+            bcrypt_cost=10,
+        )
         async with open_house(settings) as house:
             await until(lambda: is_ready(house))
             async with away(mongod, "killed"):

@@ -60,9 +60,8 @@ def test_shared_imports_no_sibling() -> None:
 
 def test_a_service_asks_a_sibling_through_its_models_only() -> None:
     # What a model answers with belongs to the question: users' preferences are such an answer.
-    allowed = {
-        f"services.users.{name}" for name in ("models", "preferences", "quiet_hours", "traits")
-    }
+    answers = ("models", "preferences", "consent", "quiet_hours", "traits")
+    allowed = {f"services.users.{name}" for name in answers}
     allowed |= {f"services.{service}.models" for service in SERVICES}
     offences = [
         (path, module)
@@ -107,7 +106,7 @@ def test_the_pure_rooms_of_the_scheduler_do_no_io(pure: str) -> None:
     assert not _impure(f"services/scheduler/{pure}.py")
 
 
-@pytest.mark.parametrize("pure", ["preferences", "quiet_hours", "tags", "traits"])
+@pytest.mark.parametrize("pure", ["consent", "preferences", "quiet_hours", "tags", "traits"])
 def test_the_pure_rooms_of_users_do_no_io(pure: str) -> None:
     assert not _impure(f"services/users/{pure}.py")
 

@@ -7,13 +7,14 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from gateway.schema import make_schema
 from services.shared.settings import Settings
-from services.shared.vocabulary import Role
+from services.shared.vocabulary import Channel, Role
 from tests.entry import close_code
 from tests.kit import (
     PASSWORD,
@@ -42,11 +43,17 @@ TEXT = '{name: "welcome", locale: "fr", title: "Bonjour", body: ""}'
 PRODUCT = '{productId: "p", name: "n", category: "c"}'
 NOTICE = f'{{userId: "{ID}", type: ORDER_UPDATE, content: "c"}}'
 OFFER = '{title: "t", body: "b", audience: {neverBought: true}}'
+AGREED = (
+    f'{{userId: "{ID}", channel: EMAIL, types: [PROMOTION], at: "2026-01-01T00:00:00Z", '
+    'source: "a form"}'
+)
 LATER = NOTICE.replace("{", '{at: "2026-12-24T18:00:00Z", ')
 
 QUERIES = {
     "me": " { id }",
     "preferences": " { version }",
+    "consents": " { given }",
+    "unsubscribeLink": f'(userId: "{ID}", channel: EMAIL) {{ url }}',
     "user": f'(id: "{ID}") {{ id }}',
     "notifications": " { edges { cursor } }",
     "notification": f'(id: "{ID}") {{ id }}',
@@ -81,6 +88,7 @@ MUTATIONS = {
     "disableUser": f'(id: "{ID}") {{ id }}',
     "createApiKey": f'(input: {{userId: "{ID}", name: "n", scopes: [READ_USERS]}}) {{ key }}',
     "revokeApiKey": f'(id: "{ID}") {{ id }}',
+    "recordConsent": f"(input: {AGREED}) {{ version }}",
     "updatePreferences": "(input: {types: [{type: PROMOTION, enabled: false}]}) { version }",
     "setUserTags": f'(userId: "{ID}", tags: ["vip"])',
     "trackActivity": '(input: {kind: VIEW, productId: "p"})',
@@ -153,6 +161,24 @@ async def test_without_the_database_every_field_says_so_quickly(
     }
     assert not wrong
     await until(lambda: is_ready(house))
+
+
+# Not a POST to one that hangs: it would begin a transaction of which nobody hears any more.
+@pytest.mark.parametrize(("way", "method"), [("killed", "POST"), ("hung", "GET")])
+async def test_without_the_database_a_link_that_unsubscribes_says_so_quickly(
+    house: House, mongod: PrivateMongod, way: str, method: str
+) -> None:
+    await until(lambda: is_ready(house))
+    made = house.runtime.links.make((await house.somebody()).id, Channel.EMAIL)
+    url = house.api.url.replace("/graphql", urlsplit(made.url).path)
+    click = {"List-Unsubscribe": "One-Click"}
+    async with httpx.AsyncClient(timeout=20, trust_env=False) as client:
+        async with away(mongod, way):
+            began = time.monotonic()
+            assert (await client.request(method, url, data=click)).status_code == 503
+            assert time.monotonic() - began < MOST_SECONDS
+        await until(lambda: is_ready(house))
+        assert (await client.post(url, data=click)).status_code == 200
 
 
 @pytest.mark.parametrize("way", ["killed", "hung"])

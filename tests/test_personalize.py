@@ -17,6 +17,7 @@ from services.notifications.recommend import Recommendation
 from services.notifications.templates import LONGEST_BODY, LONGEST_TITLE, Text
 from services.shared.events import OrderStatusChanged, PromotionAnnounced, UserRegistered
 from services.shared.vocabulary import Channel, NotificationType, Outcome
+from services.users.consent import Consent, Consents
 from services.users.preferences import LOCKED, Choices, Preferences, TypeChoice, resolve
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -41,10 +42,18 @@ def situation(
     return Situation(type_, class_of(type_, status), preferences, NOW, expires_at, channel)
 
 
+def promotions_by_mail(given: bool | None) -> Preferences:
+    """They are switched on; `given`: what was last said of consent, None: never anything."""
+    choices: Choices = {PROMOTION: TypeChoice(channels={Channel.EMAIL: True})}
+    said = {} if given is None else {Channel.EMAIL: Consent(given=given, at=NOW, source="here")}
+    return resolve(choices, version=1, consents={PROMOTION: said})
+
+
 NOTHING_CHOSEN = resolve({}, version=0)
 NO_PROMOTIONS = wishes(PROMOTION, enabled=False)
 NO_PROMOTIONS_HERE = wishes(PROMOTION, channels={Channel.IN_APP: False})
-PROMOTIONS_BY_MAIL = wishes(PROMOTION, channels={Channel.EMAIL: True})
+ORDERS_NOT_BY_MAIL = wishes(ORDER, channels={Channel.EMAIL: False})
+PROMOTIONS_BY_MAIL = promotions_by_mail(given=True)
 NOTHING_AT_ALL = resolve(
     {type_: TypeChoice(enabled=False) for type_ in NotificationType}, version=1
 )
@@ -59,7 +68,12 @@ SENT, SUPPRESSED = Outcome.SENT, Outcome.SUPPRESSED
         (ORDER, NOTHING_CHOSEN, None, Channel.IN_APP, Decision(SENT, Reason.LOCKED_CHANNEL)),
         (ORDER, NOTHING_AT_ALL, None, Channel.IN_APP, Decision(SENT, Reason.LOCKED_CHANNEL)),
         (ORDER, NOTHING_AT_ALL, None, Channel.EMAIL, Decision(SUPPRESSED, Reason.TYPE_OFF)),
-        (ORDER, NOTHING_CHOSEN, None, Channel.EMAIL, Decision(SUPPRESSED, Reason.CHANNEL_OFF)),
+        (ORDER, NOTHING_CHOSEN, None, Channel.EMAIL, Decision(SENT, Reason.ACCEPTED)),
+        (ORDER, NOTHING_CHOSEN, None, Channel.WEB_PUSH, Decision(SENT, Reason.ACCEPTED)),
+        (ORDER, NOTHING_CHOSEN, None, Channel.WEBHOOK, Decision(SUPPRESSED, Reason.CHANNEL_OFF)),
+        (ORDER, ORDERS_NOT_BY_MAIL, None, Channel.EMAIL, Decision(SUPPRESSED, Reason.CHANNEL_OFF)),
+        (PROMOTION, NOTHING_CHOSEN, None, Channel.EMAIL, Decision(SUPPRESSED, Reason.CHANNEL_OFF)),
+        (PICKS, NOTHING_CHOSEN, None, Channel.WEB_PUSH, Decision(SUPPRESSED, Reason.CHANNEL_OFF)),
         (PROMOTION, NO_PROMOTIONS, None, Channel.IN_APP, Decision(SUPPRESSED, Reason.TYPE_OFF)),
         (PICKS, NO_PROMOTIONS, None, Channel.IN_APP, Decision(SENT, Reason.ACCEPTED)),
         (
@@ -71,6 +85,27 @@ SENT, SUPPRESSED = Outcome.SENT, Outcome.SUPPRESSED
         ),
         (PROMOTION, PROMOTIONS_BY_MAIL, None, Channel.EMAIL, Decision(SENT, Reason.ACCEPTED)),
         (PROMOTION, PROMOTIONS_BY_MAIL, None, Channel.IN_APP, Decision(SENT, Reason.ACCEPTED)),
+        (
+            PROMOTION,
+            promotions_by_mail(given=None),
+            None,
+            Channel.EMAIL,
+            Decision(SUPPRESSED, Reason.NO_CONSENT),
+        ),
+        (
+            PROMOTION,
+            promotions_by_mail(given=False),
+            None,
+            Channel.EMAIL,
+            Decision(SUPPRESSED, Reason.NO_CONSENT),
+        ),
+        (
+            PICKS,
+            wishes(PICKS, channels={Channel.WEBHOOK: True}),
+            None,
+            Channel.WEBHOOK,
+            Decision(SUPPRESSED, Reason.NO_CONSENT),
+        ),
         (PROMOTION, NOTHING_CHOSEN, SOON, Channel.IN_APP, Decision(SENT, Reason.ACCEPTED)),
         (PROMOTION, NOTHING_CHOSEN, NOW, Channel.IN_APP, Decision(SUPPRESSED, Reason.EXPIRED)),
         (PROMOTION, NO_PROMOTIONS, JUST_NOW, Channel.IN_APP, Decision(SUPPRESSED, Reason.EXPIRED)),
@@ -97,14 +132,26 @@ choices: st.SearchStrategy[Choices] = st.dictionaries(
 )
 
 
-@given(choices, st.sampled_from(NotificationType), st.sampled_from(Channel))
+consents: st.SearchStrategy[Consents] = st.dictionaries(
+    st.sampled_from(NotificationType),
+    st.dictionaries(
+        st.sampled_from(Channel),
+        st.builds(Consent, given=st.booleans(), at=st.just(NOW), source=st.just("here")),
+    ),
+)
+
+
+@given(choices, consents, st.sampled_from(NotificationType), st.sampled_from(Channel))
 def test_nothing_goes_to_who_refuses_it_and_all_else_goes(
-    chosen: Choices, type_: NotificationType, channel: Channel
+    chosen: Choices, said: Consents, type_: NotificationType, channel: Channel
 ) -> None:
-    preferences = resolve(chosen, version=1)
+    preferences = resolve(chosen, version=1, consents=said)
     entry = preferences.of(type_)
     on = {one.channel: one.enabled for one in entry.channels}[channel]
-    wanted = (type_, channel) in LOCKED or (entry.enabled and on)
+    last_word = said.get(type_, {}).get(channel)
+    agreed = last_word is not None and last_word.given
+    needless = type_ is ORDER or channel is Channel.IN_APP
+    wanted = (type_, channel) in LOCKED or (entry.enabled and on and (agreed or needless))
     decision = decide(situation(type_, preferences, channel))
     assert (decision.outcome is Outcome.SENT) == wanted
 

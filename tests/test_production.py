@@ -29,7 +29,11 @@ async def house(
     manifest = {"format": "apollo-persisted-query-manifest", "operations": [operation]}
     documents.write_text(json.dumps(manifest))
     settings = quick_settings(
-        mongod.url, profile="production", bcrypt_cost=10, persisted_documents=documents
+        mongod.url,
+        profile="production",
+        public_url="https://tidings.example",
+        bcrypt_cost=10,
+        persisted_documents=documents,
     )
     async with open_house(settings) as open_:
         yield open_
@@ -86,6 +90,7 @@ def production(**changes: Any) -> Settings:
         "profile": "production",
         "mongodb_url": "mongodb://127.0.0.1/?replicaSet=rs",
         "jwt_secret": "a secret of thirty-two bytes or more",
+        "public_url": "https://tidings.example",
         **changes,
     }
     return Settings(_env_file=None, **values)
@@ -97,6 +102,10 @@ def production(**changes: Any) -> Settings:
         ("mongodb_url", ""),
         ("demo_data", True),
         ("bcrypt_cost", 9),
+        ("public_url", ""),
+        ("public_url", "http://tidings.example"),
+        ("public_url", "https://tidings.example?page=1"),
+        ("public_url", "tidings.example"),
         ("allowed_origins", ("*",)),
         ("allowed_origins", ("https://shop.example", "http://localhost:3000")),
         ("trusted_proxies", ("*",)),
@@ -114,6 +123,7 @@ def production(**changes: Any) -> Settings:
         ("jwt_secret", ""),
         ("jwt_secret", "short"),
         ("jwt_accepted_secrets", ("short",)),
+        ("unsubscribe_accepted_secrets", ("short",)),
     ],
 )
 def test_production_does_not_start_with_what_is_for_development(setting: str, value: Any) -> None:
@@ -128,6 +138,7 @@ def test_production_starts_with_what_is_right() -> None:
             allowed_origins=("https://shop.example", "https://[2001:db8::1]:8443"),
             trusted_proxies=("10.0.0.7", "10.0.0.0/8", "::1", "2001:db8::/32"),
             rabbitmq_url="amqps://shop:secret@rabbit.example/",
+            public_url="https://shop.example:8443/tidings/",
         )
     )
 

@@ -29,7 +29,7 @@ from tests.kit import House, ShiftedClock, open_house, quick_settings
 from tests.notices import Asker, Wire, create, customer, nodes, refused
 from tests.servers import PrivateMongod, until
 
-FIELDS = "id userId type title at state cancelKey createdAt"
+FIELDS = "id userId type title at expiresAt state cancelKey createdAt"
 SCHEDULE = f"""mutation($input: ScheduleNotificationInput!) {{
     scheduleNotification(input: $input) {{ outcome scheduled {{ {FIELDS} }} }} }}"""
 CANCEL = """mutation($id: ID, $key: String) {
@@ -364,7 +364,12 @@ async def test_the_same_dedup_key_again_answers_with_the_first(
     answers = [one["scheduleNotification"] for one in await backend.ask_all(SCHEDULE, many)]
     assert sorted(one["outcome"] for one in answers) == ["DUPLICATE"] * 19 + ["SCHEDULED"]
     assert len({one["scheduled"]["id"] for one in answers}) == 1
-    for change in ({"content": "Other"}, {"at": within(clock, 2 * HOUR)}, {"cancelOn": None}):
+    for change in (
+        {"content": "Other"},
+        {"at": within(clock, 2 * HOUR)},
+        {"expiresAt": within(clock, 2 * HOUR)},
+        {"cancelOn": None},
+    ):
         failure = await refused(schedule(backend, ann.id, **asked | change))
         assert failure.code == "CONFLICT"
     with clock.moved(HOUR):
@@ -376,6 +381,18 @@ async def test_the_same_dedup_key_again_answers_with_the_first(
 
 def _input(user_id: str, **fields: Any) -> dict[str, Any]:
     return {"userId": user_id, "type": "ORDER_UPDATE", "content": "Later"} | fields
+
+
+async def test_it_is_over_when_it_was_said_to_be(
+    clock: ShiftedClock, backend: Wire, ann: Wire
+) -> None:
+    ends = within(clock, 3 * HOUR)
+    answer = await schedule(backend, ann.id, at=within(clock, 2 * HOUR), expiresAt=ends)
+    assert answer["scheduled"]["expiresAt"] == ends
+    with clock.moved(2 * HOUR):
+        await until(lambda: nodes(ann))
+    with clock.moved(3 * HOUR):
+        assert await nodes(ann) == []
 
 
 async def test_whether_it_is_wanted_is_decided_when_it_goes_out(
@@ -434,6 +451,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (AT | {"content": "x" * 70_000}, "input.content"),
     (AT | {"content": {"$a": 1}}, "input.content"),
     (AT | {"title": ""}, "input.title"),
+    (AT | {"expiresAt": AT["at"]}, "input.expiresAt"),
     (AT | {"dedupKey": ""}, "input.dedupKey"),
     (AT | {"cancelKey": "k" * 201}, "input.cancelKey"),
     (AT | {"cancelOn": {}}, "input.cancelOn"),

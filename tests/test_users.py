@@ -35,6 +35,11 @@ INBOX = "{ notifications { edges { node { type title } } } }"
 PROMOTIONS_OFF = {"types": [{"type": "PROMOTION", "enabled": False}]}
 CHANNELS = ["IN_APP", "EMAIL", "WEB_PUSH", "WEBHOOK"]
 TYPES = ["ORDER_UPDATE", "PROMOTION", "RECOMMENDATION"]
+ON_BY_DEFAULT = {
+    "ORDER_UPDATE": ["IN_APP", "EMAIL", "WEB_PUSH"],
+    "PROMOTION": ["IN_APP"],
+    "RECOMMENDATION": ["IN_APP"],
+}
 
 
 def new_email() -> str:
@@ -111,7 +116,7 @@ async def test_locale_and_timezone_are_kept(house: House) -> None:
 
 async def test_one_may_register_with_preferences(house: House) -> None:
     wishes = {
-        "types": [channel("PROMOTION", "EMAIL", True), channel("ORDER_UPDATE", "EMAIL", True)]
+        "types": [channel("PROMOTION", "EMAIL", True), channel("ORDER_UPDATE", "WEB_PUSH", False)]
     }
     session = await register(house, preferences=wishes)
     me = (await house.api.as_(session["accessToken"]).ask(ME))["me"]
@@ -290,7 +295,7 @@ async def test_preferences_show_every_type_and_channel_in_order_with_their_defau
                 "channels": [
                     {
                         "channel": channel,
-                        "enabled": channel == "IN_APP",
+                        "enabled": channel in ON_BY_DEFAULT[type_],
                         "locked": (type_, channel) == ("ORDER_UPDATE", "IN_APP"),
                     }
                     for channel in CHANNELS

@@ -132,12 +132,14 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A notification that a caller asks for, whether it goes out now or later."""
+    """A notification that a caller asks for, whether it goes out now or later. `expires_at`: None
+    for what its type has."""
 
     user_id: str
     type: NotificationType
     content: Any
     title: str | None = None
+    expires_at: datetime | None = None
 
     def checked(self, most_bytes: int) -> Asked:
         """With its text in NFC. Raises BadInput."""
@@ -156,13 +158,25 @@ class Asked:
                 "Store large things elsewhere and send a link.",
                 "input.content",
             )
-        return replace(self, content=composed(self.content), title=composed(self.title))
+        return replace(
+            self,
+            content=composed(self.content),
+            title=composed(self.title),
+            expires_at=checked_end(self.expires_at, "input.expiresAt"),
+        )
 
     def draft(self, event: str, words: Words) -> Draft:
         """In its reader's words."""
         text = content_text(self.type, self.content, self.title, words)
-        own_title = self.title is not None
-        return Draft(self.user_id, event, self.type, text, self.content, own_title=own_title)
+        return Draft(
+            self.user_id,
+            event,
+            self.type,
+            text,
+            self.content,
+            self.expires_at,
+            own_title=self.title is not None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

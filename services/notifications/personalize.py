@@ -36,6 +36,8 @@ class Reason(StrEnum):
     """The user switched this type off."""
     CHANNEL_OFF = "CHANNEL_OFF"
     """The user switched this channel of this type off."""
+    NO_CONSENT = "NO_CONSENT"
+    """It is marketing outside the app, and no consent to it is recorded."""
     QUIET_HOURS = "QUIET_HOURS"
     """It falls into quiet hours of the user's on this channel."""
     EXPIRED = "EXPIRED"
@@ -59,6 +61,7 @@ class Rule(StrEnum):
     LOCK = "lock"
     TYPE = "type"
     CHANNEL = "channel"
+    CONSENT = "consent"
     QUIET_HOURS = "quiet_hours"
 
 
@@ -146,6 +149,10 @@ def _channel(situation: Situation) -> Said | None:
     return None if situation.choice.enabled else Said(Outcome.SUPPRESSED, Reason.CHANNEL_OFF)
 
 
+def _consent(situation: Situation) -> Said | None:
+    return Said(Outcome.SUPPRESSED, Reason.NO_CONSENT) if situation.choice.lacks_consent else None
+
+
 def _quiet_hours(situation: Situation) -> Said | None:
     hours = situation.preferences.quiet_hours.get(situation.channel)
     if hours is None or situation.message_class is not MessageClass.MARKETING:
@@ -165,5 +172,6 @@ RULES: Final[Mapping[Rule, Callable[[Situation], Said | None]]] = {
     Rule.LOCK: _lock,
     Rule.TYPE: _type,
     Rule.CHANNEL: _channel,
+    Rule.CONSENT: _consent,
     Rule.QUIET_HOURS: _quiet_hours,
 }

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
-from services.shared.vocabulary import MessageClass, NotificationType
+from services.shared.vocabulary import MARKETING_TYPES, MessageClass, NotificationType
 
 CRITICAL_STATUSES: Final = frozenset({"payment_failed"})
-_CLASSES: Final[Mapping[NotificationType, MessageClass]] = {
-    NotificationType.ORDER_UPDATE: MessageClass.TRANSACTIONAL,
-    NotificationType.PROMOTION: MessageClass.MARKETING,
-    NotificationType.RECOMMENDATION: MessageClass.MARKETING,
-}
 
 
 def class_of(type_: NotificationType, status: str | None = None) -> MessageClass:
     """`status`: of the order that the notification tells of, if it tells of one."""
     if status is not None and status.lower() in CRITICAL_STATUSES:
         return MessageClass.CRITICAL
-    return _CLASSES[type_]
+    return MessageClass.MARKETING if type_ in MARKETING_TYPES else MessageClass.TRANSACTIONAL

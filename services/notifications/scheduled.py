@@ -55,6 +55,7 @@ class ScheduledNotification(Document):
     type: NotificationType
     content: Any
     title: str | None = None
+    expires_at: datetime | None = None
     at: datetime
     created_at: datetime
     state: ScheduledState
@@ -84,7 +85,7 @@ class ScheduledNotification(Document):
 
     def draft(self, words: Words) -> Draft:
         """The notification that it becomes; of this row there is only one."""
-        asked = Asked(self.user_id, self.type, self.content, self.title)
+        asked = Asked(self.user_id, self.type, self.content, self.title, self.expires_at)
         return asked.draft(f"{SOURCE} scheduled/{self.id}", words)
 
     def row(self) -> Row:
@@ -96,7 +97,8 @@ class ScheduledNotification(Document):
         """Whether both were asked for in the same words."""
 
         def said(one: Self) -> bytes:
-            return gist(one.type, one.content, one.title, one.at, one.cancel_key, one.cancel_on)
+            when = (one.at, one.expires_at)
+            return gist(one.type, one.content, one.title, when, one.cancel_key, one.cancel_on)
 
         return said(self) == said(other)
 

@@ -146,6 +146,7 @@ class Scheduling:
             type=plan.asked.type,
             content=plan.asked.content,
             title=plan.asked.title,
+            expires_at=plan.asked.expires_at,
             at=at,
             created_at=self._clock.now(),
             state=ScheduledState.WAITING,
@@ -157,6 +158,9 @@ class Scheduling:
 
     def _check_time(self, plan: Plan, at: datetime) -> None:
         now, ahead = self._clock.now(), self._settings.scheduled_ahead_seconds
+        ends = plan.asked.expires_at
+        if ends is not None and ends <= at:
+            raise BadInput("It would be over before it goes out.", "input.expiresAt")
         if at <= now:
             raise BadInput("This lies in the past: createNotification sends at once.", plan.field)
         if at > now + timedelta(seconds=ahead):

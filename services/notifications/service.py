@@ -17,7 +17,6 @@ from services.notifications.drafts import (
     Announcement,
     Asked,
     check_key,
-    checked_end,
     recommendation_draft,
 )
 from services.notifications.gather import Gatherer
@@ -75,24 +74,25 @@ class NotificationService:
         Raises BadInput, NotFound for an unknown user, and Conflict for a dedup key that was used
         with another notification.
         """
-        asked = Asked(user_id, type_, content, title).checked(self._settings.max_content_bytes)
+        asked = Asked(user_id, type_, content, title, expires_at).checked(
+            self._settings.max_content_bytes
+        )
         check_key(dedup_key, "input.dedupKey")
         check_key(collapse_key, "input.collapseKey")
         if version is not None and collapse_key is None:
             raise BadInput("A version belongs to a collapseKey.", "input.version")
-        ends = checked_end(expires_at, "input.expiresAt")
         user = await self._user(user_id)
         event = (
             f"{source}/dedup {dedup_key}" if dedup_key is not None else f"{source} {uuid4().hex}"
         )
         now = self._clock.now()
-        draft = replace(asked.draft(event, self._texts.words(user)), expires_at=ends)
+        draft = asked.draft(event, self._texts.words(user))
         if collapse_key is not None:
             rank = Rank.of(version, now, event)
             draft = replace(draft, collapse=Collapse(collapse_key, rank, unread_again))
         if dedup_key is not None and (original := await self._announcing.original(draft)):
             return original
-        if ends is not None and ends <= now:
+        if asked.expires_at is not None and asked.expires_at <= now:
             raise BadInput("expiresAt lies in the past.", "input.expiresAt")
         return await self._announcing.announce_one(draft, user)
 

@@ -22,6 +22,7 @@ from services.notifications.personalize import Decision, Reason, Rule, Situation
 from services.notifications.revisions import Revision
 from services.shared.store import Session
 from services.shared.vocabulary import Channel, MessageClass, NotificationType, Outcome
+from services.users.consent import needs_consent
 
 _MOST_OF_ONE_EVENT: Final = 100
 _LONGEST_ID: Final = 300
@@ -239,6 +240,14 @@ _WORDS: Final[Mapping[tuple[Rule, bool], Callable[[Explanation], str]]] = {
     (Rule.TYPE, False): lambda one: f"You get {_TYPES[one.type]}.",
     (Rule.TYPE, True): lambda one: f"You switched {_TYPES[one.type]} off.",
     (Rule.CHANNEL, False): lambda one: f"You get them {_CHANNELS[one.channel]}.",
+    (Rule.CONSENT, False): lambda one: (
+        f"You agreed to get {_TYPES[one.type]} {_CHANNELS[one.channel]}."
+        if needs_consent(one.type, one.channel)
+        else "It needs no consent of yours."
+    ),
+    (Rule.CONSENT, True): lambda one: (
+        f"You have not agreed to get {_TYPES[one.type]} {_CHANNELS[one.channel]}."
+    ),
     (Rule.QUIET_HOURS, False): lambda one: "It is no quiet time of yours.",
     (Rule.QUIET_HOURS, True): lambda one: (
         f"You want quiet until {_moment(one.until)}."

@@ -49,6 +49,11 @@ class Settings(BaseSettings):
     )
     gateway_host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     gateway_port: int = Field(8000, ge=0, le=65535, description="Its port; 0 picks a free one.")
+    public_url: str = Field(
+        "",
+        description="Where strangers reach the gateway, for the links in mails: "
+        "https://tidings.shop.example, perhaps with a path; empty: GATEWAY_HOST and GATEWAY_PORT.",
+    )
     demo_data: bool = Field(
         False, description="Fill an empty database with a demo shop, and mock its traffic."
     )
@@ -86,6 +91,14 @@ class Settings(BaseSettings):
     )
     password_reset_seconds: Seconds = Field(
         3600, description="Life of a token that resets a password, seconds."
+    )
+    unsubscribe_link_seconds: Seconds = Field(
+        2 * 365 * 86400, description="Life of a link that unsubscribes, seconds: mails are kept."
+    )
+    unsubscribe_accepted_secrets: tuple[str, ...] = Field(
+        (),
+        description="Former secrets of JWT_SECRET whose links still unsubscribe, as a JSON list; "
+        "nothing else that they signed counts.",
     )
     max_sessions_per_user: Count = Field(
         50, description="Logins of one user; with more the one ends that was unused for longest."
@@ -281,6 +294,11 @@ class Settings(BaseSettings):
     max_quiet_windows: Count = Field(
         14, description="Windows of a user's quiet hours on one channel."
     )
+    max_consent_records: Count = Field(
+        20,
+        description="Consents given and withdrawn that are remembered of a user for one type on "
+        "one channel.",
+    )
     trace_seconds: Seconds = Field(
         30 * 86_400, description="How long it is told why something went out or not, seconds."
     )
@@ -405,6 +423,12 @@ class Settings(BaseSettings):
         description="Work in hand has this long to finish when a process stops, and half of it a "
         "worker's batch, seconds.",
     )
+
+    @property
+    def base_url(self) -> str:
+        """PUBLIC_URL without a slash at its end, or what it stands for when it is empty."""
+        host = f"[{self.gateway_host}]" if ":" in self.gateway_host else self.gateway_host
+        return self.public_url.rstrip("/") or f"http://{host}:{self.gateway_port}"
 
     @property
     def in_production(self) -> bool:

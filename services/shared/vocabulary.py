@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 
 class Role(StrEnum):
@@ -21,12 +22,17 @@ class Scope(StrEnum):
     TRACK_ACTIVITY = "track_activity"
     READ_USERS = "read_users"
     TAG_USERS = "tag_users"
+    MANAGE_CONSENTS = "manage_consents"
 
 
 class NotificationType(StrEnum):
     ORDER_UPDATE = "order_update"
     PROMOTION = "promotion"
     RECOMMENDATION = "recommendation"
+
+
+# What advertises; all else comes of what the customer ordered.
+MARKETING_TYPES: Final = frozenset({NotificationType.PROMOTION, NotificationType.RECOMMENDATION})
 
 
 class MessageClass(StrEnum):

@@ -1,7 +1,8 @@
-"""Who the customers are, and what they did in the shop."""
+"""Who the customers are, to what they consented, and what they did in the shop."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
@@ -12,7 +13,9 @@ from bson import ObjectId
 from pydantic import Field
 from pymongo import IndexModel
 
-from services.shared.vocabulary import ActivityKind, Role
+from services.shared.store import Session as Transaction
+from services.shared.vocabulary import ActivityKind, Channel, NotificationType, Role
+from services.users.consent import Consents
 from services.users.preferences import Choices, Preferences, resolve
 from services.users.quiet_hours import QuietChoices
 from services.users.traits import Traits
@@ -47,6 +50,7 @@ class User(Document):
     created_at: datetime
     choices: Choices = Field(default_factory=dict)
     quiet_hours: QuietChoices = Field(default_factory=dict)
+    consents: Consents = Field(default_factory=dict)
     preferences_version: int = 0
     disabled_at: datetime | None = None
     credentials_version: int = 0
@@ -57,7 +61,13 @@ class User(Document):
 
     @property
     def preferences(self) -> Preferences:
-        return resolve(self.choices, self.preferences_version, self.timezone, self.quiet_hours)
+        return resolve(
+            self.choices,
+            self.preferences_version,
+            self.timezone,
+            self.quiet_hours,
+            self.consents,
+        )
 
     @classmethod
     async def by_id(cls, user_id: str) -> Self | None:
@@ -104,6 +114,47 @@ class User(Document):
     async def customers(cls, limit: int) -> Sequence[Self]:
         """The first who registered, by their ids."""
         return await cls.find({"role": Role.USER}).sort("_id").limit(limit).to_list()
+
+
+class ConsentRecord(Document):
+    """That a user gave or withdrew consent, as it can be shown later. Never changed.
+
+    `at`: when it was said; `recorded_at`: when it was written down here; `recorded_by`: the id of
+    the user who had it written down, or None for whoever held an unsubscribe link.
+    """
+
+    user_id: str
+    type: NotificationType
+    channel: Channel
+    given: bool
+    at: datetime
+    source: str
+    recorded_at: datetime
+    recorded_by: str | None
+
+    class Settings:
+        name = "consents"
+        indexes = (IndexModel([("user_id", 1), ("recorded_at", -1), ("_id", -1)]),)
+
+    @classmethod
+    async def of_user(cls, user_id: str) -> Sequence[Self]:
+        """The newest first."""
+        return await cls.find({"user_id": user_id}).sort("-recorded_at", "-_id").to_list()
+
+    @classmethod
+    async def surplus(cls, user_id: str, most: int, transaction: Transaction) -> list[ObjectId]:
+        """The ids of a user's records beyond the newest `most` about one type on one channel."""
+        rows = cls.get_pymongo_collection().find(
+            {"user_id": user_id}, {"type": 1, "channel": 1}, session=transaction
+        )
+        seen: Counter[tuple[str, str]] = Counter()
+        surplus = []
+        async for row in rows.sort([("recorded_at", -1), ("_id", -1)]):
+            about = row["type"], row["channel"]
+            seen[about] += 1
+            if seen[about] > most:
+                surplus.append(row["_id"])
+        return surplus
 
 
 class Deed(NamedTuple):
@@ -249,7 +300,7 @@ class Activity(Document):
                     yield Deed(user_id, product_id, ActivityKind(row["kind"]), row["at"])
 
 
-MODELS: list[type[Document]] = [User, Activity]
+MODELS: list[type[Document]] = [User, ConsentRecord, Activity]
 
 
 def _between(after: str | None, upto: str | None) -> dict[str, Any]:

@@ -6,18 +6,20 @@ channel needs no migration.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from pydantic import BaseModel, Field
 
 from services.shared.errors import BadInput
 from services.shared.vocabulary import Channel, NotificationType
+from services.users.consent import Consent, Consents, Statement, given_of, needs_consent
 from services.users.quiet_hours import QuietChange, QuietChoices, QuietHours
 
 DEFAULT_CHANNELS: Final[Mapping[NotificationType, frozenset[Channel]]] = {
-    NotificationType.ORDER_UPDATE: frozenset({Channel.IN_APP}),
+    NotificationType.ORDER_UPDATE: frozenset({Channel.IN_APP, Channel.EMAIL, Channel.WEB_PUSH}),
     NotificationType.PROMOTION: frozenset({Channel.IN_APP}),
     NotificationType.RECOMMENDATION: frozenset({Channel.IN_APP}),
 }
@@ -36,9 +38,17 @@ Choices = dict[NotificationType, TypeChoice]
 
 @dataclass(frozen=True, slots=True)
 class ChannelPreference:
+    """`consent`: the one that was given, where one is needed."""
+
     channel: Channel
     enabled: bool
     locked: bool
+    needs_consent: bool
+    consent: Consent | None
+
+    @property
+    def lacks_consent(self) -> bool:
+        return self.needs_consent and self.consent is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +103,10 @@ def resolve(
     version: int,
     timezone: str | None = None,
     quiet_hours: QuietChoices | None = None,
+    consents: Consents | None = None,
 ) -> Preferences:
     """The full matrix of what a user chose and what they left at its default."""
-    types = tuple(_resolve_type(choices, type_) for type_ in NotificationType)
+    types = tuple(_resolve_type(choices, consents or {}, type_) for type_ in NotificationType)
     return Preferences(types, version, timezone, quiet_hours or {})
 
 
@@ -122,7 +133,29 @@ def merge(choices: Choices, changes: Sequence[TypeChange], field: str) -> Choice
     return merged
 
 
-def _resolve_type(choices: Choices, type_: NotificationType) -> TypePreference:
+def consents_in(changes: Sequence[TypeChange], at: datetime, source: str) -> Iterator[Statement]:
+    """What the changes say of consent: to switch a channel on is to give it, off to withdraw it."""
+    for change in changes:
+        for one in change.channels:
+            if needs_consent(change.type, one.channel):
+                consent = Consent(given=one.enabled, at=at, source=source)
+                yield Statement(change.type, one.channel, consent)
+
+
+def switches(said: Iterable[Statement]) -> list[TypeChange]:
+    """The changes that agree with what was said of consent."""
+    return [
+        TypeChange(one.type, None, (ChannelChange(one.channel, one.consent.given),)) for one in said
+    ]
+
+
+def is_off(choices: Choices, type_: NotificationType, channel: Channel) -> bool:
+    """Whether the user switched it off, which is more than its being off by default."""
+    choice = choices.get(type_)
+    return choice is not None and choice.channels.get(channel) is False
+
+
+def _resolve_type(choices: Choices, consents: Consents, type_: NotificationType) -> TypePreference:
     choice = choices.get(type_, TypeChoice())
     return TypePreference(
         type=type_,
@@ -132,6 +165,8 @@ def _resolve_type(choices: Choices, type_: NotificationType) -> TypePreference:
                 channel=channel,
                 enabled=choice.channels.get(channel, channel in DEFAULT_CHANNELS[type_]),
                 locked=(type_, channel) in LOCKED,
+                needs_consent=needs_consent(type_, channel),
+                consent=given_of(consents, type_, channel),
             )
             for channel in Channel
         ),

@@ -1,4 +1,4 @@
-"""What users do: register, say what they want to hear, and shop."""
+"""What users do: register and shop. What they say they want to hear is in `choosing`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Final
 from beanie import PydanticObjectId
 from pymongo.errors import DuplicateKeyError
 
-from services.shared.clock import Clock, zone_names
+from services.shared.clock import Clock
 from services.shared.content import ContentRefused, check_content, composed
 from services.shared.errors import BadInput, Conflict, NotFound
-from services.shared.events import Event, PreferencesChanged, UserActivity, UserRegistered
+from services.shared.events import Event, UserActivity, UserRegistered
 from services.shared.outbox import Outbox
 from services.shared.settings import Settings
 from services.shared.store import Session as Transaction
@@ -21,17 +21,17 @@ from services.shared.store import Store, insert_new
 from services.shared.throttle import Rate, Throttle
 from services.shared.vocabulary import ActivityKind, Role
 from services.users.addresses import email_key, normalised_email
+from services.users.choosing import Choosing, checked_timezone
+from services.users.consent import REGISTRATION
 from services.users.models import Activity, User, object_id
 from services.users.passwords import Passwords, check_password
-from services.users.preferences import Preferences, Wishes, merge
-from services.users.quiet_hours import merge_quiet
+from services.users.preferences import Wishes
 from services.users.sessions import Caller, Login, Sessions
 from services.users.tags import TagLimits, checked_tags
 from services.users.traits import LOCALE
 
 LONGEST_NAME: Final = 100
 DEFAULT_LOCALE: Final = "en"
-_PREFERENCES: Final = {"choices", "quiet_hours", "timezone", "preferences_version"}
 _TAKEN: Final = "This email is taken: log in, or use another."
 
 
@@ -55,6 +55,7 @@ class UserService:
         sessions: Sessions,
         passwords: Passwords,
         throttle: Throttle,
+        choosing: Choosing,
         clock: Clock,
         settings: Settings,
     ) -> None:
@@ -63,13 +64,13 @@ class UserService:
         self._sessions = sessions
         self._passwords = passwords
         self._throttle = throttle
+        self._choosing = choosing
         self._clock = clock
         self._rate = Rate(
             "registration",
             settings.registrations_per_address,
             timedelta(seconds=settings.attempts_seconds),
         )
-        self._most_windows = settings.max_quiet_windows
         self._tag_limits = TagLimits(settings.max_tags_per_user, settings.max_tag_length)
 
     async def register(self, registration: Registration, caller: Caller) -> Login:
@@ -86,15 +87,19 @@ class UserService:
         """Make a user. `address`: who asks for it, if a stranger does. Raises BadInput, Conflict
         for a taken email, and RateLimited."""
         user = _new_user(registration, role, self._clock.now())
-        self._fulfil(registration.preferences, user, "input.preferences")
+        said = self._choosing.fulfil(
+            registration.preferences, user, "input.preferences", REGISTRATION
+        )
         if await User.by_email_key(user.email_key):  # asked before time is spent
             raise Conflict(_TAKEN)
         user.password_hash = await self._passwords.hash(registration.password, address)
 
         async def write(transaction: Transaction) -> None:
             user.id = PydanticObjectId()
+            user_id = str(user.id)
             await user.insert(session=transaction)
-            welcome = UserRegistered(user_id=str(user.id), name=user.name)
+            await self._choosing.record(user_id, said, user_id, transaction)
+            welcome = UserRegistered(user_id=user_id, name=user.name)
             await self._outbox.put([self._event(welcome)], transaction)
 
         try:
@@ -103,34 +108,6 @@ class UserService:
             raise Conflict(_TAKEN) from error
         self._outbox.wake()
         return user
-
-    async def update_preferences(
-        self, user_id: str, wishes: Wishes, version: int | None
-    ) -> Preferences:
-        """Merge the wishes. `version`, when given, must be the current one (Conflict)."""
-
-        async def write(transaction: Transaction) -> User:
-            user = await User.get(PydanticObjectId(user_id), session=transaction)
-            if user is None:
-                raise NotFound("The user does not exist any more.")
-            if version is not None and version != user.preferences_version:
-                raise Conflict(
-                    f"The preferences have version {user.preferences_version}, not {version}: "
-                    "read them again and repeat the change."
-                )
-            self._fulfil(wishes, user, "input")
-            user.preferences_version += 1
-            changes = user.model_dump(mode="json", include=_PREFERENCES)
-            await User.get_pymongo_collection().update_one(
-                {"_id": user.id}, {"$set": changes}, session=transaction
-            )
-            changed = PreferencesChanged(user_id=user_id, version=user.preferences_version)
-            await self._outbox.put([self._event(changed)], transaction)
-            return user
-
-        user = await self._store.transact(write)
-        self._outbox.wake()
-        return user.preferences
 
     async def set_tags(self, user_id: str, tags: Sequence[str]) -> Sequence[str]:
         """Give a user these tags instead of those they had; as they are stored. Raises BadInput
@@ -165,19 +142,7 @@ class UserService:
         """Keep activities that others published. What is kept already is left as it is."""
         await insert_new(Activity, [_activity_row(event) for event in events])
 
-    def _fulfil(self, wishes: Wishes, user: User, place: str) -> None:
-        """Change the user as wished, not yet in the database. Raises BadInput.
-
-        `place`: the path of the wishes in the caller's input.
-        """
-        user.choices = merge(user.choices, wishes.types, f"{place}.types")
-        user.quiet_hours = merge_quiet(
-            user.quiet_hours, wishes.quiet_hours, f"{place}.quietHours", self._most_windows
-        )
-        timezone = _checked_timezone(wishes.timezone, f"{place}.timezone")
-        user.timezone = timezone or user.timezone
-
-    def _event(self, data: UserRegistered | PreferencesChanged | UserActivity) -> Event:
+    def _event(self, data: UserRegistered | UserActivity) -> Event:
         return Event.of(data, time=self._clock.now())
 
 
@@ -199,7 +164,7 @@ def _new_user(registration: Registration, role: Role, now: datetime) -> User:
         password_hash=b"",
         role=role,
         locale=_checked_locale(registration.locale),
-        timezone=_checked_timezone(registration.timezone, "input.timezone"),
+        timezone=checked_timezone(registration.timezone, "input.timezone"),
         created_at=now,
     )
 
@@ -210,12 +175,6 @@ def _checked_locale(locale: str | None) -> str:
     if not LOCALE.fullmatch(locale):
         raise BadInput("A locale is a BCP 47 tag such as en or de-AT.", "input.locale")
     return locale
-
-
-def _checked_timezone(timezone: str | None, field: str) -> str | None:
-    if timezone is not None and timezone not in zone_names():
-        raise BadInput("A timezone is an IANA name such as Europe/Vienna.", field)
-    return timezone
 
 
 def _check_text(text: str, field: str) -> None:

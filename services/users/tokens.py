@@ -23,7 +23,7 @@ SHORTEST_SECRET: Final = 32
 _ALGORITHM: Final = "HS256"
 _TYPE: Final = "at+jwt"  # RFC 9068: nothing else that we may ever sign is taken for one
 _NAME: Final = "tidings"
-_CLAIMS: Final = ["exp", "iat", "sub", "jti", "aud", "iss", "sid", "role"]
+_CLAIMS: Final = ("exp", "iat", "sub", "jti", "sid", "role")
 _LEEWAY: Final = timedelta(seconds=60)  # what the clocks of those who sign may differ
 
 
@@ -53,7 +53,42 @@ class SigningKeys:
     def secret(self) -> str:
         return self.accepted[self.current]
 
-    def named(self, header: Mapping[str, Any]) -> str:
+    def and_accepting(self, others: Sequence[str]) -> SigningKeys:
+        """These, and others that are accepted too."""
+        return SigningKeys(self.secret, (*self.accepted.values(), *others))
+
+    def sign(self, type_: str, audience: str, claims: Mapping[str, Any]) -> str:
+        """A token of this type for this audience. One of another counts for nothing there."""
+        headers = {"typ": type_, "kid": self.current}
+        named = {"iss": _NAME, "aud": audience, **claims}
+        return jwt.encode(named, self.secret, _ALGORITHM, headers)
+
+    def read(
+        self, token: str, type_: str, audience: str, required: Sequence[str]
+    ) -> dict[str, Any]:
+        """The claims of a token of this type for this audience that one of our keys signed.
+
+        Its times are the caller's to compare, with a clock of ours. Raises InvalidTokenError.
+        """
+        header = jwt.get_unverified_header(token)
+        if header.get("typ") != type_:
+            raise jwt.InvalidTokenError(f"It is no {type_}.")
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            self._named(header),
+            algorithms=[_ALGORITHM],
+            audience=audience,
+            issuer=_NAME,
+            options={
+                "require": ["iss", "aud", *required],
+                "verify_exp": False,
+                "verify_iat": False,
+                "verify_nbf": False,
+            },
+        )
+        return claims
+
+    def _named(self, header: Mapping[str, Any]) -> str:
         """The key that a token's header names. Raises InvalidTokenError for any but ours."""
         key_id = header.get("kid")
         if not isinstance(key_id, str) or key_id not in self.accepted:
@@ -72,8 +107,6 @@ class AccessTokens:
         now = self._clock.now()
         expires_at = (now + self._life).replace(microsecond=0)
         claims = {
-            "iss": _NAME,
-            "aud": _NAME,
             "sub": user_id,
             "sid": session_id,
             "role": role.value,
@@ -81,8 +114,7 @@ class AccessTokens:
             "iat": int(now.timestamp()),
             "exp": int(expires_at.timestamp()),
         }
-        headers = {"typ": _TYPE, "kid": self._keys.current}
-        return jwt.encode(claims, self._keys.secret, _ALGORITHM, headers), expires_at
+        return self._keys.sign(_TYPE, _NAME, claims), expires_at
 
     def identify(self, token: str) -> Identity:
         """Raises Unauthenticated that says whether to refresh or to log in again.
@@ -91,22 +123,7 @@ class AccessTokens:
         """
         now = self._clock.now()
         try:
-            header = jwt.get_unverified_header(token)
-            if header.get("typ") != _TYPE:
-                raise jwt.InvalidTokenError("It is no access token.")
-            claims = jwt.decode(
-                token,
-                self._keys.named(header),
-                algorithms=[_ALGORITHM],
-                audience=_NAME,
-                issuer=_NAME,
-                options={
-                    "require": _CLAIMS,
-                    "verify_exp": False,
-                    "verify_iat": False,
-                    "verify_nbf": False,
-                },
-            )
+            claims = self._keys.read(token, _TYPE, _NAME, _CLAIMS)
             begins, expires_at = (
                 datetime.fromtimestamp(at, now.tzinfo)
                 for at in (max(claims["iat"], claims.get("nbf", 0)), claims["exp"])
@@ -174,15 +191,19 @@ def signing_keys(settings: Settings) -> SigningKeys:
             "JWT_SECRET is not set: with MONGODB_URL every process needs the same one. "
             'Make one with: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
         )
-    for name, given in (("JWT_SECRET", secret), *_named(settings.jwt_accepted_secrets)):
+    others = (
+        *_named("JWT_ACCEPTED_SECRETS", settings.jwt_accepted_secrets),
+        *_named("UNSUBSCRIBE_ACCEPTED_SECRETS", settings.unsubscribe_accepted_secrets),
+    )
+    for name, given in (("JWT_SECRET", secret), *others):
         if given and len(given.encode()) < SHORTEST_SECRET:
             raise CannotStart(f"{name} is too short: it needs {SHORTEST_SECRET} bytes or more.")
     secret = secret or _kept_secret(settings.data_dir / "jwt.secret")
     return SigningKeys(secret, settings.jwt_accepted_secrets)
 
 
-def _named(others: Sequence[str]) -> list[tuple[str, str]]:
-    return [("A secret of JWT_ACCEPTED_SECRETS", other or "-") for other in others]
+def _named(setting: str, others: Sequence[str]) -> list[tuple[str, str]]:
+    return [(f"A secret of {setting}", other or "-") for other in others]
 
 
 def _key_id(secret: str) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 from msgspec import Meta, Struct
 
 from services.shared.vocabulary import Channel, NotificationType
+from services.users.consent import needs_consent
 from services.users.preferences import DEFAULT_CHANNELS
 
 Names = Annotated[
@@ -26,7 +27,8 @@ class Condition(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknow
 
 
 class Accepts(Condition, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """They have not switched this type off, nor, if it is given, this channel of it."""
+    """They have not switched this type off, nor, if it is given, this channel of it; and they have
+    consented, where that needs it."""
 
     type: NotificationType
     channel: Channel | None = None
@@ -73,4 +75,6 @@ def _accepting(wanted: Accepts) -> dict[str, Any]:
     if wanted.channel is not None:
         is_default = wanted.channel in DEFAULT_CHANNELS[wanted.type]
         query[f"{choice}.channels.{wanted.channel.value}"] = _NOT_OFF if is_default else True
+        if needs_consent(wanted.type, wanted.channel):
+            query[f"consents.{wanted.type.value}.{wanted.channel.value}.given"] = True
     return query
