@@ -19,11 +19,13 @@ from services.notifications.templates import (
     Text,
     Words,
     content_text,
+    promotion_text,
     recommendation_text,
 )
 from services.shared.clock import whole_milliseconds
 from services.shared.content import ContentRefused, check_content, composed, json_size
 from services.shared.errors import BadInput
+from services.shared.events import PromotionAnnounced
 from services.shared.store import Row
 from services.shared.vocabulary import ChangeKind, Channel, NotificationType, Outcome
 
@@ -225,6 +227,19 @@ def recommendation_draft(
         text=recommendation_text(found, words),
         content={"products": products},
         product_ids=[one.product_id for one in found],
+    )
+
+
+def offer_draft(user_id: str, event: str, promotion: PromotionAnnounced, words: Words) -> Draft:
+    """In its reader's words. Raises BadInput for an end that lies beyond the calendar."""
+    text = promotion_text(promotion, words)
+    return Draft(
+        user_id=user_id,
+        event=event,
+        type=NotificationType.PROMOTION,
+        text=text,
+        content={"title": text.title, "body": text.body},
+        expires_at=checked_end(promotion.expires_at, "data.expiresAt"),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final
@@ -10,7 +9,7 @@ from typing import Any, Final
 from services.notifications import recommend, templates
 from services.notifications.announcing import Announcing
 from services.notifications.collapse import Collapse, Rank
-from services.notifications.drafts import Draft, checked_end, recommendation_draft
+from services.notifications.drafts import Draft, offer_draft, recommendation_draft
 from services.notifications.gather import Gatherer
 from services.notifications.scheduling import Scheduling
 from services.notifications.service import NotificationService
@@ -30,11 +29,11 @@ from services.shared.events import (
 )
 from services.shared.failpoints import Failpoint, reach
 from services.shared.settings import Settings
+from services.shared.tasks import let_others_run
 from services.shared.vocabulary import NotificationType
 from services.users.models import Activity, User
 
 _RECOMMENDED_AT_ONCE: Final = 50  # users; each takes some queries
-_WORDED_AT_ONCE: Final = 10
 
 
 class NotificationHandlers:
@@ -91,8 +90,8 @@ class NotificationHandlers:
                 drafts = []
                 for user in users:
                     words = self._texts.words(user)
-                    drafts.append(_offer(event, promotion, str(user.id), words))
-                    await _let_others_run(len(drafts))
+                    drafts.append(offer_draft(str(user.id), event.key, promotion, words))
+                    await let_others_run(len(drafts))
                 await self._announcing.announce(drafts, {str(user.id): user for user in users})
                 reach(Failpoint.IN_FAN_OUT)
 
@@ -137,7 +136,7 @@ class NotificationHandlers:
         drafts: list[Draft] = []
         for event, user_id in zip(events, user_ids, strict=True):
             drafts.append(draft(event, self._texts.words(users[user_id])))
-            await _let_others_run(len(drafts))
+            await let_others_run(len(drafts))
         await self._announcing.announce(drafts, users)
 
     async def _everyone_or(self, user_ids: Sequence[str] | None) -> AsyncIterator[Sequence[User]]:
@@ -164,12 +163,6 @@ class NotificationHandlers:
             yield user_ids
 
 
-async def _let_others_run(count: int) -> None:
-    """Now and then, while texts are worded: one may take milliseconds."""
-    if count % _WORDED_AT_ONCE == 0:
-        await asyncio.sleep(0)
-
-
 def _welcome(event: Event, words: Words) -> Draft:
     user = event.read(UserRegistered)
     text = templates.welcome_text(user, words)
@@ -194,15 +187,3 @@ def _order_content(order: OrderStatusChanged) -> dict[str, Any]:
     content = {"orderId": order.order_id, "status": composed(order.status)}
     optional = {"version": order.version, "details": composed(order.details)}
     return content | {key: value for key, value in optional.items() if value is not None}
-
-
-def _offer(event: Event, promotion: PromotionAnnounced, user_id: str, words: Words) -> Draft:
-    text = templates.promotion_text(promotion, words)
-    return Draft(
-        user_id=user_id,
-        event=event.key,
-        type=NotificationType.PROMOTION,
-        text=text,
-        content={"title": text.title, "body": text.body},
-        expires_at=checked_end(promotion.expires_at, "data.expiresAt"),
-    )

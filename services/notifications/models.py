@@ -400,11 +400,18 @@ class Product(Document):
 
     class Settings:
         name = "products"
+        indexes = (IndexModel([("category", 1), ("_id", 1)]),)
 
     @classmethod
     async def known(cls, product_ids: Iterable[str]) -> Mapping[str, KnownProduct]:
         rows = cls.find({"_id": {"$in": list(set(product_ids))}})
         return {row.id: KnownProduct(row.id, row.name, row.category) async for row in rows}
+
+    @classmethod
+    async def of_categories(cls, categories: Iterable[str]) -> list[str]:
+        """The ids of all products in any of these."""
+        these = {"category": {"$in": list(categories)}}
+        return [row["_id"] async for row in cls.get_pymongo_collection().find(these, {"_id": 1})]
 
 
 MODELS: list[type[Document]] = [Notification, Product]
