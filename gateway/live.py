@@ -152,8 +152,9 @@ class Live:
                 if isinstance(hint, NotificationChanged):
                     count = await self._unread_count(user_id)
                     async for rows in self._in_parts(user_id, hint.notification_ids):
-                        told.by_hint(rows, hint.kind)
-                        yield hint.kind, rows, count
+                        news = [row for row in rows if not told.knows(row, hint.kind)]
+                        told.by_hint(news, hint.kind)
+                        yield hint.kind, news, count
                 now = self._clock.now()
                 if is_gap or told.is_reading_due(now):
                     missed = await self._changes_missed(user_id, told, now, after_gap=is_gap)

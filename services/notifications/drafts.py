@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from hashlib import blake2b
+from typing import Any, Final
 
 import msgspec
 from bson import ObjectId
 
-from services.notifications.collapse import Collapse, Thing, later
+from services.notifications.collapse import Collapse, Thing, later, thing_of
 from services.notifications.models import Notification
 from services.notifications.personalize import Decision
 from services.notifications.recommend import Recommendation
@@ -32,15 +33,6 @@ from services.shared.vocabulary import ChangeKind, Channel, NotificationType, Ou
 Lives = Mapping[NotificationType, timedelta]  # of types whose notifications expire by themselves
 Key = tuple[str, str]  # of a notification: its user's id, its event's key
 _STATES: Final = ("read", "read_at", "seen", "archived", "snoozed_until")
-
-
-class Said(Protocol):
-    """A notification, or a former state of one."""
-
-    type: NotificationType
-    title: str
-    own_title: bool | None
-    content: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +57,15 @@ class Draft:
         return self.user_id, self.event
 
     @property
+    def said(self) -> bytes:
+        """A digest of what it says: equal for what says the same."""
+        title = self.text.title if self.own_title else None
+        return blake2b(gist(self.type, title, self.content), digest_size=16).digest()
+
+    @property
     def thing(self) -> Thing | None:
         """What it is a state of."""
-        return (self.user_id, self.type, self.collapse.key) if self.collapse else None
+        return thing_of(self.user_id, self.type, self.collapse.key) if self.collapse else None
 
     @property
     def size(self) -> int:
@@ -103,7 +101,7 @@ class Draft:
             "revision": 1,
         }
         if self.collapse:  # a partial index leaves out those without
-            row |= {"collapse_key": self.collapse.key, "rank": list(self.collapse.rank)}
+            row |= {"thing": self.thing, "rank": list(self.collapse.rank), "said": self.said}
         return row
 
     def revision_of(self, current: Row, now: datetime, decision: dict[str, Any]) -> Row:
@@ -119,7 +117,7 @@ class Draft:
             revised |= {name: current[name] for name in _STATES}
         return revised
 
-    def is_told_by(self, stored: Said) -> bool:
+    def is_told_by(self, stored: Notification) -> bool:
         """Whether that says the same."""
         title = self.text.title if self.own_title else None
         stored_title = stored.title if stored.own_title else None

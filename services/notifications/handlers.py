@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from services.notifications import recommend, templates
@@ -81,7 +82,8 @@ class NotificationHandlers:
                     "data.details",
                 )
         ids = [order.user_id for order in orders]
-        await self._announce_to_their_users(events, ids, _order_update)
+        order_update = partial(_order_update, now=self._clock.now())
+        await self._announce_to_their_users(events, ids, order_update)
 
     async def on_promotion_announced(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -170,7 +172,8 @@ def _welcome(event: Event, words: Words) -> Draft:
     return Draft(user.user_id, event.key, NotificationType.PROMOTION, text, content)
 
 
-def _order_update(event: Event, words: Words) -> Draft:
+def _order_update(event: Event, words: Words, now: datetime) -> Draft:
+    """A status of a time to come counts as of now: it must not outrank those until then."""
     order = event.read(OrderStatusChanged)
     return Draft(
         user_id=order.user_id,
@@ -179,7 +182,9 @@ def _order_update(event: Event, words: Words) -> Draft:
         text=templates.order_text(order, words),
         content=_order_content(order),
         status=order.status,
-        collapse=Collapse(f"order:{order.order_id}", Rank.of(order.version, event.time, event.key)),
+        collapse=Collapse(
+            f"order:{order.order_id}", Rank.of(order.version, min(event.time, now), event.key)
+        ),
     )
 
 

@@ -15,7 +15,7 @@ from bson import ObjectId
 from pydantic import Field
 from pymongo import IndexModel
 
-from services.notifications.collapse import Rank, Thing, states_of, thing_of
+from services.notifications.collapse import Rank, Thing, states_of
 from services.notifications.cursor import Cursor, Position, Progress, Seen, to_milliseconds
 from services.notifications.queries import (
     EPOCH,
@@ -63,9 +63,9 @@ class Notification(Document):
 
     `sent_at` is stamped just before the write and gives the order, with the id for equal stamps.
     `own_title`: whether its title was given by who asked for it; None in rows of before.
-    `decision`: why it was sent, see traces.py. `collapse_key`: of what it shows the newest state,
-    `rank`: which that is, `revision`: how many it has shown; see collapse.py. What is read,
-    archived or snoozed has been `seen`. `snoozed_until`: it is on no page until then.
+    `decision`: why it was sent, see traces.py. `thing`: of what it shows the newest state, `rank`:
+    which that is, `said`: a digest of it, `revision`: how many it has shown; see collapse.py. What
+    is read, archived or snoozed has been `seen`. `snoozed_until`: it is on no page until then.
     """
 
     user_id: str
@@ -86,8 +86,9 @@ class Notification(Document):
     changed_at: datetime | None = None
     change: ChangeKind | None = None
     decision: dict[str, Any] | None = None
-    collapse_key: str | None = None
+    thing: Thing | None = None
     rank: Rank | None = None
+    said: bytes | None = None
     revision: int = 1
 
     class Settings:
@@ -95,9 +96,9 @@ class Notification(Document):
         indexes = (
             IndexModel([("user_id", 1), ("event", 1)], unique=True),
             IndexModel(
-                [("user_id", 1), ("type", 1), ("collapse_key", 1)],
+                [("user_id", 1), ("thing", 1)],
                 unique=True,
-                partialFilterExpression={"collapse_key": {"$exists": True}},
+                partialFilterExpression={"thing": {"$exists": True}},
             ),
             IndexModel([("user_id", 1), *_DOWN]),
             IndexModel(  # with the ends, so that what has expired or sleeps is not fetched
@@ -201,18 +202,18 @@ class Notification(Document):
         if not things:
             return {}
         rows = cls.get_pymongo_collection().find(states_of(things), session=session)
-        return {thing_of(row): row async for row in rows}
+        return {row["thing"]: row async for row in rows}
 
     @classmethod
     async def collapsed_sizes(cls, things: Sequence[Thing]) -> Mapping[Thing, int]:
         """How many bytes each of those has."""
         if not things:
             return {}
-        shown = {"user_id": 1, "type": 1, "collapse_key": 1, "size": {"$bsonSize": "$$ROOT"}}
+        shown = {"thing": 1, "size": {"$bsonSize": "$$ROOT"}}
         rows = await cls.get_pymongo_collection().aggregate(
             [{"$match": states_of(things)}, {"$project": shown}]
         )
-        return {thing_of(row): row["size"] async for row in rows}
+        return {row["thing"]: row["size"] async for row in rows}
 
     @classmethod
     async def page(
@@ -337,11 +338,14 @@ class Notification(Document):
         return await cls._places(there, limit)
 
     @classmethod
+    async def any_due(cls, now: datetime) -> bool:
+        """Whether any was snoozed until then."""
+        return await cls.get_pymongo_collection().find_one(_due(now), {"_id": 1}) is not None
+
+    @classmethod
     def due(cls, now: datetime, limit: int, session: Session) -> AsyncIterable[Row]:
-        """Those that were snoozed until then, the longest overdue first, as they are stored."""
-        found = cls.get_pymongo_collection().find(
-            {"snoozed_until": {"$gt": EPOCH, "$lte": now}}, batch_size=_AT_ONCE, session=session
-        )
+        """Those that were, the longest overdue first, as they are stored."""
+        found = cls.get_pymongo_collection().find(_due(now), batch_size=_AT_ONCE, session=session)
         return found.sort("snoozed_until").limit(limit)
 
     @classmethod
@@ -415,6 +419,11 @@ class Product(Document):
 
 
 MODELS: list[type[Document]] = [Notification, Product]
+
+
+def _due(now: datetime) -> dict[str, Any]:
+    """Of types that this version knows: the others are for a newer one to wake."""
+    return {"snoozed_until": {"$gt": EPOCH, "$lte": now}, "type": {"$in": list(NotificationType)}}
 
 
 def size_of(row: Row) -> int:

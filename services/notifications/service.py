@@ -81,6 +81,8 @@ class NotificationService:
         check_key(collapse_key, "input.collapseKey")
         if version is not None and collapse_key is None:
             raise BadInput("A version belongs to a collapseKey.", "input.version")
+        if not unread_again and collapse_key is None:
+            raise BadInput("This belongs to a collapseKey.", "input.unreadAgain")
         user = await self._user(user_id)
         event = (
             f"{source}/dedup {dedup_key}" if dedup_key is not None else f"{source} {uuid4().hex}"

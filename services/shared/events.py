@@ -108,7 +108,9 @@ class ProductChanged(Data, frozen=True, kw_only=True, rename="camel"):
 
 
 class OrderStatusChanged(Data, frozen=True, kw_only=True, rename="camel"):
-    """An order moved: placed, paid, shipped, delivered, or any status of the shop's own."""
+    """An order moved: placed, paid, shipped, delivered, or any status of the shop's own. Its
+    notification shows the highest `version`; without versions the latest `time`: give one of them.
+    """
 
     type = "order.status_changed"
     order_id: Id
