@@ -9,6 +9,7 @@ from services.shared.vocabulary import (
     CancelOutcome,
     ChangeKind,
     Channel,
+    DeliveryState,
     MessageClass,
     NotificationType,
     Outcome,
@@ -27,6 +28,7 @@ __all__ = [
     "ChangeKind",
     "Channel",
     "DecisionRule",
+    "DeliveryState",
     "MessageClass",
     "NotificationType",
     "Outcome",
@@ -46,6 +48,11 @@ strawberry.enum(ActivityKind, description="What a user did with a product.")
 strawberry.enum(ChangeKind, description="What happened to a notification.")
 strawberry.enum(MessageClass, description="How much the user's choices count for it.")
 strawberry.enum(DecisionRule, name="DecisionRule", description="What is asked in a decision.")
+strawberry.enum(
+    DeliveryState,
+    description="Where something stands that goes out on another channel than the app. HELD: it is "
+    "decided anew later. READY: decided, and to be sent. DIGESTED: it goes out in one with others.",
+)
 strawberry.enum(Outcome, description="What was decided about a notification.")
 strawberry.enum(ScheduledState, description="Where a scheduled notification stands.")
 strawberry.enum(ScheduleOutcome, description="What became of a notification to be scheduled.")

@@ -11,7 +11,7 @@ from strawberry import ID
 from gateway.arguments import row_id, span_of
 from gateway.context import Info, only
 from gateway.enums import Channel, DecisionRule, MessageClass, NotificationType, Outcome, Role
-from gateway.notification_types import PageInfo
+from gateway.notification_types import ChannelDecision, PageInfo
 from services.notifications import models, personalize, traces
 from services.shared.errors import BadInput
 
@@ -30,7 +30,9 @@ class DecisionStep:
 class Explanation:
     type: NotificationType = strawberry.field(description="What the notification is about.")
     message_class: MessageClass = strawberry.field(description="By the server's policy.")
-    channel: Channel = strawberry.field(description="The way that was decided on.")
+    channel: Channel = strawberry.field(
+        description="The way that was decided on: IN_APP, but for a dry run."
+    )
     outcome: Outcome = strawberry.field(description="What was decided.")
     reason: str = strawberry.field(description=f"A stable code: {', '.join(personalize.Reason)}.")
     until: datetime | None = strawberry.field(description="When a HELD one is decided anew.")
@@ -40,6 +42,10 @@ class Explanation:
     notification_id: ID | None = strawberry.field(description="Of what was sent.")
     steps: list[DecisionStep] = strawberry.field(
         description="The rules that were asked, in their order."
+    )
+    channels: list[ChannelDecision] = strawberry.field(
+        description="What was decided on the other channels that are on for it, as it stands now; "
+        "none in a dry run."
     )
 
     @classmethod
@@ -59,6 +65,7 @@ class Explanation:
                 DecisionStep(rule=rule, spoke=spoke, words=words)
                 for rule, spoke, words in found.steps
             ],
+            channels=[ChannelDecision.of(one) for one in found.channels],
         )
 
 
@@ -87,7 +94,10 @@ class ExplanationQuery:
         now = info.context.services.clock.now()
         row = await models.Notification.one(viewer.user_id, notification_id, now)
         found = traces.explanation_of(row, _remembered(info)) if row else None
-        return Explanation.of(found) if found else None
+        if found is None:
+            return None
+        [found] = await traces.as_they_stand(viewer.user_id, [found])
+        return Explanation.of(found)
 
     @strawberry.field(description="What the viewer did not get, newest first, and why.")
     async def decisions(
@@ -104,10 +114,11 @@ class ExplanationQuery:
             viewer.user_id, _remembered(info), row_id(after, "after"), size + 1
         )
         came = await traces.Trace.sent_later(rows)
+        shown = [row for row in rows[:size] if row.event not in came]
+        found = await traces.as_they_stand(viewer.user_id, [row.explanation for row in shown])
         edges = [
-            DecisionEdge(cursor=str(row.id), node=Explanation.of(row.explanation))
-            for row in rows[:size]
-            if row.event not in came
+            DecisionEdge(cursor=str(row.id), node=Explanation.of(one))
+            for row, one in zip(shown, found, strict=True)
         ]
         return DecisionConnection(
             edges=edges,
@@ -130,7 +141,7 @@ class ExplanationQuery:
         user_id: Annotated[ID, strawberry.argument(description="For whom.")],
     ) -> list[Explanation]:
         found = await traces.explanations(event_id, user_id, _remembered(info))
-        return [Explanation.of(one) for one in found]
+        return [Explanation.of(one) for one in await traces.as_they_stand(user_id, found)]
 
     @strawberry.field(
         description="What would be decided about a notification, without sending one. For ADMIN.",

@@ -8,8 +8,8 @@ import strawberry
 from strawberry import ID
 from strawberry.scalars import JSON
 
-from gateway.enums import ChangeKind, NotificationType, Outcome
-from services.notifications import models, personalize, recommend, revisions
+from gateway.enums import ChangeKind, Channel, DeliveryState, NotificationType, Outcome
+from services.notifications import channels, models, personalize, recommend, revisions
 from services.notifications.drafts import Announcement
 
 
@@ -154,12 +154,38 @@ class Decision:
     until: datetime | None = strawberry.field(description="When a HELD one is decided anew.")
 
 
+@strawberry.type(description="What was decided on a channel besides the app.")
+class ChannelDecision:
+    channel: Channel = strawberry.field(description="Which: one that is on for this type.")
+    outcome: Outcome = strawberry.field(description="What was decided last.")
+    reason: str = strawberry.field(description=f"A stable code: {', '.join(personalize.Reason)}.")
+    until: datetime | None = strawberry.field(description="What a HELD one waits for.")
+    state: DeliveryState | None = strawberry.field(
+        description="Where it stands. Null where nothing is to go out."
+    )
+
+    @classmethod
+    def of(cls, found: channels.ChannelDecision) -> ChannelDecision:
+        return cls(
+            channel=found.channel,
+            outcome=found.outcome,
+            reason=found.reason,
+            until=found.until,
+            state=found.state,
+        )
+
+
 @strawberry.type(description="What became of a notification that was asked for.")
 class CreateNotificationPayload:
     notification: Notification | None = strawberry.field(
         description="Null when it was HELD or SUPPRESSED; the newer one when it was SUPERSEDED."
     )
-    decision: Decision = strawberry.field(description="What was decided, and why.")
+    decision: Decision = strawberry.field(
+        description="What was decided about it in the app, and why."
+    )
+    channels: list[ChannelDecision] = strawberry.field(
+        description="What was decided on the other channels that are on for it."
+    )
 
     @classmethod
     def of(cls, announcement: Announcement) -> CreateNotificationPayload:
@@ -169,6 +195,10 @@ class CreateNotificationPayload:
             decision=Decision(
                 outcome=decision.outcome, reason=decision.reason, until=decision.until
             ),
+            channels=[
+                ChannelDecision.of(channels.ChannelDecision.of(channel, decided))
+                for channel, decided in announcement.channels.items()
+            ],
         )
 
 

@@ -15,15 +15,25 @@ from functools import partial
 from typing import Final
 
 from services.checks import check
-from services.notifications import broadcasts, overrides, revisions, scheduled, traces
+from services.notifications import (
+    broadcasts,
+    deliveries,
+    ledgers,
+    overrides,
+    revisions,
+    scheduled,
+    traces,
+)
 from services.notifications import models as notification_models
 from services.notifications.announcing import Announcing
 from services.notifications.broadcasting import Broadcasting
+from services.notifications.delivering import Delivering
 from services.notifications.fan_out import FanOut
 from services.notifications.firing import Firing
 from services.notifications.handlers import NotificationHandlers
 from services.notifications.intake import Intake
 from services.notifications.recipients import Recipients
+from services.notifications.releasing import Releasing
 from services.notifications.scheduling import Scheduling
 from services.notifications.service import NotificationService
 from services.notifications.states import States
@@ -75,6 +85,8 @@ MODELS: Final = (
     *overrides.MODELS,
     *traces.MODELS,
     *scheduled.MODELS,
+    *deliveries.MODELS,
+    *ledgers.MODELS,
     *broadcasts.MODELS,
     *scheduler_models.MODELS,
     *outbox.MODELS,
@@ -105,6 +117,8 @@ class Runtime:
     states: States
     scheduling: Scheduling
     firing: Firing
+    releasing: Releasing
+    delivering: Delivering
     broadcasting: Broadcasting
     recipients: Recipients
     fan_out: FanOut
@@ -206,6 +220,8 @@ def _put_together(
         states=States(store, relay, clock, settings),
         scheduling=Scheduling(store, clock, settings),
         firing=Firing(store, relay, announcing, texts, clock, settings),
+        releasing=Releasing(store, texts, clock, settings),
+        delivering=Delivering(store, clock, settings),
         broadcasting=Broadcasting(clock, settings),
         recipients=Recipients(store, clock, settings),
         fan_out=FanOut(store, announcing, texts, clock, settings),
@@ -273,7 +289,8 @@ def _loops(
         "texts": runtime.texts.keep_reading,
     }
     if NOTIFICATIONS in workers:
-        loops["scheduled notifications"] = runtime.firing.keep_firing
+        loops["scheduled notifications"] = runtime.firing.keep_working
+        loops["held deliveries"] = runtime.releasing.keep_working
         loops["snoozed notifications"] = runtime.states.keep_waking
         loops["broadcasts' recipients"] = runtime.recipients.keep_finding
         loops["broadcasts"] = runtime.fan_out.keep_sending

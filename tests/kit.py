@@ -98,6 +98,14 @@ class Elsewhere(Store):
         return result
 
 
+class Killed(BaseException):
+    """The end of the process."""
+
+
+async def killed() -> None:
+    raise Killed
+
+
 class ForgetfulInbox(Inbox):
     """An inbox that needs no database, since every event is new to it."""
 

@@ -23,7 +23,15 @@ from services.shared.store import Store
 from services.shared.vocabulary import NotificationType, Role, ScheduledState
 from services.users.models import User
 from services.users.service import Registration
-from tests.kit import PASSWORD, Elsewhere, ShiftedClock, open_house, quick_settings
+from tests.kit import (
+    PASSWORD,
+    Elsewhere,
+    Killed,
+    ShiftedClock,
+    killed,
+    open_house,
+    quick_settings,
+)
 from tests.outages import away
 from tests.servers import PrivateMongod, private_mongod_server, until
 
@@ -88,20 +96,12 @@ async def test_eight_workers_that_look_at_once_send_each_once(
 ) -> None:
     ids = await due(resting, 30)
     workers = [worker(resting) for _ in range(8)]
-    await asyncio.gather(*(one.fire() for one in workers))  # now each has its connection
+    await asyncio.gather(*(one.work() for one in workers))  # now each has its connection
     with clock.moved(HOUR):
-        await asyncio.gather(*(one.fire() for one in workers))
-        assert await resting.firing.fire() == 0
+        await asyncio.gather(*(one.work() for one in workers))
+        assert await resting.firing.work() == 0
     assert {await state_of(id) for id in ids} == {ScheduledState.SENT}
     assert await sent_once(ids)
-
-
-class Killed(BaseException):
-    """The end of the process."""
-
-
-async def killed() -> None:
-    raise Killed
 
 
 class Slow(Firing):
@@ -112,7 +112,7 @@ class Slow(Firing):
     async def _claim(
         self, found: Sequence[ScheduledNotification], now: datetime
     ) -> Sequence[ScheduledNotification]:
-        assert await self.faster.fire() == len(found)
+        assert await self.faster.work() == len(found)
         return await super()._claim(found, now)
 
 
@@ -124,7 +124,7 @@ async def test_what_another_has_claimed_meanwhile_is_left_to_it(
     slow = Slow(store, resting.outbox, resting.announcing, resting.texts, clock, resting.settings)
     slow.faster = worker(resting)
     with clock.moved(HOUR):
-        await slow.fire()
+        await slow.work()
     assert await sent_once(ids)
 
 
@@ -135,12 +135,12 @@ async def test_what_one_worker_has_in_hand_no_other_takes_until_the_lease_is_ove
     found: list[int] = []
 
     async def others() -> None:
-        found.append(await worker(resting).fire())
+        found.append(await worker(resting).work())
         with clock.moved(timedelta(seconds=resting.settings.scheduled_lease_seconds)):
-            found.append(await worker(resting).fire())
+            found.append(await worker(resting).work())
 
     with clock.moved(HOUR):
-        await worker(resting, Elsewhere(resting.store, before=others)).fire()
+        await worker(resting, Elsewhere(resting.store, before=others)).work()
     assert found == [0, 3]
     assert await sent_once(ids)
 
@@ -152,9 +152,9 @@ async def test_a_worker_that_is_killed_leaves_each_to_be_sent_once(
     ids = await due(resting, 3)
     with clock.moved(HOUR):
         with pytest.raises(Killed):
-            await worker(resting, Elsewhere(resting.store, **{moment: killed})).fire()
+            await worker(resting, Elsewhere(resting.store, **{moment: killed})).work()
         with clock.moved(timedelta(seconds=resting.settings.scheduled_lease_seconds)):
-            assert await worker(resting).fire() == (3 if moment == "before" else 0)
+            assert await worker(resting).work() == (3 if moment == "before" else 0)
     assert await sent_once(ids)
 
 
@@ -174,12 +174,12 @@ async def test_one_that_can_not_be_sent_is_put_off_and_holds_up_nothing(
     rows = ScheduledNotification.get_pymongo_collection()
     await rows.update_one(broken, {"$set": wrong})
     with clock.moved(HOUR):
-        await resting.firing.fire()
+        await resting.firing.work()
         assert await sent_once(others)
-        assert await resting.firing.fire() == 0
+        assert await resting.firing.work() == 0
     await rows.update_one(broken, {"$set": right})
     with clock.moved(HOUR + timedelta(minutes=2)):
-        await resting.firing.fire()
+        await resting.firing.work()
     assert await sent_once([first, *others])
 
 
@@ -191,7 +191,7 @@ async def test_for_somebody_who_is_gone_it_is_cancelled(
     assert row is not None
     await User.find_one({"_id": PydanticObjectId(row.user_id)}).delete()
     with clock.moved(HOUR):
-        await resting.firing.fire()
+        await resting.firing.work()
     assert await state_of(gone) is ScheduledState.CANCELLED
     assert await sent_once([still_there])
 
@@ -209,7 +209,7 @@ async def test_finding_what_is_due_reads_only_what_is_due(
     await collection.insert_many([row | {"state": "sent"} for _ in range(500)])
     with clock.moved(HOUR):
         await resting.store.database.command("profile", 2)
-        assert await resting.firing.fire() == 1
+        assert await resting.firing.work() == 1
         await resting.store.database.command("profile", 0)
     profile = resting.store.database["system.profile"]
     asked = [one async for one in profile.find({"ns": collection.full_name})]

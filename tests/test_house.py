@@ -118,6 +118,7 @@ def test_reading_wall_time_does_no_io() -> None:
 @pytest.mark.parametrize(
     "pure",
     [
+        "caps",
         "audience",
         "cursor",
         "engine",

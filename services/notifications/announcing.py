@@ -8,6 +8,7 @@ single write that the network holds back may arrive behind the cursors of those 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
@@ -15,9 +16,19 @@ from typing import NamedTuple
 from pymongo.errors import BulkWriteError
 
 from services.notifications import traces
+from services.notifications.caps import Allowance
+from services.notifications.dispatch import Dispatch, Wanted
 from services.notifications.drafts import Announcement, Draft
+from services.notifications.ledgers import Ledgers
 from services.notifications.models import Notification
-from services.notifications.personalize import Decision, Reason, Situation, decide
+from services.notifications.personalize import (
+    SAME_EVENT,
+    Decision,
+    Reason,
+    Situation,
+    decide,
+    other_channels,
+)
 from services.notifications.policy import class_of
 from services.notifications.revisions import Revision
 from services.notifications.shelf import Shelf
@@ -32,8 +43,6 @@ from services.shared.store import Row, Session, Store, insert_new, is_duplicate,
 from services.shared.tasks import end_if_cancelled
 from services.shared.vocabulary import ChangeKind, Channel, NotificationType, Outcome
 from services.users.models import User
-
-_SAME_EVENT = Decision(Outcome.DUPLICATE, Reason.SAME_EVENT)
 
 
 class Decided(NamedTuple):
@@ -73,9 +82,9 @@ class Announcing:
         """
         known = await Notification.of_events([draft.key for draft in drafts])
         new = {draft.key: draft for draft in drafts if draft.key not in known}
-        decided = await self._store_new(list(new.values()), recipients)
+        decided = await self._store_new(self._wanted(new.values(), recipients))
         announced = {one.draft.key: one.announcement for one in decided}
-        announced |= {key: Announcement(row, _SAME_EVENT) for key, row in known.items()}
+        announced |= {key: Announcement(row, SAME_EVENT) for key, row in known.items()}
         await self._bus.publish(
             self._told(
                 one.notification
@@ -94,7 +103,7 @@ class Announcing:
         Raises BulkWriteError for a draft that was announced before. Wake the outbox when it is
         committed.
         """
-        decided = await self._write(drafts, recipients, session)
+        decided = await self._write(self._wanted(drafts, recipients), session)
         await traces.keep(self._traces(decided), session)
         announced = [one.announcement for one in decided]
         sent = [one for one in announced if one.decision.outcome is Outcome.SENT]
@@ -142,75 +151,91 @@ class Announcing:
             raise NotFound(f"There is no user {user_id}.")
         at = at or self._clock.now()
         life = self._lives.get(type_)
-        ends = at + life if life else None
+        spent = (await Ledgers.of([user_id])).spent(user_id)
         situation = Situation(
-            type_, class_of(type_), user.preferences, at, ends, channel, self._zone(user)
+            type_,
+            class_of(type_),
+            user.preferences,
+            at,
+            at + life if life else None,
+            channel,
+            self._zone(user),
+            allowance=replace(Allowance.of(self._settings), spent=spent),
         )
         return traces.explanation_of_none(situation, decide(situation))
 
-    async def _store_new(
-        self, drafts: Sequence[Draft], recipients: Mapping[str, User]
-    ) -> list[Decided]:
+    async def _store_new(self, wanted: Sequence[Wanted]) -> list[Decided]:
         """As many in a transaction as it has time for."""
-        sizes = await Notification.collapsed_sizes([d.thing for d in drafts if d.thing])
+        things = [one.draft.thing for one in wanted if one.draft.thing]
+        sizes = await Notification.collapsed_sizes(things)
+
+        def size(one: Wanted) -> int:
+            return one.size + (sizes.get(one.draft.thing, 0) if one.draft.thing else 0)
+
         decided: list[Decided] = []
-        for part in parts(drafts, lambda d: d.size + (sizes.get(d.thing, 0) if d.thing else 0)):
-            decided += await self._store_part(part, recipients)
+        for part in parts(wanted, size):
+            decided += await self._store_part(part)
         return decided
 
-    async def _store_part(
-        self, drafts: Sequence[Draft], recipients: Mapping[str, User]
-    ) -> list[Decided]:
+    async def _store_part(self, wanted: Sequence[Wanted]) -> list[Decided]:
         """Another worker may have the same events in hand, or what shows the same things."""
         known: list[Decided] = []
         while True:
             end_if_cancelled()
             try:
-                write = partial(self._write, drafts, recipients)
-                return known + await self._store.transact(write)
+                return known + await self._store.transact(partial(self._write, wanted))
             except BulkWriteError as error:
                 if not is_duplicate(error):
                     raise
-            stored = await Notification.of_events([draft.key for draft in drafts])
+            stored = await Notification.of_events([one.draft.key for one in wanted])
             known += [
-                Decided(draft, Announcement(stored[draft.key], _SAME_EVENT))
-                for draft in drafts
-                if draft.key in stored
+                Decided(one.draft, Announcement(stored[one.draft.key], SAME_EVENT))
+                for one in wanted
+                if one.draft.key in stored
             ]
-            drafts = [draft for draft in drafts if draft.key not in stored]
+            wanted = [one for one in wanted if one.draft.key not in stored]
 
-    async def _write(
-        self, drafts: Sequence[Draft], recipients: Mapping[str, User], session: Session
-    ) -> list[Decided]:
+    async def _write(self, wanted: Sequence[Wanted], session: Session) -> list[Decided]:
         """Decide and store, in the session's transaction."""
         now = self._clock.now()
-        shelf = await Shelf.of(drafts, now, session)
-        made: list[tuple[Draft, Decision, Row | None]] = []
-        for draft in (draft.lasting(now, self._lives) for draft in drafts):
+        shelf = await Shelf.of([one.draft for one in wanted], now, session)
+        dispatch = await Dispatch.of(wanted, now, self._settings, session)
+        made: list[tuple[Draft, Decision, Mapping[Channel, Decision], Row | None]] = []
+        for one in wanted:
+            draft = one.draft.lasting(now, self._lives)
             if shelf.has_told(draft):
-                made.append((draft, _SAME_EVENT, None))
+                made.append((draft, SAME_EVENT, {}, None))
                 continue
-            user = recipients[draft.user_id]
             situation = Situation(
                 draft.type,
-                class_of(draft.type, draft.status),
-                user.preferences,
+                one.message_class,
+                one.user.preferences,
                 now,
                 draft.expires_at,
-                timezone=self._zone(user),
+                timezone=self._zone(one.user),
                 rank=draft.collapse.rank if draft.collapse else None,
                 told_rank=shelf.told_rank(draft),
             )
             decision = decide(situation)
-            trace = traces.stored(situation, decision)
-            made.append((draft, decision, trace))
+            others = dispatch.send(draft, one.channels, situation, decision)
+            trace = traces.stored(situation, decision, others)
+            made.append((draft, decision, others, trace))
             if decision.outcome is Outcome.SENT:
                 shelf.put(draft, trace)
         await shelf.write(session, self._settings.revisions_kept)
+        await dispatch.write(session)
         return [
-            Decided(draft, Announcement(_answered(shelf, draft, decision), decision), trace)
-            for draft, decision, trace in made
+            Decided(draft, Announcement(_answered(shelf, draft, decision), decision, others), trace)
+            for draft, decision, others, trace in made
         ]
+
+    def _wanted(self, drafts: Iterable[Draft], recipients: Mapping[str, User]) -> list[Wanted]:
+        wanted = []
+        for draft in drafts:
+            user, class_ = recipients[draft.user_id], class_of(draft.type, draft.status)
+            channels = other_channels(user.choices, draft.type, class_)
+            wanted.append(Wanted(draft, user, class_, channels))
+        return wanted
 
     def _zone(self, user: User) -> str:
         return user.timezone or self._settings.shop_timezone

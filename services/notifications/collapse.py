@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from services.shared.vocabulary import NotificationType
 
@@ -35,6 +36,16 @@ class Collapse:
     key: str
     rank: Rank
     unread_again: bool = True
+
+
+def states_of(things: Sequence[Thing]) -> dict[str, Any]:
+    """What rows that tell of these have, and a few more: one question for all."""
+    users, types, keys = (list(set(part)) for part in zip(*things, strict=True))
+    return {"user_id": {"$in": users}, "type": {"$in": types}, "collapse_key": {"$in": keys}}
+
+
+def thing_of(row: Mapping[str, Any]) -> Thing:
+    return row["user_id"], NotificationType(row["type"]), row["collapse_key"]
 
 
 def later(now: datetime, sent_at: datetime) -> datetime:

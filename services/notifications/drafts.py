@@ -27,7 +27,7 @@ from services.shared.content import ContentRefused, check_content, composed, jso
 from services.shared.errors import BadInput
 from services.shared.events import PromotionAnnounced
 from services.shared.store import Row
-from services.shared.vocabulary import ChangeKind, NotificationType
+from services.shared.vocabulary import ChangeKind, Channel, NotificationType, Outcome
 
 Lives = Mapping[NotificationType, timedelta]  # of types whose notifications expire by themselves
 Key = tuple[str, str]  # of a notification: its user's id, its event's key
@@ -182,10 +182,17 @@ class Asked:
 @dataclass(frozen=True, slots=True)
 class Announcement:
     """What became of a draft. No notification when it was suppressed; the one that is newer when
-    it was superseded."""
+    it was superseded. `channels`: what was decided on those that are on, besides the app."""
 
     notification: Notification | None
     decision: Decision
+    channels: Mapping[Channel, Decision] = field(default_factory=dict)
+
+    @property
+    def goes_out(self) -> bool:
+        """Now or later, on some channel or other."""
+        others = {one.outcome for one in self.channels.values()}
+        return self.notification is not None or not others.isdisjoint({Outcome.SENT, Outcome.HELD})
 
 
 def check_key(key: str | None, field: str) -> None:

@@ -1,41 +1,32 @@
-"""Sending what was scheduled, when its time has come; any number of workers share that.
+"""Sending what was scheduled, when its time has come.
 
-What is due is claimed for a while, so that no two have the same in hand; one that dies leaves its
-rows to the others. A row ends and becomes its notification in one transaction, which names the row
-as waiting: so it is sent once whoever tries, and never after a cancel.
+A row ends and becomes its notification in one transaction, which names the row as waiting: so it is
+sent once whoever tries, and never after a cancel.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence, Set
-from datetime import datetime, timedelta
-from typing import Any, Final
+from collections.abc import AsyncIterable, Mapping, Sequence, Set
+from datetime import datetime
+from typing import Any
 
 from beanie import PydanticObjectId
-from pydantic import ValidationError
 
 from services.notifications.announcing import Announcing
+from services.notifications.due import Due
 from services.notifications.scheduled import ScheduledNotification
 from services.notifications.scheduling import ended
 from services.notifications.wording import Texts
 from services.shared.clock import Clock
 from services.shared.content import json_size
-from services.shared.errors import Unavailable
-from services.shared.log import get_logger
 from services.shared.outbox import Outbox
 from services.shared.settings import Settings
-from services.shared.store import Row, Session, Store, first_part, is_away
-from services.shared.tasks import end_if_cancelled
-from services.shared.vocabulary import ScheduledState
-from services.shared.worker import when_back
+from services.shared.store import Row, Session, Store
+from services.shared.vocabulary import Channel, ScheduledState
 from services.users.models import Activity, User
 
-log = get_logger()
-_PUT_OFF: Final = timedelta(minutes=1)
 
-
-class Firing:
+class Firing(Due[ScheduledNotification]):
     def __init__(
         self,
         store: Store,
@@ -45,76 +36,20 @@ class Firing:
         clock: Clock,
         settings: Settings,
     ) -> None:
+        read = ScheduledNotification.model_validate
+        super().__init__("scheduled", ScheduledNotification, read, clock, settings)
         self._store = store
         self._outbox = outbox
         self._announcing = announcing
         self._texts = texts
-        self._clock = clock
-        self._settings = settings
 
-    async def keep_firing(self) -> None:
-        """Send what is due until cancelled; waits while the database is away."""
-        while True:
-            found = await when_back(self.fire, "what was scheduled")
-            end_if_cancelled()
-            if not found:
-                await asyncio.sleep(self._settings.scheduler_tick_seconds)
+    def _due(self, now: datetime) -> AsyncIterable[Row]:
+        return ScheduledNotification.due(now, self._settings.fan_out_size)
 
-    async def fire(self) -> int:
-        """Send what is due, or some of it; how many were found."""
-        now = self._clock.now()
-        due = ScheduledNotification.due(now, self._settings.fan_out_size)
-        rows, _ = await first_part(due, _size)
-        found = [one for row in rows if (one := await self._read(row))]
-        if claimed := await self._claim(found, now):
-            await self._send(claimed)
-        return len(rows)
-
-    async def _read(self, row: Row) -> ScheduledNotification | None:
-        """None, and the row is put off, where another version wrote what we can't read."""
-        try:
-            read: ScheduledNotification = ScheduledNotification.model_validate(row)
-        except ValidationError:
-            log.error("scheduled_unreadable", id=str(row["_id"]))
-            await self._put_off(row["_id"])
-            return None
-        return read
-
-    async def _claim(
-        self, found: Sequence[ScheduledNotification], now: datetime
-    ) -> Sequence[ScheduledNotification]:
-        """Those of them that nobody else has in hand for SCHEDULED_LEASE_SECONDS."""
-        if not found:
-            return []
-        claim = PydanticObjectId()
-        lease = timedelta(seconds=self._settings.scheduled_lease_seconds)
-        these = {"_id": {"$in": [scheduled.id for scheduled in found]}}
-        collection = ScheduledNotification.get_pymongo_collection()
-        await collection.update_many(
-            these | {"due_at": {"$lte": now}}, {"$set": {"due_at": now + lease, "claim": claim}}
-        )
-        claimed = {
-            row["_id"] async for row in collection.find(these | {"claim": claim}, {"_id": 1})
-        }
-        return [scheduled for scheduled in found if scheduled.id in claimed]
-
-    async def _send(self, claimed: Sequence[ScheduledNotification]) -> None:
-        """In halves, where all at once fails: so what can't be sent holds up nothing else."""
-        try:
-            await self._transact(claimed)
-        except Unavailable:  # the outbox is full: for half of them, too
-            raise
-        except Exception as error:
-            if len(claimed) > 1:
-                log.warning("fired_in_halves", rows=len(claimed), exc_info=error)
-                half = len(claimed) // 2
-                await self._send(claimed[:half])
-                await self._send(claimed[half:])
-            elif is_away(error):
-                raise
-            else:
-                log.error("scheduled_put_off", id=str(claimed[0].id), exc_info=error)
-                await self._put_off(claimed[0].id)
+    def _size(self, row: Row) -> int:
+        """On each channel; a text is its notification's body, too."""
+        written = json_size((row.get("title"), row.get("content"), row.get("content")))
+        return written * len(Channel)
 
     async def _transact(self, claimed: Sequence[ScheduledNotification]) -> None:
         users = await User.by_ids({scheduled.user_id for scheduled in claimed})
@@ -133,8 +68,8 @@ class Firing:
             )
             states = {one.id: ScheduledState.CANCELLED for one in waiting}
             for one, announcement in zip(sent, announced, strict=True):
-                is_sent = announcement.notification is not None
-                states[one.id] = ScheduledState.SENT if is_sent else ScheduledState.SUPPRESSED
+                goes_out = announcement.goes_out
+                states[one.id] = ScheduledState.SENT if goes_out else ScheduledState.SUPPRESSED
             await self._end(states, session)
 
         await self._store.transact(write)
@@ -148,17 +83,6 @@ class Firing:
             ids = [id for id, one in states.items() if one is state]
             change = {"$set": ended(state, self._clock.now(), self._settings)}
             await collection.update_many({"_id": {"$in": ids}}, change, session=session)
-
-    async def _put_off(self, id: PydanticObjectId | None) -> None:
-        later = {"due_at": self._clock.now() + _PUT_OFF}
-        await ScheduledNotification.get_pymongo_collection().update_one(
-            {"_id": id}, {"$set": later}
-        )
-
-
-def _size(row: Row) -> int:
-    """Bytes that are written when it goes out, nearly: a text is its notification's body, too."""
-    return json_size((row.get("title"), row.get("content"), row.get("content")))
 
 
 async def _waiting(

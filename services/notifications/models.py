@@ -15,7 +15,7 @@ from bson import ObjectId
 from pydantic import Field
 from pymongo import IndexModel
 
-from services.notifications.collapse import Rank, Thing
+from services.notifications.collapse import Rank, Thing, states_of, thing_of
 from services.notifications.cursor import Cursor, Position, Progress, Seen, to_milliseconds
 from services.notifications.queries import (
     EPOCH,
@@ -200,8 +200,8 @@ class Notification(Document):
         """What shows these things now, as it is stored."""
         if not things:
             return {}
-        rows = cls.get_pymongo_collection().find(_showing(things), session=session)
-        return {_thing(row): row async for row in rows}
+        rows = cls.get_pymongo_collection().find(states_of(things), session=session)
+        return {thing_of(row): row async for row in rows}
 
     @classmethod
     async def collapsed_sizes(cls, things: Sequence[Thing]) -> Mapping[Thing, int]:
@@ -210,9 +210,9 @@ class Notification(Document):
             return {}
         shown = {"user_id": 1, "type": 1, "collapse_key": 1, "size": {"$bsonSize": "$$ROOT"}}
         rows = await cls.get_pymongo_collection().aggregate(
-            [{"$match": _showing(things)}, {"$project": shown}]
+            [{"$match": states_of(things)}, {"$project": shown}]
         )
-        return {_thing(row): row["size"] async for row in rows}
+        return {thing_of(row): row["size"] async for row in rows}
 
     @classmethod
     async def page(
@@ -415,16 +415,6 @@ class Product(Document):
 
 
 MODELS: list[type[Document]] = [Notification, Product]
-
-
-def _showing(things: Sequence[Thing]) -> dict[str, Any]:
-    """Those and a few more: one question for all."""
-    users, types, keys = (list(set(part)) for part in zip(*things, strict=True))
-    return {"user_id": {"$in": users}, "type": {"$in": types}, "collapse_key": {"$in": keys}}
-
-
-def _thing(row: Row) -> Thing:
-    return row["user_id"], NotificationType(row["type"]), row["collapse_key"]
 
 
 def size_of(row: Row) -> int:

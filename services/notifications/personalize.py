@@ -14,15 +14,20 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from services.notifications.caps import UNCAPPED, Allowance
 from services.notifications.collapse import Rank
 from services.shared.vocabulary import (
     Channel,
     MessageClass,
     NotificationType,
     Outcome,
+    OverCap,
     QuietAction,
 )
-from services.users.preferences import ChannelPreference, Preferences
+from services.users.preferences import ChannelPreference, Choices, Preferences, channels_on
+
+_APP: Final = frozenset({Channel.IN_APP})
+_OTHERS: Final = tuple(channel for channel in Channel if channel not in _APP)
 
 
 class Reason(StrEnum):
@@ -40,6 +45,8 @@ class Reason(StrEnum):
     """It is marketing outside the app, and no consent to it is recorded."""
     QUIET_HOURS = "QUIET_HOURS"
     """It falls into quiet hours of the user's on this channel."""
+    FREQUENCY_CAP = "FREQUENCY_CAP"
+    """It is marketing, of which the user had enough lately on this channel or on all."""
     EXPIRED = "EXPIRED"
     """It was over before it was decided."""
     NEWER_STATE = "NEWER_STATE"
@@ -63,13 +70,14 @@ class Rule(StrEnum):
     CHANNEL = "channel"
     CONSENT = "consent"
     QUIET_HOURS = "quiet_hours"
+    FREQUENCY = "frequency"
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
     """What a decision is made from. `at`: the instant for which it is made; `timezone`: the
     user's, an IANA zone; `rank`: of the state that it tells of, `told_rank`: of the one that is
-    told already."""
+    told already; `allowance`: of marketing, on other channels than the app."""
 
     type: NotificationType
     message_class: MessageClass
@@ -80,6 +88,7 @@ class Situation:
     timezone: str = "UTC"
     rank: Rank | None = None
     told_rank: Rank | None = None
+    allowance: Allowance = UNCAPPED
 
     @property
     def choice(self) -> ChannelPreference:
@@ -97,6 +106,23 @@ class Decision:
     reason: Reason
     until: datetime | None = None
     asked: tuple[Rule, ...] = field(default=(), compare=False)
+
+
+SAME_EVENT: Final = Decision(Outcome.DUPLICATE, Reason.SAME_EVENT)
+
+
+def other_channels(
+    choices: Choices, type_: NotificationType, message_class: MessageClass
+) -> tuple[Channel, ...]:
+    """Those besides the app on which it is decided: they are on for its type.
+
+    What is critical is decided, and so goes out, on each that is on for any type, whatever was
+    chosen for its own. A channel that is on for none is not the user's.
+    """
+    on = channels_on(choices, type_)
+    if message_class is MessageClass.CRITICAL:
+        on = on.union(*(channels_on(choices, other) for other in NotificationType))
+    return tuple(channel for channel in _OTHERS if channel in on) if on - _APP else ()
 
 
 def decide(situation: Situation) -> Decision:
@@ -165,6 +191,17 @@ def _quiet_hours(situation: Situation) -> Said | None:
     return Said(Outcome.HELD, Reason.QUIET_HOURS, until)
 
 
+def _frequency(situation: Situation) -> Said | None:
+    if situation.message_class is not MessageClass.MARKETING:
+        return None
+    free_at = situation.allowance.free_at(situation.channel, situation.at)
+    if free_at is None:
+        return None
+    if situation.allowance.over is OverCap.DROP:
+        return Said(Outcome.SUPPRESSED, Reason.FREQUENCY_CAP)
+    return Said(Outcome.HELD, Reason.FREQUENCY_CAP, free_at)
+
+
 RULES: Final[Mapping[Rule, Callable[[Situation], Said | None]]] = {
     Rule.EXPIRY: _expiry,
     Rule.COLLAPSE: _collapse,
@@ -174,4 +211,5 @@ RULES: Final[Mapping[Rule, Callable[[Situation], Said | None]]] = {
     Rule.CHANNEL: _channel,
     Rule.CONSENT: _consent,
     Rule.QUIET_HOURS: _quiet_hours,
+    Rule.FREQUENCY: _frequency,
 }

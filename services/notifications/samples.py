@@ -60,6 +60,10 @@ SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "recommendation": {"user": _USER, "products": _PRODUCTS},
     "welcome": {"user": _USER},
+    "digest": {
+        "user": _USER,
+        "notifications": [Known(title=title) for title in ("Summer sale", "Picked for you")],
+    },
     "created.order_update": {"user": _USER},
     "created.promotion": {"user": _USER},
     "created.recommendation": {"user": _USER},

@@ -112,6 +112,12 @@ def recommendation_text(recommendations: Sequence[Recommendation], words: Words 
     return words.say("recommendation", {"products": [_product(one) for one in recommendations]})
 
 
+def digest_text(titles: Sequence[str], words: Words = ENGLISH) -> Text:
+    """Several notifications in one."""
+    notifications = [Known(title=title) for title in titles]
+    return words.say("digest", {"notifications": notifications})
+
+
 def content_text(
     type_: NotificationType, content: Any, title: str | None, words: Words = ENGLISH
 ) -> Text:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Self
 
@@ -16,6 +16,8 @@ from beanie import Document
 from bson import ObjectId
 from pymongo import IndexModel, UpdateOne
 
+from services.notifications import channels
+from services.notifications.channels import ChannelDecision
 from services.notifications.drafts import Draft
 from services.notifications.models import Notification
 from services.notifications.personalize import Decision, Reason, Rule, Situation
@@ -32,7 +34,7 @@ _KNOWN: Final = frozenset(Rule)  # another version may have asked others
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """A decision as it can be told. `at`: when it was made; `event`: the event's key, or empty;
-    `notification_id`: of what was sent."""
+    `notification_id`: of what was sent; `channels`: the others that are on, besides the app."""
 
     type: NotificationType
     message_class: MessageClass
@@ -47,6 +49,7 @@ class Explanation:
     event: str = ""
     title: str = ""
     notification_id: str | None = None
+    channels: Sequence[ChannelDecision] = ()
 
     @property
     def steps(self) -> Sequence[tuple[Rule, bool, str]]:
@@ -108,8 +111,11 @@ def trace_row(draft: Draft, decision: Mapping[str, Any], forget_at: datetime) ->
     }
 
 
-def stored(situation: Situation, decision: Decision) -> dict[str, Any]:
-    """A decision as it is stored; type and end stand in the row around it."""
+def stored(
+    situation: Situation, decision: Decision, others: Mapping[Channel, Decision] = {}
+) -> dict[str, Any]:
+    """A decision as it is stored, and what was decided on other channels; type and end stand in the
+    row around it."""
     return {
         "class": situation.message_class.value,
         "channel": situation.channel.value,
@@ -119,6 +125,7 @@ def stored(situation: Situation, decision: Decision) -> dict[str, Any]:
         "asked": [rule.value for rule in decision.asked],
         "preferences_version": situation.preferences.version,
         "at": situation.at,
+        **channels.stored(others),
     }
 
 
@@ -164,6 +171,17 @@ async def explanations(event_id: str, user_id: str, since: datetime) -> Sequence
     return [*told, *(row.explanation for row in unsent if row.event not in came)]
 
 
+async def as_they_stand(user_id: str, found: Sequence[Explanation]) -> list[Explanation]:
+    """With what was decided last on the other channels."""
+    latest = await channels.latest(user_id, [one.event for one in found])
+
+    def now(one: Explanation) -> Explanation:
+        first = {decided.channel: decided for decided in one.channels}
+        return replace(one, channels=[*{**first, **latest.get(one.event, {})}.values()])
+
+    return [now(one) for one in found]
+
+
 async def keep(rows: Sequence[dict[str, Any]], session: Session) -> None:
     """In the session's transaction; one that is there already stays as it is."""
     if rows:
@@ -200,6 +218,7 @@ def _explanation(
         event=row.event,
         title=row.title,
         notification_id=notification_id,
+        channels=channels.read(decision),
     )
 
 
@@ -253,6 +272,12 @@ _WORDS: Final[Mapping[tuple[Rule, bool], Callable[[Explanation], str]]] = {
         f"You want quiet until {_moment(one.until)}."
         if one.until
         else "It is a quiet time of yours, and what falls into it is not sent."
+    ),
+    (Rule.FREQUENCY, False): lambda one: "You did not get too much advertising lately.",
+    (Rule.FREQUENCY, True): lambda one: (
+        f"You got enough advertising for now: more may come from {_moment(one.until)} on."
+        if one.until
+        else "You got enough advertising for now, and what is beyond is not sent."
     ),
     (Rule.CHANNEL, True): lambda one: (
         f"You don't get {_TYPES[one.type]} {_CHANNELS[one.channel]}: that is switched off."

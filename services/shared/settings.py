@@ -13,9 +13,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from services.shared.clock import zone_names
 from services.shared.errors import CannotStart
+from services.shared.vocabulary import OverCap
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
+UpToHundred = Annotated[int, Field(gt=0, le=100)]
 Folder = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
@@ -315,6 +317,35 @@ class Settings(BaseSettings):
         5, description="Former states that are kept of a notification that is revised."
     )
 
+    # Channels besides the app
+    quiet_release_seconds: float = Field(
+        600,
+        ge=0,
+        description="What waits for quiet hours to end goes out spread over this time, seconds.",
+    )
+    cap_web_push: UpToHundred = Field(2, description="Marketing by push to one user, up to 100, in")
+    cap_web_push_seconds: Seconds = Field(86_400, description="any window of this length, seconds.")
+    cap_email: UpToHundred = Field(3, description="Marketing by email to one user, up to 100, in")
+    cap_email_seconds: Seconds = Field(
+        7 * 86_400, description="any window of this length, seconds."
+    )
+    cap_total: UpToHundred = Field(
+        4, description="Marketing to one user on all channels but the app, up to 100, in"
+    )
+    cap_total_seconds: Seconds = Field(86_400, description="any window of this length, seconds.")
+    over_cap: OverCap = Field(
+        OverCap.DEFER,
+        description="What happens to marketing beyond these: drop; defer, until it is within them; "
+        "digest, the same, and what waits then goes out in one.",
+    )
+    digest_size: UpToHundred = Field(
+        50, description="Notifications that one digest holds, up to 100."
+    )
+    delivery_memory_seconds: Seconds = Field(
+        30 * 86_400,
+        description="How long a delivery is kept after what last happened to it, seconds.",
+    )
+
     # Recommendations
     recommendation_acts: Count = Field(
         5000, description="Activities that are read to recommend to one user, at most."
@@ -347,8 +378,8 @@ class Settings(BaseSettings):
     # Schedules
     scheduler_tick_seconds: Seconds = Field(
         0.5,
-        description="How often schedulers, and workers that send what was scheduled, look for what "
-        "is due, seconds.",
+        description="How often schedulers, and workers that send what was scheduled or held, look "
+        "for what is due, seconds.",
     )
     missed_run_grace_seconds: Seconds = Field(
         3600, description="A fire that was missed is made up for within this time, seconds."
@@ -375,8 +406,8 @@ class Settings(BaseSettings):
     )
     scheduled_lease_seconds: Seconds = Field(
         5,
-        description="Time a worker has for the scheduled notifications it claimed before another "
-        "may, seconds.",
+        description="Time a worker has for the scheduled notifications, or the held deliveries, "
+        "that it claimed before another may, seconds.",
     )
 
     # Audiences and broadcasts

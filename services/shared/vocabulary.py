@@ -117,3 +117,23 @@ class Outcome(StrEnum):
     SUPPRESSED = "suppressed"
     DUPLICATE = "duplicate"
     SUPERSEDED = "superseded"
+
+
+class OverCap(StrEnum):
+    """What happens to marketing beyond a frequency cap."""
+
+    DROP = "drop"
+    DEFER = "defer"
+    DIGEST = "digest"
+
+
+class DeliveryState(StrEnum):
+    """Where something stands that goes out on another channel than the app."""
+
+    HELD = "held"
+    READY = "ready"
+    SUPPRESSED = "suppressed"
+    SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    DIGESTED = "digested"

@@ -1,0 +1,192 @@
+"""What one transaction sends on the channels besides the app: decided, stored, and what it spends.
+
+A channel that is off costs nothing: neither a question nor a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Final, NamedTuple, Self
+
+from bson import ObjectId
+from pymongo import InsertOne, UpdateMany
+
+from services.notifications import traces
+from services.notifications.caps import Allowance, Spent
+from services.notifications.channels import DELIVERED
+from services.notifications.collapse import Rank, Thing, thing_of
+from services.notifications.deliveries import Delivery, Unique
+from services.notifications.drafts import Draft, Key
+from services.notifications.ledgers import Ledgers, Unit
+from services.notifications.personalize import SAME_EVENT, Decision, Reason, Situation, decide
+from services.shared.settings import Settings
+from services.shared.store import Row, Session
+from services.shared.vocabulary import Channel, DeliveryState, MessageClass, Outcome
+from services.users.models import User
+
+_STATES: Final = {**DELIVERED, Outcome.SUPPRESSED: DeliveryState.SUPPRESSED}
+
+
+class Wanted(NamedTuple):
+    """A draft, and for whom. `channels`: on which it is decided, besides the app."""
+
+    draft: Draft
+    user: User
+    message_class: MessageClass
+    channels: tuple[Channel, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes that are written, nearly: a delivery repeats all of it."""
+        return self.draft.size * (1 + len(self.channels))
+
+    @property
+    def may_spend(self) -> bool:
+        return bool(self.channels) and self.message_class is MessageClass.MARKETING
+
+
+class Dispatch:
+    """Drafts for one user see what those before them have spent, and states of one thing one
+    another."""
+
+    def __init__(
+        self,
+        there: Set[Unique],
+        waiting: Mapping[Thing, list[Row]],
+        ledgers: Ledgers,
+        now: datetime,
+        settings: Settings,
+    ) -> None:
+        self._there = there
+        self._waiting = dict(waiting)
+        self._ledgers = ledgers
+        self._now = now
+        self._settings = settings
+        self._allowance = Allowance.of(settings)
+        self._new: dict[ObjectId, Row] = {}
+        self._superseded: list[ObjectId] = []
+
+    @classmethod
+    async def of(
+        cls, wanted: Sequence[Wanted], now: datetime, settings: Settings, session: Session
+    ) -> Self:
+        there = await Delivery.there([one.draft.key for one in wanted if one.channels], session)
+        things = [one.draft.thing for one in wanted if one.draft.thing]
+        waiting = await Delivery.waiting(things, session)
+        spenders = {one.draft.user_id for one in wanted if one.may_spend}
+        spenders |= {row["user_id"] for rows in waiting.values() for row in rows if _has_spent(row)}
+        return cls(there, waiting, await Ledgers.of(spenders, session), now, settings)
+
+    def send(
+        self, draft: Draft, channels: Sequence[Channel], situation: Situation, in_app: Decision
+    ) -> Mapping[Channel, Decision]:
+        """Decide on each of these channels; `in_app`: what was decided about the app.
+
+        What a newer state takes the place of is given back to it: it may spend that again.
+        """
+        waiting = self._waiting.get(draft.thing, []) if draft.thing else []
+        if in_app.outcome is Outcome.SUPERSEDED or not (channels or waiting):
+            return {}
+        decided: dict[Channel, Decision] = {}
+        older = [row for row in waiting if draft.collapse and _rank(row) < draft.collapse.rank]
+        told = max((*map(_rank, waiting), *_given(situation.told_rank)), default=None)
+        units = {_unit(row) for row in older}
+        for channel in channels:
+            if (*draft.key, channel) in self._there:
+                decided[channel] = SAME_EVENT
+                continue
+            spent = self._ledgers.spent(draft.user_id, besides=units)
+            allowance = replace(self._allowance, spent=spent)
+            here = replace(situation, channel=channel, told_rank=told, allowance=allowance)
+            decided[channel] = decision = decide(here)
+            if decision.outcome in DELIVERED:
+                self._add(draft, here, decision)
+        outcomes = {in_app.outcome, *(one.outcome for one in decided.values())}
+        if not outcomes.isdisjoint(DELIVERED):
+            self._supersede(older)
+        return decided
+
+    async def write(self, session: Session) -> None:
+        await self._ledgers.write(self._allowance, self._now, session)
+        writes: list[InsertOne[Row] | UpdateMany] = [InsertOne(row) for row in self._new.values()]
+        if self._superseded:
+            turned_so = in_state(DeliveryState.SUPERSEDED, self._now, self._settings)
+            writes.append(UpdateMany({"_id": {"$in": self._superseded}}, {"$set": turned_so}))
+        if writes:
+            await Delivery.get_pymongo_collection().bulk_write(
+                writes, ordered=False, session=session
+            )
+
+    def _add(self, draft: Draft, situation: Situation, decision: Decision) -> None:
+        row: Row = {
+            "_id": ObjectId(),
+            "user_id": draft.user_id,
+            "event": draft.event,
+            "channel": situation.channel.value,
+            "type": draft.type.value,
+            "title": draft.text.title,
+            "body": draft.text.body,
+            "content": draft.content,
+            "expires_at": draft.expires_at,
+            **turned(draft.key, situation, decision, self._settings),
+        }
+        if draft.collapse and draft.thing:  # a partial index leaves out those without
+            row |= {"collapse_key": draft.collapse.key, "rank": list(draft.collapse.rank)}
+            self._waiting.setdefault(draft.thing, []).append(row)
+        self._new[row["_id"]] = row
+        if _has_spent(row):
+            self._ledgers.spend(draft.user_id, Spent(draft.event, situation.channel, self._now))
+
+    def _supersede(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            if _has_spent(row):
+                self._ledgers.give_back(row["user_id"], _unit(row))
+            row |= in_state(DeliveryState.SUPERSEDED, self._now, self._settings)
+            self._waiting[thing_of(row)].remove(row)
+            if row["_id"] not in self._new:
+                self._superseded.append(row["_id"])
+
+
+def turned(key: Key, situation: Situation, decision: Decision, settings: Settings) -> Row:
+    """What is set of a delivery when it was decided so. `key`: of what it delivers."""
+    due_at = None
+    if decision.outcome is Outcome.HELD:
+        due_at = decision.until
+        if due_at and decision.reason is Reason.QUIET_HOURS:
+            due_at += spread(key, settings.quiet_release_seconds)
+    return in_state(_STATES[decision.outcome], due_at or situation.at, settings) | {
+        "decision": traces.stored(situation, decision),
+        "due_at": due_at,
+    }
+
+
+def in_state(state: DeliveryState, at: datetime, settings: Settings) -> Row:
+    """What is set of a delivery that is in this state from `at` on."""
+    memory = timedelta(seconds=settings.delivery_memory_seconds)
+    return {"state": state.value, "forget_at": at + memory}
+
+
+def spread(key: Key, seconds: float) -> timedelta:
+    """Less than so many seconds: evenly among many, and always the same for the same."""
+    number = int.from_bytes(sha256(" ".join(key).encode()).digest()[:8])
+    return timedelta(milliseconds=number * int(seconds * 1000) >> 64)
+
+
+def _has_spent(row: Row) -> bool:
+    is_marketing = MessageClass(row["decision"]["class"]) is MessageClass.MARKETING
+    return is_marketing and DeliveryState(row["state"]) is DeliveryState.READY
+
+
+def _unit(row: Row) -> Unit:
+    return row["event"], Channel(row["channel"])
+
+
+def _rank(row: Row) -> Rank:
+    return Rank(*row["rank"])
+
+
+def _given(rank: Rank | None) -> Sequence[Rank]:
+    return () if rank is None else (rank,)
