@@ -153,7 +153,7 @@ class Chunk(Document):
     class Settings:
         name = "broadcast_chunks"
         indexes = (
-            IndexModel([("broadcast_id", 1), ("due_at", 1)]),
+            IndexModel([("broadcast_id", 1), ("in_hand", 1), ("due_at", 1)]),
             IndexModel([("due_at", 1)], partialFilterExpression=_IN_HAND),
         )
 
@@ -161,8 +161,8 @@ class Chunk(Document):
     async def next_of(
         cls, broadcast_id: PydanticObjectId | None, now: datetime, session: Session
     ) -> Self | None:
-        """The one of this broadcast that has waited for longest."""
-        due = {"broadcast_id": broadcast_id, "due_at": {"$lte": now}}
+        """The one of this broadcast that has waited for longest, of those that nobody has."""
+        due = {"broadcast_id": broadcast_id, "in_hand": False, "due_at": {"$lte": now}}
         return await cls.find_one(due, session=session, sort=[("due_at", 1)])
 
     @classmethod
