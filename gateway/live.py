@@ -21,6 +21,7 @@ from gateway.ends import Ends
 from gateway.hints import Hint, Hints, Page
 from gateway.session_watch import SessionWatch
 from gateway.told import Told
+from services.notifications import pages
 from services.notifications.cursor import Cursor, Position, Progress
 from services.notifications.models import Change, Notification
 from services.notifications.queries import Filter
@@ -274,7 +275,7 @@ class Live:
     async def _cursor_at(self, user_id: str, began: datetime) -> Cursor:
         most = self._settings.max_cursor_ids
         return await self.ask(
-            lambda: Notification.cursor_at(user_id, began, self.window, most),
+            lambda: pages.cursor_at(user_id, began, self.window, most),
             "a subscription's start",
         )
 

@@ -10,7 +10,7 @@ from strawberry.scalars import JSON
 
 from gateway.context import Info
 from gateway.enums import ChangeKind, Channel, DeliveryState, NotificationType, Outcome
-from services.notifications import channels, models, personalize, recommend, revisions
+from services.notifications import channels, models, pages, personalize, recommend, revisions
 from services.notifications.drafts import Announcement
 
 
@@ -101,7 +101,7 @@ class NotificationConnection:
     page_info: PageInfo = strawberry.field(description="Where this page stands.")
 
     @classmethod
-    def of(cls, page: models.Page) -> NotificationConnection:
+    def of(cls, page: pages.Page) -> NotificationConnection:
         edges = [
             NotificationEdge(cursor=cursor.encode(), node=Notification.of(row))
             for cursor, row in zip(page.cursors, page.rows, strict=True)

@@ -23,7 +23,7 @@ from gateway.notification_types import (
     NotificationRevision,
     Recommendation,
 )
-from services.notifications import models
+from services.notifications import models, pages
 from services.notifications.queries import Filter
 from services.notifications.revisions import Revision
 from services.shared.errors import BadInput
@@ -81,7 +81,7 @@ class NotificationQuery:
     ) -> NotificationConnection:
         viewer = await info.context.viewer()
         services = info.context.services
-        page = await models.Notification.page(
+        page = await pages.page(
             viewer.user_id,
             Filter(tuple(types) if types is not None else None, unread_only, archived, snoozed),
             span_of(first, after, last, before, services.settings),

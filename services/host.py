@@ -17,6 +17,7 @@ from typing import Final
 from services.checks import check
 from services.notifications import (
     broadcasts,
+    catalogue,
     deliveries,
     ledgers,
     overrides,
@@ -81,6 +82,7 @@ MODELS: Final = (
     *credentials.MODELS,
     *throttle.MODELS,
     *notification_models.MODELS,
+    *catalogue.MODELS,
     *revisions.MODELS,
     *overrides.MODELS,
     *traces.MODELS,
@@ -264,7 +266,6 @@ def _consumers(
             events.NOTIFICATIONS,
             NotificationHandlers(
                 runtime.announcing,
-                runtime.notifications,
                 runtime.scheduling,
                 runtime.texts,
                 clock,

@@ -12,8 +12,8 @@ import pytest
 
 from services.host import Runtime
 from services.notifications.audience import Audience, read
+from services.notifications.catalogue import Product
 from services.notifications.membership import members
-from services.notifications.models import Product
 from services.shared.errors import BadInput
 from services.shared.vocabulary import ActivityKind, Channel, NotificationType, Role
 from services.users.consent import Consent

@@ -164,7 +164,6 @@ async def test_each_queue_has_a_handler_for_each_of_its_types(house: House) -> N
     runtime = house.runtime
     notifications = NotificationHandlers(
         runtime.announcing,
-        runtime.notifications,
         runtime.scheduling,
         runtime.texts,
         runtime.clock,

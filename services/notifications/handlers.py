@@ -7,13 +7,12 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
-from services.notifications import recommend, templates
+from services.notifications import catalogue, recommend, templates
 from services.notifications.announcing import Announcing
 from services.notifications.collapse import Collapse, Rank
 from services.notifications.drafts import Draft, offer_draft, recommendation_draft
 from services.notifications.gather import Gatherer
 from services.notifications.scheduling import Scheduling
-from services.notifications.service import NotificationService
 from services.notifications.templates import Words
 from services.notifications.wording import Texts
 from services.shared.bus import Handler, Handlers
@@ -41,7 +40,6 @@ class NotificationHandlers:
     def __init__(
         self,
         announcing: Announcing,
-        notifications: NotificationService,
         scheduling: Scheduling,
         texts: Texts,
         clock: Clock,
@@ -49,7 +47,6 @@ class NotificationHandlers:
         gatherer: Gatherer | None = None,
     ) -> None:
         self._announcing = announcing
-        self._notifications = notifications
         self._texts = texts
         self._scheduling = scheduling
         self._gatherer = gatherer or Gatherer(settings)
@@ -114,7 +111,7 @@ class NotificationHandlers:
                 reach(Failpoint.IN_FAN_OUT)
 
     async def on_product_changed(self, events: Sequence[Event]) -> None:
-        await self._notifications.keep_products(
+        await catalogue.keep_products(
             [(event.read(ProductChanged), event.time) for event in events]
         )
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from services.notifications.audience import Audience, Deeds
-from services.notifications.models import Product
+from services.notifications.catalogue import Product
 from services.shared.vocabulary import ActivityKind
 from services.users.models import Activity, User
 
