@@ -63,6 +63,7 @@ def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
         notifications=runtime.notifications,
         states=runtime.states,
         scheduling=runtime.scheduling,
+        broadcasting=runtime.broadcasting,
         schedules=runtime.schedules,
         live=live,
     )

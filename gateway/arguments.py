@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from bson import ObjectId
+
 from services.notifications.cursor import Cursor, CursorRefused
 from services.notifications.queries import Span
 from services.shared.errors import BadInput
 from services.shared.settings import Settings
+from services.users.models import object_id
 
 
 def span_of(
@@ -40,3 +43,11 @@ def decode_cursor(text: str | None, field: str) -> Cursor | None:
         raise BadInput(
             "This is not a cursor: give one as a page or a subscription gave it.", field
         ) from error
+
+
+def row_id(cursor: str | None, field: str) -> ObjectId | None:
+    """The row that a page ended with whose cursors are ids. Raises BadInput for what is none."""
+    id = object_id(cursor) if cursor is not None else None
+    if cursor is not None and id is None:
+        raise BadInput("This is not a cursor: give one as a page gave it.", field)
+    return id

@@ -15,6 +15,7 @@ from strawberry.permission import BasePermission, PermissionExtension
 from gateway.admission import Place
 from gateway.live import Live
 from services.notifications.announcing import Announcing
+from services.notifications.broadcasting import Broadcasting
 from services.notifications.intake import Intake
 from services.notifications.models import Notification
 from services.notifications.scheduling import Scheduling
@@ -54,6 +55,7 @@ class Services:
     notifications: NotificationService
     states: States
     scheduling: Scheduling
+    broadcasting: Broadcasting
     schedules: SchedulerService
     live: Live
 

@@ -42,6 +42,7 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "resetPassword": 50,
     "requestPasswordReset": 50,
     "recommendations": 50,
+    "audience": 50,
     "createRecommendations": 50,
     "markAllNotificationsRead": 50,
     "markAllNotificationsSeen": 50,

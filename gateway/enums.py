@@ -5,6 +5,7 @@ import strawberry
 from services.notifications.personalize import Rule as DecisionRule
 from services.shared.vocabulary import (
     ActivityKind,
+    BroadcastState,
     CancelOutcome,
     ChangeKind,
     Channel,
@@ -22,6 +23,7 @@ from services.shared.vocabulary import (
 
 __all__ = [
     "ActivityKind",
+    "BroadcastState",
     "CancelOutcome",
     "ChangeKind",
     "Channel",
@@ -55,6 +57,11 @@ strawberry.enum(Outcome, description="What was decided about a notification.")
 strawberry.enum(ScheduledState, description="Where a scheduled notification stands.")
 strawberry.enum(ScheduleOutcome, description="What became of a notification to be scheduled.")
 strawberry.enum(CancelOutcome, description="Whether a cancel came before the sending.")
+strawberry.enum(
+    BroadcastState,
+    description="Where a broadcast stands. CANCELLED: what went out before stays out. DONE: every "
+    "recipient is counted.",
+)
 strawberry.enum(Weekday, description="A day of the week, on the user's own calendar.")
 strawberry.enum(
     QuietAction,

@@ -30,7 +30,9 @@ class OrderStatusInput:
         "payment_failed, or any word of the shop's own."
     )
     version: int | None = strawberry.field(
-        default=None, description="Rises with every status of the order."
+        default=None,
+        description="Rises with every status of the order, whose notification shows the highest. "
+        "Give all of an order's statuses one, or none: then the latest is shown.",
     )
     details: JSON | None = strawberry.field(
         default=None, description="Anything else; it is passed on in the content."

@@ -6,16 +6,14 @@ from datetime import datetime
 from typing import Annotated, Final
 
 import strawberry
-from bson import ObjectId
 from strawberry import ID
 
-from gateway.arguments import span_of
+from gateway.arguments import row_id, span_of
 from gateway.context import Info, only
 from gateway.enums import Channel, DecisionRule, MessageClass, NotificationType, Outcome, Role
 from gateway.notification_types import ChannelDecision, PageInfo
 from services.notifications import models, personalize, traces
 from services.shared.errors import BadInput
-from services.users.models import object_id
 
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 9000  # quiet hours look ahead
@@ -113,7 +111,7 @@ class ExplanationQuery:
         viewer = await info.context.viewer()
         size = span_of(first, None, None, None, info.context.services.settings).size
         rows = await traces.Trace.of_user(
-            viewer.user_id, _remembered(info), _row_id(after), size + 1
+            viewer.user_id, _remembered(info), row_id(after, "after"), size + 1
         )
         came = await traces.Trace.sent_later(rows)
         shown = [row for row in rows[:size] if row.event not in came]
@@ -170,10 +168,3 @@ class ExplanationQuery:
 def _remembered(info: Info) -> datetime:
     services = info.context.services
     return traces.since(services.clock.now(), services.settings.trace_seconds)
-
-
-def _row_id(cursor: str | None) -> ObjectId | None:
-    id = object_id(cursor) if cursor is not None else None
-    if cursor is not None and id is None:
-        raise BadInput("This is not a cursor: give one as a page gave it.", "after")
-    return id

@@ -21,6 +21,7 @@ from gateway.ends import Ends
 from gateway.hints import Hint, Hints, Page
 from gateway.session_watch import SessionWatch
 from gateway.told import Told
+from services.notifications import pages
 from services.notifications.cursor import Cursor, Position, Progress
 from services.notifications.models import Change, Notification
 from services.notifications.queries import Filter
@@ -152,8 +153,9 @@ class Live:
                 if isinstance(hint, NotificationChanged):
                     count = await self._unread_count(user_id)
                     async for rows in self._in_parts(user_id, hint.notification_ids):
-                        told.by_hint(rows, hint.kind)
-                        yield hint.kind, rows, count
+                        news = [row for row in rows if not told.knows(row, hint.kind)]
+                        told.by_hint(news, hint.kind)
+                        yield hint.kind, news, count
                 now = self._clock.now()
                 if is_gap or told.is_reading_due(now):
                     missed = await self._changes_missed(user_id, told, now, after_gap=is_gap)
@@ -273,7 +275,7 @@ class Live:
     async def _cursor_at(self, user_id: str, began: datetime) -> Cursor:
         most = self._settings.max_cursor_ids
         return await self.ask(
-            lambda: Notification.cursor_at(user_id, began, self.window, most),
+            lambda: pages.cursor_at(user_id, began, self.window, most),
             "a subscription's start",
         )
 

@@ -8,8 +8,9 @@ import strawberry
 from strawberry import ID
 from strawberry.scalars import JSON
 
+from gateway.context import Info
 from gateway.enums import ChangeKind, Channel, DeliveryState, NotificationType, Outcome
-from services.notifications import channels, models, personalize, recommend, revisions
+from services.notifications import channels, models, pages, personalize, recommend, revisions
 from services.notifications.drafts import Announcement
 
 
@@ -100,7 +101,7 @@ class NotificationConnection:
     page_info: PageInfo = strawberry.field(description="Where this page stands.")
 
     @classmethod
-    def of(cls, page: models.Page) -> NotificationConnection:
+    def of(cls, page: pages.Page) -> NotificationConnection:
         edges = [
             NotificationEdge(cursor=cursor.encode(), node=Notification.of(row))
             for cursor, row in zip(page.cursors, page.rows, strict=True)
@@ -121,6 +122,11 @@ class NotificationChange:
     kind: ChangeKind = strawberry.field(description="What happened.")
     notification: Notification = strawberry.field(description="As it is now.")
     unread_count: int = strawberry.field(description="How many are unread now.")
+
+    @strawberry.field(description="How many are unseen now.")
+    async def unseen_count(self, info: Info) -> int:
+        now = info.context.services.clock.now()
+        return await models.Notification.unseen_count(self.notification.user_id, now)
 
 
 @strawberry.type(description="What markAllNotificationsRead, or …Seen, did.")
@@ -226,8 +232,10 @@ class CreateNotificationInput:
     )
     version: int | None = strawberry.field(
         default=None,
-        description="Of the state; a lower one is SUPERSEDED. Null: the later one is newer.",
+        description="Of the state: a lower one that comes later is SUPERSEDED; of equal ones, and "
+        "of those without, the later one is newer. One with a version is newer than one without.",
     )
     unread_again: bool = strawberry.field(
-        default=True, description="False: a revision leaves it read and archived as it was."
+        default=True,
+        description="False: a revision leaves it read, archived and snoozed as it was.",
     )

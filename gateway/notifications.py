@@ -23,7 +23,7 @@ from gateway.notification_types import (
     NotificationRevision,
     Recommendation,
 )
-from services.notifications import models
+from services.notifications import models, pages
 from services.notifications.queries import Filter
 from services.notifications.revisions import Revision
 from services.shared.errors import BadInput
@@ -35,6 +35,13 @@ Types = Annotated[
 After = Annotated[
     str | None,
     strawberry.argument(description="A cursor: everything since it, then live. Null: live only."),
+]
+AsShown = Annotated[
+    int | None,
+    strawberry.argument(
+        description="The revision that was shown: nothing happens once there is a newer one. Null: "
+        "whichever it is."
+    ),
 ]
 UpTo = Annotated[
     str | None,
@@ -74,7 +81,7 @@ class NotificationQuery:
     ) -> NotificationConnection:
         viewer = await info.context.viewer()
         services = info.context.services
-        page = await models.Notification.page(
+        page = await pages.page(
             viewer.user_id,
             Filter(tuple(types) if types is not None else None, unread_only, archived, snoozed),
             span_of(first, after, last, before, services.settings),
@@ -101,7 +108,8 @@ class NotificationQuery:
     ) -> list[NotificationRevision]:
         viewer = await info.context.viewer()
         row = await info.context.notification_by_key.load((viewer.user_id, id))
-        found = await Revision.of(viewer.user_id, row.id) if row and row.id else []
+        kept = info.context.services.settings.revisions_kept
+        found = await Revision.of(viewer.user_id, row.id, kept) if row and row.id else []
         return [NotificationRevision.of(one) for one in found]
 
     @strawberry.field(description="How many of the viewer's notifications are unread.")
@@ -143,13 +151,13 @@ class NotificationMutation:
         info: Info,
         id: Annotated[ID, strawberry.argument(description="Its id.")],
         read: Annotated[bool, strawberry.argument(description="False: unread again.")] = True,
+        revision: AsShown = None,
     ) -> Notification:
         viewer = await info.context.viewer()
-        return Notification.of(
-            await info.context.services.states.set_read(viewer.user_id, id, read)
-        )
+        states = info.context.services.states
+        return Notification.of(await states.set_read(viewer.user_id, id, read, revision))
 
-    @strawberry.mutation(description="Mark all as read that the viewer has seen.")
+    @strawberry.mutation(description="Mark all as read that was shown to the viewer.")
     async def mark_all_notifications_read(
         self,
         info: Info,
@@ -175,11 +183,11 @@ class NotificationMutation:
         info: Info,
         id: Annotated[ID, strawberry.argument(description="Its id.")],
         archived: Annotated[bool, strawberry.argument(description="False: take it back.")] = True,
+        revision: AsShown = None,
     ) -> Notification:
         viewer = await info.context.viewer()
-        return Notification.of(
-            await info.context.services.states.set_archived(viewer.user_id, id, archived)
-        )
+        states = info.context.services.states
+        return Notification.of(await states.set_archived(viewer.user_id, id, archived, revision))
 
     @strawberry.mutation(
         description="Have one of the viewer's notifications sleep: it is on no page and in no "
@@ -251,8 +259,9 @@ async def _marked(info: Info, user_id: str, marked: int) -> MarkAllPayload:
 @strawberry.type
 class NotificationSubscription:
     @strawberry.subscription(
-        description="The viewer's new notifications, each once; one that is revised comes again, "
-        "with its id and a higher revision."
+        description="The viewer's new notifications, each once. One that is revised, or wakes, "
+        "comes again: the same id with a later sentAt, to be put in the place of the one that is "
+        "shown."
     )
     async def notification_added(
         self, info: Info, after: After = None, types: Types = None

@@ -17,6 +17,7 @@ from strawberry.extensions import AddValidationRules, MaxTokensLimiter
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from gateway.access import AccessMutation, AccessQuery
+from gateway.broadcasts import BroadcastMutation, BroadcastQuery, BroadcastSubscription
 from gateway.consents import ConsentMutation, ConsentQuery
 from gateway.cost import CostLimit
 from gateway.documents import KnownDocuments, KnownToBeValid, OneOperation
@@ -31,6 +32,7 @@ from gateway.notifications import (
 )
 from gateway.scheduled import ScheduledMutation, ScheduledQuery
 from gateway.schedules import ScheduleMutation, ScheduleQuery
+from gateway.tags import TagMutation
 from gateway.texts import TextMutation, TextQuery
 from gateway.users import UserMutation, UserQuery
 from services.shared.errors import Unavailable
@@ -45,6 +47,7 @@ class Query(
     NotificationQuery,
     ExplanationQuery,
     ScheduledQuery,
+    BroadcastQuery,
     ScheduleQuery,
     TextQuery,
 ):
@@ -54,10 +57,12 @@ class Query(
 @strawberry.type(description="What one may do.")
 class Mutation(
     UserMutation,
+    TagMutation,
     AccessMutation,
     ConsentMutation,
     NotificationMutation,
     ScheduledMutation,
+    BroadcastMutation,
     EventMutation,
     ScheduleMutation,
     TextMutation,
@@ -66,7 +71,7 @@ class Mutation(
 
 
 @strawberry.type(description="What one may follow, over a websocket (graphql-transport-ws).")
-class Subscription(NotificationSubscription):
+class Subscription(NotificationSubscription, BroadcastSubscription):
     pass
 
 

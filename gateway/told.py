@@ -51,6 +51,11 @@ class Told:
         changes = [row.last_change for row in rows]
         self._last |= {one.id: one for one in changes if one and one.kind is kind}
 
+    def knows(self, row: Notification, kind: ChangeKind) -> bool:
+        """Whether this change of it was told."""
+        change = row.last_change
+        return change is not None and change.kind is kind and self._last.get(change.id) == change
+
     def missed(self, changes: Sequence[Change]) -> list[Change]:
         """Those that are not told."""
         return [one for one in changes if self._last.get(one.id) != one]

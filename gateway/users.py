@@ -105,6 +105,14 @@ class User:
     )
     preferences: Preferences = strawberry.field(description="What the user wants to hear.")
     own_timezone: strawberry.Private[str | None]
+    own_tags: strawberry.Private[list[str]]
+
+    @strawberry.field(
+        description="The shop's words for this user. For SERVICE and ADMIN.",
+        extensions=only(Role.SERVICE, Role.ADMIN, scope=Scope.READ_USERS),
+    )
+    async def tags(self) -> list[str]:
+        return self.own_tags
 
     @strawberry.field(description="An IANA time zone: the user's own, or else SHOP_TIMEZONE.")
     def timezone(self, info: Info) -> str:
@@ -122,6 +130,7 @@ class User:
             disabled_at=user.disabled_at,
             preferences=Preferences.of(user.preferences),
             own_timezone=user.timezone,
+            own_tags=user.tags,
         )
 
 

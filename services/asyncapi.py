@@ -80,4 +80,4 @@ def _message(data: type[Data]) -> dict[str, Any]:
 
 
 def _summary(data: type[Data]) -> str:
-    return (data.__doc__ or "").strip()
+    return " ".join((data.__doc__ or "").split())

@@ -15,13 +15,25 @@ from functools import partial
 from typing import Final
 
 from services.checks import check
-from services.notifications import deliveries, ledgers, overrides, revisions, scheduled, traces
+from services.notifications import (
+    broadcasts,
+    catalogue,
+    deliveries,
+    ledgers,
+    overrides,
+    revisions,
+    scheduled,
+    traces,
+)
 from services.notifications import models as notification_models
 from services.notifications.announcing import Announcing
+from services.notifications.broadcasting import Broadcasting
 from services.notifications.delivering import Delivering
+from services.notifications.fan_out import FanOut
 from services.notifications.firing import Firing
 from services.notifications.handlers import NotificationHandlers
 from services.notifications.intake import Intake
+from services.notifications.recipients import Recipients
 from services.notifications.releasing import Releasing
 from services.notifications.scheduling import Scheduling
 from services.notifications.service import NotificationService
@@ -70,12 +82,14 @@ MODELS: Final = (
     *credentials.MODELS,
     *throttle.MODELS,
     *notification_models.MODELS,
+    *catalogue.MODELS,
     *revisions.MODELS,
     *overrides.MODELS,
     *traces.MODELS,
     *scheduled.MODELS,
     *deliveries.MODELS,
     *ledgers.MODELS,
+    *broadcasts.MODELS,
     *scheduler_models.MODELS,
     *outbox.MODELS,
     *inbox.MODELS,
@@ -107,6 +121,9 @@ class Runtime:
     firing: Firing
     releasing: Releasing
     delivering: Delivering
+    broadcasting: Broadcasting
+    recipients: Recipients
+    fan_out: FanOut
     intake: Intake
     schedules: SchedulerService
     fault: asyncio.Future[str]
@@ -207,6 +224,9 @@ def _put_together(
         firing=Firing(store, relay, announcing, texts, clock, settings),
         releasing=Releasing(store, texts, clock, settings),
         delivering=Delivering(store, clock, settings),
+        broadcasting=Broadcasting(clock, settings),
+        recipients=Recipients(store, clock, settings),
+        fan_out=FanOut(store, announcing, texts, clock, settings),
         intake=Intake(store, relay, seen, clock, settings),
         schedules=SchedulerService(store, relay, clock, settings),
         fault=fault,
@@ -246,7 +266,6 @@ def _consumers(
             events.NOTIFICATIONS,
             NotificationHandlers(
                 runtime.announcing,
-                runtime.notifications,
                 runtime.scheduling,
                 runtime.texts,
                 clock,
@@ -274,6 +293,8 @@ def _loops(
         loops["scheduled notifications"] = runtime.firing.keep_working
         loops["held deliveries"] = runtime.releasing.keep_working
         loops["snoozed notifications"] = runtime.states.keep_waking
+        loops["broadcasts' recipients"] = runtime.recipients.keep_finding
+        loops["broadcasts"] = runtime.fan_out.keep_sending
     if SCHEDULER in workers:
         loops[SCHEDULER] = runtime.schedules.keep_ticking
     if isinstance(runtime.clock, DatabaseClock):

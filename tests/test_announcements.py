@@ -13,10 +13,10 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from services.notifications.catalogue import Product, keep_products
 from services.notifications.drafts import Draft
 from services.notifications.gather import Gatherer
 from services.notifications.handlers import NotificationHandlers
-from services.notifications.models import Product
 from services.notifications.recommend import RECOMMENDED_LATELY, Recommendation
 from services.notifications.templates import Text
 from services.shared.errors import BadInput
@@ -452,7 +452,6 @@ async def test_who_refuses_recommendations_while_they_are_sought_gets_none(
         gatherer = SlowGatherer(runtime.settings, partial(ann.ask, PREFER, input=choice))
         handlers = NotificationHandlers(
             runtime.announcing,
-            runtime.notifications,
             runtime.scheduling,
             runtime.texts,
             clock,
@@ -477,7 +476,6 @@ async def test_recommendations_for_many_are_decided_few_at_a_time(
     others = [(await house.somebody()).id for _ in range(60)]
     handlers = NotificationHandlers(
         runtime.announcing,
-        runtime.notifications,
         runtime.scheduling,
         runtime.texts,
         clock,
@@ -518,7 +516,7 @@ async def test_of_many_words_on_new_products_at_the_same_moment_the_newest_stays
 
     async def say(age: int) -> None:
         said = [ProductChanged(product_id=id, name=f"{age}", category="Tents") for id in ids]
-        await house.runtime.notifications.keep_products([(one, now - age * A_DAY) for one in said])
+        await keep_products([(one, now - age * A_DAY) for one in said])
 
     await asyncio.gather(*map(say, (3, 1, 4, 0, 5, 2)))
     known = await Product.known(ids)

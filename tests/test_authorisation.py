@@ -26,6 +26,7 @@ ADMINS = frozenset({Role.ADMIN})
 # What of it is open to API keys, by the scope that it needs. Nothing else is.
 SCOPES = {
     "user": Scope.READ_USERS,
+    "setUserTags": Scope.TAG_USERS,
     "consents": Scope.MANAGE_CONSENTS,
     "consents of another": Scope.MANAGE_CONSENTS,
     "unsubscribeLink": Scope.MANAGE_CONSENTS,
@@ -50,6 +51,7 @@ _SCHEDULE = (
 _CREDENTIALS = 'email: "{unique}@shop.example", password: "{password}"'
 _TEXT = 'name: "welcome", locale: "fr", title: "Bonjour", body: ""'
 _NO_ID = 'id: "000000000000000000000000"'
+_BROADCAST = 'title: "t", body: "b", audience: { tags: ["{unique}"] }'
 _TOMORROW = (datetime.now(UTC) + timedelta(days=1)).isoformat()
 
 WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
@@ -84,6 +86,9 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
         BACKENDS,
     ),
     "user": ('query { user(id: "{other}") { email } }', BACKENDS),
+    "audience": ("query { audience(input: { neverBought: true }) { count } }", ADMINS),
+    "broadcast": (f"query {{ broadcast({_NO_ID}) {{ id }} }}", ADMINS),
+    "broadcasts": ("query { broadcasts { edges { cursor } } }", ADMINS),
     "schedules": ("query { schedules { id } }", ADMINS),
     "register": (
         f'mutation {{ register(input: {{ name: "A", {_CREDENTIALS} }}) {{ expiresAt }} }}',
@@ -104,6 +109,10 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
         BACKENDS,
     ),
     "updatePreferences": ("mutation { updatePreferences(input: {}) { version } }", LOGGED_IN),
+    "setUserTags": (
+        'mutation { setUserTags(userId: "{other}", tags: ["vip"]) }',
+        BACKENDS,
+    ),
     "trackActivity": (
         'mutation { trackActivity(input: { kind: VIEW, productId: "1" }) }',
         LOGGED_IN,
@@ -154,6 +163,13 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
         " { eventId } }",
         BACKENDS,
     ),
+    "createBroadcast": (
+        f"mutation {{ createBroadcast(input: {{ {_BROADCAST} }}) {{ id }} }}",
+        ADMINS,
+    ),
+    "pauseBroadcast": (f"mutation {{ pauseBroadcast({_NO_ID}) {{ id }} }}", ADMINS),
+    "resumeBroadcast": (f"mutation {{ resumeBroadcast({_NO_ID}) {{ id }} }}", ADMINS),
+    "cancelBroadcast": (f"mutation {{ cancelBroadcast({_NO_ID}) {{ id }} }}", ADMINS),
     "createSchedule": (f"mutation {{ createSchedule({_SCHEDULE}) {{ id }} }}", ADMINS),
     "updateSchedule": (f"mutation {{ updateSchedule({_NO_ID}, {_SCHEDULE}) {{ id }} }}", ADMINS),
     "pauseSchedule": (f"mutation {{ pauseSchedule({_NO_ID}) {{ id }} }}", ADMINS),
@@ -195,6 +211,10 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
     ),
     "notificationAdded": ("subscription { notificationAdded { cursor } }", LOGGED_IN),
     "notificationChanged": ("subscription { notificationChanged { kind } }", LOGGED_IN),
+    "broadcastProgress": (
+        f"subscription {{ broadcastProgress({_NO_ID}) {{ state }} }}",
+        ADMINS,
+    ),
     "unreadCount as it changes": ("subscription { unreadCount }", LOGGED_IN),
 }
 

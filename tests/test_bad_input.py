@@ -357,10 +357,13 @@ async def test_a_damaged_cursor_is_a_page_or_refused(cast: Cast, data: st.DataOb
     at=st.integers(0, 253_402_300_799_999),
     id=st.binary(min_size=12, max_size=12),
     floor=st.integers(0, 253_402_300_799_999),
-    seen=st.lists(st.binary(min_size=12, max_size=12), max_size=3),
+    seen=st.lists(
+        st.tuples(st.binary(min_size=12, max_size=12), st.integers(0, 253_402_300_799_999)),
+        max_size=3,
+    ),
 )
 async def test_a_made_up_cursor_does_no_harm(
-    cast: Cast, at: int, id: bytes, floor: int, seen: list[bytes]
+    cast: Cast, at: int, id: bytes, floor: int, seen: list[tuple[bytes, int]]
 ) -> None:
     made_up = packed(at, id, floor, seen)
     for name in ("after", "before"):

@@ -10,7 +10,7 @@ import aio_pika
 import psutil
 
 from services import host
-from services.notifications.models import Product
+from services.notifications.catalogue import Product
 from services.shared.clock import SystemClock
 from services.shared.events import NOTIFICATIONS, Event, ProductChanged
 from services.shared.rabbit import RabbitBus

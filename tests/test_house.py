@@ -60,7 +60,7 @@ def test_shared_imports_no_sibling() -> None:
 
 def test_a_service_asks_a_sibling_through_its_models_only() -> None:
     # What a model answers with belongs to the question: users' preferences are such an answer.
-    answers = ("models", "preferences", "consent", "quiet_hours")
+    answers = ("models", "preferences", "consent", "quiet_hours", "traits")
     allowed = {f"services.users.{name}" for name in answers}
     allowed |= {f"services.{service}.models" for service in SERVICES}
     offences = [
@@ -106,7 +106,7 @@ def test_the_pure_rooms_of_the_scheduler_do_no_io(pure: str) -> None:
     assert not _impure(f"services/scheduler/{pure}.py")
 
 
-@pytest.mark.parametrize("pure", ["consent", "preferences", "quiet_hours"])
+@pytest.mark.parametrize("pure", ["consent", "preferences", "quiet_hours", "tags", "traits"])
 def test_the_pure_rooms_of_users_do_no_io(pure: str) -> None:
     assert not _impure(f"services/users/{pure}.py")
 
@@ -119,6 +119,7 @@ def test_reading_wall_time_does_no_io() -> None:
     "pure",
     [
         "caps",
+        "audience",
         "cursor",
         "engine",
         "filters",
@@ -163,7 +164,6 @@ async def test_each_queue_has_a_handler_for_each_of_its_types(house: House) -> N
     runtime = house.runtime
     notifications = NotificationHandlers(
         runtime.announcing,
-        runtime.notifications,
         runtime.scheduling,
         runtime.texts,
         runtime.clock,

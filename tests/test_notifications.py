@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pymongo import AsyncMongoClient
 
+from services.notifications.catalogue import Product, keep_products
 from services.notifications.gather import Gatherer
-from services.notifications.models import Product
 from services.shared.events import ProductChanged
 from services.shared.vocabulary import ActivityKind, Role
 from services.users.models import Activity
@@ -408,7 +408,7 @@ async def test_what_many_did_is_read_for_a_recommendation_a_part_at_a_time(
         (ProductChanged(product_id=f"product {n}", name="A product", category=f"{n % 5}"), now)
         for n in range(41)
     ]
-    await house.runtime.notifications.keep_products(changes)
+    await keep_products(changes)
     patient = house.runtime.settings.model_copy(update={"mongodb_timeout_seconds": 60.0})
     gatherer = Gatherer(patient)
     tracemalloc.start()

@@ -42,6 +42,7 @@ SCHEDULE = f'{{name: "n", cron: "0 4 * * *", event: {PROMOTION}}}'
 TEXT = '{name: "welcome", locale: "fr", title: "Bonjour", body: ""}'
 PRODUCT = '{productId: "p", name: "n", category: "c"}'
 NOTICE = f'{{userId: "{ID}", type: ORDER_UPDATE, content: "c"}}'
+OFFER = '{title: "t", body: "b", audience: {neverBought: true}}'
 AGREED = (
     f'{{userId: "{ID}", channel: EMAIL, types: [PROMOTION], at: "2026-01-01T00:00:00Z", '
     'source: "a form"}'
@@ -66,6 +67,9 @@ QUERIES = {
     "recommendations": " { productId }",
     "schedules": " { id }",
     "scheduledNotifications": f'(userId: "{ID}") {{ id }}',
+    "audience": "(input: {neverBought: true}) { count }",
+    "broadcast": f'(id: "{ID}") {{ id }}',
+    "broadcasts": " { edges { cursor } }",
     "sessions": " { id }",
     "apiKeys": " { id }",
     "textTemplates": " { name }",
@@ -86,6 +90,7 @@ MUTATIONS = {
     "revokeApiKey": f'(id: "{ID}") {{ id }}',
     "recordConsent": f"(input: {AGREED}) {{ version }}",
     "updatePreferences": "(input: {types: [{type: PROMOTION, enabled: false}]}) { version }",
+    "setUserTags": f'(userId: "{ID}", tags: ["vip"])',
     "trackActivity": '(input: {kind: VIEW, productId: "p"})',
     "markNotificationRead": f'(id: "{ID}") {{ id }}',
     "markAllNotificationsRead": " { marked }",
@@ -99,6 +104,10 @@ MUTATIONS = {
     "publishOrderStatus": f'(input: {{orderId: "o", userId: "{ID}", status: "s"}}) {{ eventId }}',
     "publishPromotion": '(input: {title: "t", body: "b"}) { eventId }',
     "publishProduct": f"(input: {PRODUCT}) {{ eventId }}",
+    "createBroadcast": f"(input: {OFFER}) {{ id }}",
+    "pauseBroadcast": f'(id: "{ID}") {{ id }}',
+    "resumeBroadcast": f'(id: "{ID}") {{ id }}',
+    "cancelBroadcast": f'(id: "{ID}") {{ id }}',
     "createSchedule": f"(input: {SCHEDULE}) {{ id }}",
     "updateSchedule": f'(id: "{ID}", input: {SCHEDULE}) {{ id }}',
     "pauseSchedule": f'(id: "{ID}") {{ id }}',

@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Any, Final
 
 from services.host import Runtime
+from services.notifications.catalogue import keep_products
 from services.scheduler import mock
 from services.scheduler.models import Schedule
 from services.scheduler.service import Plan
@@ -146,7 +147,7 @@ async def _account(runtime: Runtime, account: Account) -> str:
 
 async def _keep_catalogue(runtime: Runtime) -> None:
     now = runtime.clock.now()
-    await runtime.notifications.keep_products(
+    await keep_products(
         [
             (
                 ProductChanged(

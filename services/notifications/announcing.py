@@ -1,8 +1,9 @@
 """Announcing what is wanted for users: it is decided, stored and told.
 
-Decided and stored in one transaction, so that what the decision is made from still holds when it
-is stored. A transaction also where one insert would do: the database ends it in time, while a
-single write that the network holds back may arrive behind the cursors of those who read on.
+Decided and stored in one transaction, so that what is shown of the same thing, and what was spent,
+is still so when it is stored. A transaction also where one insert would do: the database ends it in
+time, while a single write that the network holds back may arrive behind the cursors of those who
+read on.
 """
 
 from __future__ import annotations
@@ -133,12 +134,13 @@ class Announcing:
     async def original(self, draft: Draft) -> Announcement | None:
         """What was stored before under the draft's key. Raises Conflict if it is not the same."""
         stored = (await Notification.of_events([draft.key])).get(draft.key)
-        said: Notification | Revision | None = stored
-        if stored is None and (said := await Revision.of_event(draft.key)):
-            stored = await Notification.get(said.notification_id)
-        if stored is None or said is None:
+        is_same = stored is not None and draft.is_told_by(stored)
+        if stored is None and (former := await Revision.of_event(draft.key)):
+            stored = await Notification.get(former.notification_id)
+            is_same = draft.said == former.said
+        if stored is None:
             return None
-        if not draft.is_told_by(said):
+        if not is_same:
             raise Conflict("This dedupKey was used for another notification: choose a new one.")
         return Announcement(stored, Decision(Outcome.DUPLICATE, Reason.SAME_DEDUP_KEY))
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, Self
 
+from services.shared.clock import whole_milliseconds
 from services.shared.vocabulary import NotificationType
 
-Thing = tuple[str, NotificationType, str]  # a user's id, a type, a collapseKey
+Thing = str  # a user's id, a type and a collapseKey, as rows keep them together
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
@@ -25,7 +26,7 @@ class Rank(NamedTuple):
 
     @classmethod
     def of(cls, version: int | None, at: datetime, event: str) -> Self:
-        return cls(version is not None, version or 0, at, event)
+        return cls(version is not None, version or 0, whole_milliseconds(at), event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,14 @@ class Collapse:
     unread_again: bool = True
 
 
+def thing_of(user_id: str, type_: NotificationType, key: str) -> Thing:
+    return f"{user_id} {type_.value} {key}"
+
+
 def states_of(things: Sequence[Thing]) -> dict[str, Any]:
-    """What rows that tell of these have, and a few more: one question for all."""
-    users, types, keys = (list(set(part)) for part in zip(*things, strict=True))
-    return {"user_id": {"$in": users}, "type": {"$in": types}, "collapse_key": {"$in": keys}}
-
-
-def thing_of(row: Mapping[str, Any]) -> Thing:
-    return row["user_id"], NotificationType(row["type"]), row["collapse_key"]
+    """What rows that tell of these have."""
+    users = {thing.partition(" ")[0] for thing in things}
+    return {"user_id": {"$in": list(users)}, "thing": {"$in": list(set(things))}}
 
 
 def later(now: datetime, sent_at: datetime) -> datetime:

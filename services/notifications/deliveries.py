@@ -16,7 +16,7 @@ from beanie import Document, PydanticObjectId
 from pydantic import BaseModel, Field
 from pymongo import IndexModel
 
-from services.notifications.collapse import Rank, Thing, states_of, thing_of
+from services.notifications.collapse import Rank, Thing, states_of
 from services.notifications.drafts import Key
 from services.notifications.personalize import Reason
 from services.shared.store import Row, Session
@@ -32,7 +32,7 @@ _TO_DECIDE: Final = dict.fromkeys(
 
 
 class Delivery(Document):
-    """`decision`: what was decided last, and why, see traces.py. `collapse_key`, `rank`: of what it
+    """`decision`: what was decided last, and why, see traces.py. `thing`, `rank`: of what it
     tells which state, see collapse.py. `due_at`: when a HELD one is decided anew, or later while a
     worker has it in hand under `claim`. `digest`: the delivery in which a DIGESTED one went out.
     """
@@ -47,7 +47,7 @@ class Delivery(Document):
     expires_at: datetime | None
     state: DeliveryState
     decision: dict[str, Any]
-    collapse_key: str | None = None
+    thing: Thing | None = None
     rank: Rank | None = None
     due_at: datetime | None = None
     claim: PydanticObjectId | None = None
@@ -59,8 +59,8 @@ class Delivery(Document):
         indexes = (
             IndexModel([("user_id", 1), ("event", 1), ("channel", 1)], unique=True),
             IndexModel(
-                [("user_id", 1), ("type", 1), ("collapse_key", 1), ("state", 1)],
-                partialFilterExpression={"collapse_key": {"$exists": True}},
+                [("user_id", 1), ("thing", 1), ("state", 1)],
+                partialFilterExpression={"thing": {"$exists": True}},
             ),
             IndexModel([("due_at", 1)], partialFilterExpression=_HELD),
             IndexModel([("user_id", 1), ("due_at", 1)], partialFilterExpression=_HELD),
@@ -87,14 +87,14 @@ class Delivery(Document):
         """What is to go out yet of these things, without what it says."""
         found: dict[Thing, list[Row]] = defaultdict(list)
         if things:
-            which = ("user_id", "event", "channel", "type", "collapse_key", "rank", "state")
+            which = ("user_id", "event", "channel", "thing", "rank", "state")
             rows = cls.get_pymongo_collection().find(
                 states_of(things) | _OPEN,
                 dict.fromkeys((*which, "decision.class"), 1),
                 session=session,
             )
             async for row in rows:
-                found[thing_of(row)].append(row)
+                found[row["thing"]].append(row)
         return found
 
     @classmethod

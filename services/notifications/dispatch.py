@@ -17,7 +17,7 @@ from pymongo import InsertOne, UpdateMany
 from services.notifications import traces
 from services.notifications.caps import Allowance, Spent
 from services.notifications.channels import DELIVERED
-from services.notifications.collapse import Rank, Thing, thing_of
+from services.notifications.collapse import Rank, Thing
 from services.notifications.deliveries import Delivery, Unique
 from services.notifications.drafts import Draft, Key
 from services.notifications.ledgers import Ledgers, Unit
@@ -134,7 +134,7 @@ class Dispatch:
             **turned(draft.key, situation, decision, self._settings),
         }
         if draft.collapse and draft.thing:  # a partial index leaves out those without
-            row |= {"collapse_key": draft.collapse.key, "rank": list(draft.collapse.rank)}
+            row |= {"thing": draft.thing, "rank": list(draft.collapse.rank)}
             self._waiting.setdefault(draft.thing, []).append(row)
         self._new[row["_id"]] = row
         if _has_spent(row):
@@ -145,7 +145,7 @@ class Dispatch:
             if _has_spent(row):
                 self._ledgers.give_back(row["user_id"], _unit(row))
             row |= in_state(DeliveryState.SUPERSEDED, self._now, self._settings)
-            self._waiting[thing_of(row)].remove(row)
+            self._waiting[row["thing"]].remove(row)
             if row["_id"] not in self._new:
                 self._superseded.append(row["_id"])
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from hashlib import blake2b
+from typing import Any, Final
 
 import msgspec
 from bson import ObjectId
 
-from services.notifications.collapse import Collapse, Thing, later
+from services.notifications.collapse import Collapse, Thing, later, thing_of
 from services.notifications.models import Notification
 from services.notifications.personalize import Decision
 from services.notifications.recommend import Recommendation
@@ -19,26 +20,19 @@ from services.notifications.templates import (
     Text,
     Words,
     content_text,
+    promotion_text,
     recommendation_text,
 )
 from services.shared.clock import whole_milliseconds
 from services.shared.content import ContentRefused, check_content, composed, json_size
 from services.shared.errors import BadInput
+from services.shared.events import PromotionAnnounced
 from services.shared.store import Row
 from services.shared.vocabulary import ChangeKind, Channel, NotificationType, Outcome
 
 Lives = Mapping[NotificationType, timedelta]  # of types whose notifications expire by themselves
 Key = tuple[str, str]  # of a notification: its user's id, its event's key
 _STATES: Final = ("read", "read_at", "seen", "archived", "snoozed_until")
-
-
-class Said(Protocol):
-    """A notification, or a former state of one."""
-
-    type: NotificationType
-    title: str
-    own_title: bool | None
-    content: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +57,15 @@ class Draft:
         return self.user_id, self.event
 
     @property
+    def said(self) -> bytes:
+        """A digest of what it says: equal for what says the same."""
+        title = self.text.title if self.own_title else None
+        return blake2b(gist(self.type, title, self.content), digest_size=16).digest()
+
+    @property
     def thing(self) -> Thing | None:
         """What it is a state of."""
-        return (self.user_id, self.type, self.collapse.key) if self.collapse else None
+        return thing_of(self.user_id, self.type, self.collapse.key) if self.collapse else None
 
     @property
     def size(self) -> int:
@@ -101,7 +101,7 @@ class Draft:
             "revision": 1,
         }
         if self.collapse:  # a partial index leaves out those without
-            row |= {"collapse_key": self.collapse.key, "rank": list(self.collapse.rank)}
+            row |= {"thing": self.thing, "rank": list(self.collapse.rank), "said": self.said}
         return row
 
     def revision_of(self, current: Row, now: datetime, decision: dict[str, Any]) -> Row:
@@ -117,7 +117,7 @@ class Draft:
             revised |= {name: current[name] for name in _STATES}
         return revised
 
-    def is_told_by(self, stored: Said) -> bool:
+    def is_told_by(self, stored: Notification) -> bool:
         """Whether that says the same."""
         title = self.text.title if self.own_title else None
         stored_title = stored.title if stored.own_title else None
@@ -225,6 +225,19 @@ def recommendation_draft(
         text=recommendation_text(found, words),
         content={"products": products},
         product_ids=[one.product_id for one in found],
+    )
+
+
+def offer_draft(user_id: str, event: str, promotion: PromotionAnnounced, words: Words) -> Draft:
+    """In its reader's words. Raises BadInput for an end that lies beyond the calendar."""
+    text = promotion_text(promotion, words)
+    return Draft(
+        user_id=user_id,
+        event=event,
+        type=NotificationType.PROMOTION,
+        text=text,
+        content={"title": text.title, "body": text.body},
+        expires_at=checked_end(promotion.expires_at, "data.expiresAt"),
     )
 
 

@@ -11,7 +11,8 @@ from typing import Final
 import pymongo
 
 from services.notifications import recommend
-from services.notifications.models import Notification, Product
+from services.notifications.catalogue import Product
+from services.notifications.models import Notification
 from services.notifications.recommend import Act, Recommendation
 from services.shared.errors import Unavailable
 from services.shared.settings import Settings

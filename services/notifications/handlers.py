@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
-from services.notifications import recommend, templates
+from services.notifications import catalogue, recommend, templates
 from services.notifications.announcing import Announcing
 from services.notifications.collapse import Collapse, Rank
-from services.notifications.drafts import Draft, checked_end, recommendation_draft
+from services.notifications.drafts import Draft, offer_draft, recommendation_draft
 from services.notifications.gather import Gatherer
 from services.notifications.scheduling import Scheduling
-from services.notifications.service import NotificationService
 from services.notifications.templates import Words
 from services.notifications.wording import Texts
 from services.shared.bus import Handler, Handlers
@@ -30,18 +29,17 @@ from services.shared.events import (
 )
 from services.shared.failpoints import Failpoint, reach
 from services.shared.settings import Settings
+from services.shared.tasks import let_others_run
 from services.shared.vocabulary import NotificationType
 from services.users.models import Activity, User
 
 _RECOMMENDED_AT_ONCE: Final = 50  # users; each takes some queries
-_WORDED_AT_ONCE: Final = 10
 
 
 class NotificationHandlers:
     def __init__(
         self,
         announcing: Announcing,
-        notifications: NotificationService,
         scheduling: Scheduling,
         texts: Texts,
         clock: Clock,
@@ -49,7 +47,6 @@ class NotificationHandlers:
         gatherer: Gatherer | None = None,
     ) -> None:
         self._announcing = announcing
-        self._notifications = notifications
         self._texts = texts
         self._scheduling = scheduling
         self._gatherer = gatherer or Gatherer(settings)
@@ -82,7 +79,8 @@ class NotificationHandlers:
                     "data.details",
                 )
         ids = [order.user_id for order in orders]
-        await self._announce_to_their_users(events, ids, _order_update)
+        order_update = partial(_order_update, now=self._clock.now())
+        await self._announce_to_their_users(events, ids, order_update)
 
     async def on_promotion_announced(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -91,8 +89,8 @@ class NotificationHandlers:
                 drafts = []
                 for user in users:
                     words = self._texts.words(user)
-                    drafts.append(_offer(event, promotion, str(user.id), words))
-                    await _let_others_run(len(drafts))
+                    drafts.append(offer_draft(str(user.id), event.key, promotion, words))
+                    await let_others_run(len(drafts))
                 await self._announcing.announce(drafts, {str(user.id): user for user in users})
                 reach(Failpoint.IN_FAN_OUT)
 
@@ -113,7 +111,7 @@ class NotificationHandlers:
                 reach(Failpoint.IN_FAN_OUT)
 
     async def on_product_changed(self, events: Sequence[Event]) -> None:
-        await self._notifications.keep_products(
+        await catalogue.keep_products(
             [(event.read(ProductChanged), event.time) for event in events]
         )
 
@@ -137,7 +135,7 @@ class NotificationHandlers:
         drafts: list[Draft] = []
         for event, user_id in zip(events, user_ids, strict=True):
             drafts.append(draft(event, self._texts.words(users[user_id])))
-            await _let_others_run(len(drafts))
+            await let_others_run(len(drafts))
         await self._announcing.announce(drafts, users)
 
     async def _everyone_or(self, user_ids: Sequence[str] | None) -> AsyncIterator[Sequence[User]]:
@@ -164,12 +162,6 @@ class NotificationHandlers:
             yield user_ids
 
 
-async def _let_others_run(count: int) -> None:
-    """Now and then, while texts are worded: one may take milliseconds."""
-    if count % _WORDED_AT_ONCE == 0:
-        await asyncio.sleep(0)
-
-
 def _welcome(event: Event, words: Words) -> Draft:
     user = event.read(UserRegistered)
     text = templates.welcome_text(user, words)
@@ -177,7 +169,8 @@ def _welcome(event: Event, words: Words) -> Draft:
     return Draft(user.user_id, event.key, NotificationType.PROMOTION, text, content)
 
 
-def _order_update(event: Event, words: Words) -> Draft:
+def _order_update(event: Event, words: Words, now: datetime) -> Draft:
+    """A status of a time to come counts as of now: it must not outrank those until then."""
     order = event.read(OrderStatusChanged)
     return Draft(
         user_id=order.user_id,
@@ -186,7 +179,9 @@ def _order_update(event: Event, words: Words) -> Draft:
         text=templates.order_text(order, words),
         content=_order_content(order),
         status=order.status,
-        collapse=Collapse(f"order:{order.order_id}", Rank.of(order.version, event.time, event.key)),
+        collapse=Collapse(
+            f"order:{order.order_id}", Rank.of(order.version, min(event.time, now), event.key)
+        ),
     )
 
 
@@ -194,15 +189,3 @@ def _order_content(order: OrderStatusChanged) -> dict[str, Any]:
     content = {"orderId": order.order_id, "status": composed(order.status)}
     optional = {"version": order.version, "details": composed(order.details)}
     return content | {key: value for key, value in optional.items() if value is not None}
-
-
-def _offer(event: Event, promotion: PromotionAnnounced, user_id: str, words: Words) -> Draft:
-    text = templates.promotion_text(promotion, words)
-    return Draft(
-        user_id=user_id,
-        event=event.key,
-        type=NotificationType.PROMOTION,
-        text=text,
-        content={"title": text.title, "body": text.body},
-        expires_at=checked_end(promotion.expires_at, "data.expiresAt"),
-    )

@@ -77,12 +77,7 @@ class Intake:
                 check_content(data.details, "details")
             except ContentRefused as error:
                 raise BadInput(str(error), "input.details") from error
-        try:
-            body = msgspec.json.encode(data)
-            parse_data(data.type, body)
-        except (Malformed, msgspec.MsgspecError, OverflowError) as error:
-            place = _PLACE.search(str(error))
-            raise BadInput(str(error), f"input.{place[1]}" if place else "input") from error
+        body = checked_body(data)
         if not isinstance(data, PromotionAnnounced):  # which may name its users
             self._check_size(len(body), "MAX_CONTENT_BYTES", self._settings.max_content_bytes)
         expires_at = data.expires_at if isinstance(data, PromotionAnnounced) else None
@@ -92,3 +87,14 @@ class Intake:
     def _check_size(self, size: int, setting: str, limit: int) -> None:
         if size > limit:
             raise BadInput(f"The event has {size} bytes; {limit} is the most ({setting}).", "input")
+
+
+def checked_body(data: Data) -> bytes:
+    """As JSON. Raises BadInput with the place in `input`."""
+    try:
+        body = msgspec.json.encode(data)
+        parse_data(data.type, body)
+    except (Malformed, msgspec.MsgspecError, OverflowError) as error:
+        place = _PLACE.search(str(error))
+        raise BadInput(str(error), f"input.{place[1]}" if place else "input") from error
+    return body

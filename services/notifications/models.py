@@ -1,13 +1,12 @@
-"""What was sent to whom, and the shop's catalogue; and the questions one may ask of them.
+"""What was sent to whom, and the questions one may ask of it. Pages are in pages.py.
 
-Every question about notifications takes the user's id first, so that another's can't be asked for.
+Every question takes the user's id first, so that another's can't be asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, NamedTuple, Self
 
 from beanie import Document, PydanticObjectId
@@ -15,19 +14,16 @@ from bson import ObjectId
 from pydantic import Field
 from pymongo import IndexModel
 
-from services.notifications.collapse import Rank, Thing, states_of, thing_of
-from services.notifications.cursor import Cursor, Position, Progress, Seen, to_milliseconds
+from services.notifications.collapse import Rank, Thing, states_of
+from services.notifications.cursor import Position
 from services.notifications.queries import (
     EPOCH,
     Filter,
-    Span,
     alive,
     asleep,
-    between,
     beyond,
     query,
 )
-from services.notifications.recommend import Product as KnownProduct
 from services.shared.content import json_size
 from services.shared.events import NotificationCreated
 from services.shared.store import Row, Session, first_part
@@ -38,16 +34,6 @@ _UP: Final = [("sent_at", 1), ("_id", 1)]
 _END: Final = ("expires_at", 1)
 _SNOOZED: Final = ("snoozed_until", 1)
 _AT_ONCE: Final = 25  # rows of up to MAX_CONTENT_BYTES that one answer of the database holds
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Newest first; `cursors[i]` belongs to `rows[i]`."""
-
-    rows: Sequence[Notification]
-    cursors: Sequence[Cursor]
-    has_next: bool
-    has_previous: bool
 
 
 class Change(NamedTuple):
@@ -63,9 +49,9 @@ class Notification(Document):
 
     `sent_at` is stamped just before the write and gives the order, with the id for equal stamps.
     `own_title`: whether its title was given by who asked for it; None in rows of before.
-    `decision`: why it was sent, see traces.py. `collapse_key`: of what it shows the newest state,
-    `rank`: which that is, `revision`: how many it has shown; see collapse.py. What is read,
-    archived or snoozed has been `seen`. `snoozed_until`: it is on no page until then.
+    `decision`: why it was sent, see traces.py. `thing`: of what it shows the newest state, `rank`:
+    which that is, `said`: a digest of it, `revision`: how many it has shown; see collapse.py. What
+    is read, archived or snoozed has been `seen`. `snoozed_until`: it is on no page until then.
     """
 
     user_id: str
@@ -86,8 +72,9 @@ class Notification(Document):
     changed_at: datetime | None = None
     change: ChangeKind | None = None
     decision: dict[str, Any] | None = None
-    collapse_key: str | None = None
+    thing: Thing | None = None
     rank: Rank | None = None
+    said: bytes | None = None
     revision: int = 1
 
     class Settings:
@@ -95,9 +82,9 @@ class Notification(Document):
         indexes = (
             IndexModel([("user_id", 1), ("event", 1)], unique=True),
             IndexModel(
-                [("user_id", 1), ("type", 1), ("collapse_key", 1)],
+                [("user_id", 1), ("thing", 1)],
                 unique=True,
-                partialFilterExpression={"collapse_key": {"$exists": True}},
+                partialFilterExpression={"thing": {"$exists": True}},
             ),
             IndexModel([("user_id", 1), *_DOWN]),
             IndexModel(  # with the ends, so that what has expired or sleeps is not fetched
@@ -201,65 +188,18 @@ class Notification(Document):
         if not things:
             return {}
         rows = cls.get_pymongo_collection().find(states_of(things), session=session)
-        return {thing_of(row): row async for row in rows}
+        return {row["thing"]: row async for row in rows}
 
     @classmethod
     async def collapsed_sizes(cls, things: Sequence[Thing]) -> Mapping[Thing, int]:
         """How many bytes each of those has."""
         if not things:
             return {}
-        shown = {"user_id": 1, "type": 1, "collapse_key": 1, "size": {"$bsonSize": "$$ROOT"}}
+        shown = {"thing": 1, "size": {"$bsonSize": "$$ROOT"}}
         rows = await cls.get_pymongo_collection().aggregate(
             [{"$match": states_of(things)}, {"$project": shown}]
         )
-        return {thing_of(row): row["size"] async for row in rows}
-
-    @classmethod
-    async def page(
-        cls,
-        user_id: str,
-        which: Filter,
-        span: Span,
-        now: datetime,
-        *,
-        window: timedelta,
-        most_ids: int,
-    ) -> Page:
-        """One page, newest first. `window`: how long an order by sent_at may still change.
-
-        Cursors of rows within the window carry what was seen in it, up to `most_ids`; those ids
-        are read before the rows, so that one that is written in between is not taken for seen.
-        """
-        rows = await cls._rows(user_id, which, span, now)
-        recent: Sequence[Position] = ()
-        if rows and max(row.sent_at for row in rows) >= now - window:
-            recent = await cls._positions_since(user_id, now - window, most_ids + 1)
-            rows = await cls._rows(user_id, which, span, now)
-        more = len(rows) > span.size
-        rows = rows[: span.size]
-        if span.from_end:
-            rows.reverse()
-        return Page(
-            rows=rows,
-            cursors=_cursors([row.position for row in rows], recent, now - window, most_ids),
-            has_next=more if not span.from_end else await cls._any(user_id, which, span, now),
-            has_previous=more if span.from_end else await cls._any(user_id, which, span, now),
-        )
-
-    @classmethod
-    async def cursor_at(
-        cls, user_id: str, now: datetime, window: timedelta, most_ids: int
-    ) -> Cursor:
-        """The cursor of a reader who has seen all that was sent before, and waits for more.
-
-        In a flood of more than `most_ids` within the window it is that of a moment before.
-        """
-        floor = to_milliseconds(now - window)
-        progress = Progress(Cursor(floor, bytes(12), floor))
-        for place in await cls._positions_since(user_id, now - window, most_ids):
-            if place.at < to_milliseconds(now):
-                progress.saw(place)
-        return progress.cursor()
+        return {row["thing"]: row["size"] async for row in rows}
 
     @classmethod
     async def behind(
@@ -326,7 +266,7 @@ class Notification(Document):
     ) -> Sequence[Position]:
         """The places of the next unseen ones behind that position, the oldest first."""
         there = {"user_id": user_id, "seen": False, **alive(now)} | beyond(start, "$gt")
-        return await cls._places(there, limit)
+        return await cls.places(there, limit)
 
     @classmethod
     async def unread_behind(
@@ -334,14 +274,17 @@ class Notification(Document):
     ) -> Sequence[Position]:
         """The places of the next unread ones behind that position, the oldest first."""
         there = query(user_id, Filter(unread_only=True, archived=None), now) | beyond(start, "$gt")
-        return await cls._places(there, limit)
+        return await cls.places(there, limit)
+
+    @classmethod
+    async def any_due(cls, now: datetime) -> bool:
+        """Whether any was snoozed until then."""
+        return await cls.get_pymongo_collection().find_one(_due(now), {"_id": 1}) is not None
 
     @classmethod
     def due(cls, now: datetime, limit: int, session: Session) -> AsyncIterable[Row]:
-        """Those that were snoozed until then, the longest overdue first, as they are stored."""
-        found = cls.get_pymongo_collection().find(
-            {"snoozed_until": {"$gt": EPOCH, "$lte": now}}, batch_size=_AT_ONCE, session=session
-        )
+        """Those that were, the longest overdue first, as they are stored."""
+        found = cls.get_pymongo_collection().find(_due(now), batch_size=_AT_ONCE, session=session)
         return found.sort("snoozed_until").limit(limit)
 
     @classmethod
@@ -364,73 +307,20 @@ class Notification(Document):
         return set(await cls.get_pymongo_collection().distinct("product_ids", lately))
 
     @classmethod
-    async def _rows(cls, user_id: str, which: Filter, span: Span, now: datetime) -> list[Self]:
-        there = query(user_id, which, now) | between(span.after, span.before)
-        order = ("sent_at", "_id") if span.from_end else ("-sent_at", "-_id")
-        return await cls.find(there).sort(*order).limit(span.size + 1).to_list()
-
-    @classmethod
-    async def _any(cls, user_id: str, which: Filter, span: Span, now: datetime) -> bool:
-        """Whether there are rows on the other side of the cursor that the page started from."""
-        edge = span.before if span.from_end else span.after
-        if edge is None:
-            return False
-        there = beyond(edge.position, "$lte" if span.from_end else "$gte")
-        return await cls.find_one(query(user_id, which, now) | there) is not None
-
-    @classmethod
-    async def _positions_since(cls, user_id: str, moment: datetime, limit: int) -> list[Position]:
-        """The first ones since then, the oldest first."""
-        return await cls._places({"user_id": user_id, "sent_at": {"$gte": moment}}, limit)
-
-    @classmethod
-    async def _places(cls, there: Mapping[str, Any], limit: int) -> list[Position]:
-        """Of the first of those, the oldest first."""
+    async def places(cls, there: Mapping[str, Any], limit: int) -> list[Position]:
+        """The places of the first of those, the oldest first. `there`: of one user."""
         rows = cls.get_pymongo_collection().find(there, {"sent_at": 1}).sort(_UP).limit(limit)
         return [Position.of(row["sent_at"], row["_id"]) async for row in rows]
 
 
-class Product(Document):
-    """A product of the shop's catalogue; the id is the shop's own."""
-
-    id: str  # type: ignore[assignment]
-    name: str
-    category: str
-    changed_at: datetime
-
-    class Settings:
-        name = "products"
-
-    @classmethod
-    async def known(cls, product_ids: Iterable[str]) -> Mapping[str, KnownProduct]:
-        rows = cls.find({"_id": {"$in": list(set(product_ids))}})
-        return {row.id: KnownProduct(row.id, row.name, row.category) async for row in rows}
+MODELS: list[type[Document]] = [Notification]
 
 
-MODELS: list[type[Document]] = [Notification, Product]
+def _due(now: datetime) -> dict[str, Any]:
+    """Of types that this version knows: the others are for a newer one to wake."""
+    return {"snoozed_until": {"$gt": EPOCH, "$lte": now}, "type": {"$in": list(NotificationType)}}
 
 
 def size_of(row: Row) -> int:
     """Bytes, nearly."""
     return json_size((row["title"], row["body"], row["content"]))
-
-
-def _cursors(
-    positions: Sequence[Position],
-    recent: Sequence[Position],
-    settled: datetime,
-    most_ids: int,
-) -> list[Cursor]:
-    start = Position.of(settled, ObjectId(bytes(12)))
-    seen = sorted({place for place in (*recent, *positions) if place >= start})
-
-    def cursor(place: Position) -> Cursor:
-        if place < start:
-            return Cursor(place.at, place.id, place.at + 1)
-        latest = {p.id: p.at for p in seen if p <= place}
-        if len(latest) > most_ids or len(recent) > most_ids:
-            return Cursor(place.at, place.id, place.at + 1, exact=False)
-        told = tuple(Seen(id, at - start.at) for id, at in latest.items())
-        return Cursor(place.at, place.id, start.at, told)
-
-    return [cursor(place) for place in positions]

@@ -1,4 +1,4 @@
-"""What a shop does: it notifies, recommends, and tells of its products."""
+"""What a shop asks for: to notify one user, and to recommend."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
-
-from pymongo import UpdateOne
 
 from services.notifications import recommend
 from services.notifications.announcing import Announcing
@@ -20,17 +18,14 @@ from services.notifications.drafts import (
     recommendation_draft,
 )
 from services.notifications.gather import Gatherer
-from services.notifications.models import Product
 from services.notifications.personalize import Decision, Reason
 from services.notifications.recommend import Recommendation
 from services.notifications.wording import Texts
 from services.shared.clock import Clock
-from services.shared.content import composed
 from services.shared.errors import BadInput, NotFound
-from services.shared.events import ProductChanged
 from services.shared.outbox import Outbox
 from services.shared.settings import Settings
-from services.shared.store import Store, write_all
+from services.shared.store import Store
 from services.shared.vocabulary import NotificationType, Outcome
 from services.users.models import User
 
@@ -81,6 +76,8 @@ class NotificationService:
         check_key(collapse_key, "input.collapseKey")
         if version is not None and collapse_key is None:
             raise BadInput("A version belongs to a collapseKey.", "input.version")
+        if not unread_again and collapse_key is None:
+            raise BadInput("This belongs to a collapseKey.", "input.unreadAgain")
         user = await self._user(user_id)
         event = (
             f"{source}/dedup {dedup_key}" if dedup_key is not None else f"{source} {uuid4().hex}"
@@ -111,26 +108,6 @@ class NotificationService:
         now = self._clock.now()
         crowd = await self._gatherer.crowd(now)
         return await self._gatherer.recommendations(user_id, crowd, limit, now)
-
-    async def keep_products(self, changes: Sequence[tuple[ProductChanged, datetime]]) -> None:
-        """Keep what the catalogue says of products; an older word never replaces a newer one."""
-        writes = [
-            UpdateOne(
-                {"_id": product.product_id, "changed_at": {"$not": {"$gt": at}}},
-                {
-                    "$set": {
-                        "name": composed(product.name),
-                        "category": composed(product.category),
-                        "changed_at": at,
-                    }
-                },
-                upsert=True,
-            )
-            for product, at in changes
-        ]
-        refused = await write_all(Product, writes)
-        # By a newer word; or by one that another worker inserted at the same moment.
-        await write_all(Product, [writes[position] for position in sorted(refused)])
 
     async def _user(self, user_id: str) -> User:
         user = await User.by_id(user_id)

@@ -73,7 +73,9 @@ class Shelf:
     async def write(self, session: Session, kept: int) -> None:
         """Write what was put. `kept`: how many former states of each notification are."""
         writes = [
-            UpdateOne({"_id": id}, {"$set": row}) if id in self._there else InsertOne(row)
+            UpdateOne({"_id": id, "user_id": row["user_id"]}, {"$set": row})
+            if id in self._there
+            else InsertOne(row)
             for id, row in self._written.items()
         ]
         if writes:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from bson import ObjectId
 from pymongo import UpdateOne
+from pymongo.errors import PyMongoError
 
 from services.notifications.collapse import later
 from services.notifications.cursor import Cursor, Position, Progress
@@ -23,7 +24,7 @@ from services.shared.errors import BadInput, NotFound
 from services.shared.events import Data, Event, NotificationChanged
 from services.shared.outbox import Outbox
 from services.shared.settings import Settings
-from services.shared.store import Row, Session, Store, first_part
+from services.shared.store import Row, Session, Store, first_part, is_away
 from services.shared.tasks import end_if_cancelled
 from services.shared.vocabulary import ChangeKind
 from services.shared.worker import when_back
@@ -45,17 +46,24 @@ class States:
         self._outbox = outbox
         self._clock = clock
         self._settings = settings
+        self._wakes_at_once = settings.fan_out_size
 
-    async def set_read(self, user_id: str, id: str, read: bool) -> Notification:
-        """Mark one as read or unread; marking again changes nothing. Raises NotFound."""
+    async def set_read(
+        self, user_id: str, id: str, read: bool, revision: int | None = None
+    ) -> Notification:
+        """Mark one as read or unread; marking again changes nothing. `revision`: only while it
+        shows this one. Raises NotFound."""
         unread = _Change(ChangeKind.UNREAD, {"read": True}, {"read": False, "read_at": None})
-        return await self._change(user_id, id, self._reading() if read else unread)
+        return await self._change(user_id, id, self._reading() if read else unread, revision)
 
-    async def set_archived(self, user_id: str, id: str, archived: bool) -> Notification:
-        """Archive one or take it back; doing so again changes nothing. Raises NotFound."""
+    async def set_archived(
+        self, user_id: str, id: str, archived: bool, revision: int | None = None
+    ) -> Notification:
+        """Archive one or take it back, in the same way. Raises NotFound."""
         kind = ChangeKind.ARCHIVED if archived else ChangeKind.UNARCHIVED
         becomes = {"archived": archived, "seen": True, "snoozed_until": None}
-        return await self._change(user_id, id, _Change(kind, {"archived": not archived}, becomes))
+        change = _Change(kind, {"archived": not archived}, becomes)
+        return await self._change(user_id, id, change, revision)
 
     async def snooze(self, user_id: str, id: str, until: datetime | None) -> Notification:
         """Put one away until then, or take it back. Raises BadInput and NotFound."""
@@ -93,18 +101,31 @@ class States:
         It comes back as if it were new: at the top, unread and unseen.
         """
         now = self._clock.now()
+        if not await Notification.any_due(now):
+            return 0
+        try:
+            woken = await self._commit(partial(self._wake, now))
+        except PyMongoError as error:
+            if is_away(error):  # or too slow for so many at once
+                self._wakes_at_once = max(1, self._wakes_at_once // 2)
+            raise
+        self._wakes_at_once = min(2 * self._wakes_at_once, self._settings.fan_out_size)
+        return woken
 
-        async def write(session: Session) -> int:
-            due = Notification.due(now, self._settings.fan_out_size, session)
-            rows, _ = await first_part(due, size_of)
-            awake = [row | _awake(row, now) for row in rows]
-            if awake:
-                writes = [UpdateOne({"_id": row["_id"]}, {"$set": row}) for row in awake]
-                await Notification.get_pymongo_collection().bulk_write(writes, session=session)
-                await self._tell(map(Notification.model_validate, awake), session)
-            return len(rows)
-
-        return await self._commit(write)
+    async def _wake(self, now: datetime, session: Session) -> int:
+        rows, _ = await first_part(Notification.due(now, self._wakes_at_once, session), size_of)
+        changes = [_awake(row, now) for row in rows]
+        if rows:
+            writes = [
+                UpdateOne({"_id": row["_id"], "user_id": row["user_id"]}, {"$set": change})
+                for row, change in zip(rows, changes, strict=True)
+            ]
+            await Notification.get_pymongo_collection().bulk_write(
+                writes, ordered=False, session=session
+            )
+            awake = [row | change for row, change in zip(rows, changes, strict=True)]
+            await self._tell(map(Notification.model_validate, awake), session)
+        return len(rows)
 
     async def _tell(self, rows: Iterable[Notification], session: Session) -> None:
         events: list[Data] = []
@@ -144,9 +165,14 @@ class States:
         ids = await Notification.still_at(user_id, places, session)
         return await self._set(user_id, ids, change, session)
 
-    async def _change(self, user_id: str, id: str, change: _Change) -> Notification:
+    async def _change(
+        self, user_id: str, id: str, change: _Change, revision: int | None = None
+    ) -> Notification:
         if await Notification.one(user_id, id, self._clock.now()) is None:
             raise NotFound("There is no such notification.")
+        if revision is not None:  # rows of before, which don't say, show their first
+            shown = {"revision": {"$in": [1, None] if revision == 1 else [revision]}}
+            change = change._replace(was=change.was | shown)
         await self._commit(partial(self._set, user_id, [ObjectId(id)], change))
         changed = await Notification.one(user_id, id, self._clock.now())
         if changed is None:

@@ -167,7 +167,9 @@ async def explanations(event_id: str, user_id: str, since: datetime) -> Sequence
     unsent = await Trace.find(this).limit(_MOST_OF_ONE_EVENT).to_list()
     came = {row.event for row in (*sent, *revised)}
     told = [one for row in sent if (one := explanation_of(row, since)) is not None]
-    told += [_explanation(row.decision, row, str(row.notification_id)) for row in revised]
+    told += [
+        _explanation(row.decision, row, str(row.notification_id)) for row in revised if row.decision
+    ]
     return [*told, *(row.explanation for row in unsent if row.event not in came)]
 
 

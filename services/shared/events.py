@@ -108,7 +108,8 @@ class ProductChanged(Data, frozen=True, kw_only=True, rename="camel"):
 
 
 class OrderStatusChanged(Data, frozen=True, kw_only=True, rename="camel"):
-    """An order moved: placed, paid, shipped, delivered, or any status of the shop's own."""
+    """An order moved: placed, paid, shipped, delivered, or any status of the shop's own. Shown is
+    the one of the highest `version`; without versions, of the latest `time`: give either."""
 
     type = "order.status_changed"
     order_id: Id

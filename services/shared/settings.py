@@ -414,6 +414,23 @@ class Settings(BaseSettings):
         "that it claimed before another may, seconds.",
     )
 
+    # Audiences and broadcasts
+    max_tags_per_user: Count = Field(50, description="Tags that a user has.")
+    max_tag_length: Count = Field(50, description="Characters of a tag.")
+    max_broadcasts: Count = Field(
+        20, description="Broadcasts that are running or paused at the same time."
+    )
+    broadcast_lease_seconds: Seconds = Field(
+        30,
+        description="Time a worker has for the part of a broadcast that it has in hand before "
+        "another may do it again, seconds.",
+    )
+    broadcast_memory_seconds: Seconds = Field(
+        366 * 86400,
+        description="Time for which a broadcast that has ended is remembered, seconds; later its "
+        "id answers NOT_FOUND, and its dedupKey may be used anew.",
+    )
+
     # Patience
     startup_wait_seconds: Seconds = Field(
         30, description="A starting process waits this long for a database that is not up, seconds."

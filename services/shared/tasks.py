@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from services.shared.errors import CannotStart
 from services.shared.log import get_logger
 
 log = get_logger()
+
+_WORDED_AT_ONCE: Final = 10
 
 
 def end_if_cancelled() -> None:
@@ -46,3 +49,9 @@ async def vital(
     told = {"error": str(fault)} if isinstance(fault, CannotStart) else {"exc_info": fault}
     log.error("loop_died", loop=loop, **told)
     raise fault
+
+
+async def let_others_run(count: int) -> None:
+    """Now and then, while texts are worded: one may take milliseconds. `count`: how many are."""
+    if count % _WORDED_AT_ONCE == 0:
+        await asyncio.sleep(0)

@@ -21,6 +21,7 @@ class Scope(StrEnum):
     CREATE_NOTIFICATIONS = "create_notifications"
     TRACK_ACTIVITY = "track_activity"
     READ_USERS = "read_users"
+    TAG_USERS = "tag_users"
     MANAGE_CONSENTS = "manage_consents"
 
 
@@ -101,6 +102,13 @@ class ScheduleOutcome(StrEnum):
 class CancelOutcome(StrEnum):
     CANCELLED = "cancelled"
     TOO_LATE = "too_late"
+
+
+class BroadcastState(StrEnum):
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    DONE = "done"
 
 
 class Outcome(StrEnum):

@@ -18,9 +18,11 @@ from services.shared.vocabulary import ActivityKind, Channel, NotificationType, 
 from services.users.consent import Consents
 from services.users.preferences import Choices, Preferences, resolve
 from services.users.quiet_hours import QuietChoices
+from services.users.traits import Traits
 
 _DEED: Final = {"_id": 0, "user_id": 1, "product_id": 1, "kind": 1, "at": 1}
 _AT_ONCE: Final = 500
+_CUSTOMERS: Final = {"role": {"$ne": Role.SERVICE.value}, "disabled_at": None}
 
 
 def object_id(text: str) -> ObjectId | None:
@@ -31,7 +33,8 @@ def object_id(text: str) -> ObjectId | None:
 class User(Document):
     """A person, or a shop's backend (role SERVICE). `email_key` is the address folded for search.
 
-    `locale` is a BCP 47 tag, `timezone` an IANA zone or None: the shop's, SHOP_TIMEZONE.
+    `locale` is a BCP 47 tag, `timezone` an IANA zone or None: the shop's, SHOP_TIMEZONE. `tags`
+    are the shop's words.
     `credentials_version` rises with each login and with whatever ends all sessions, so that no two
     of these pass each other by.
     """
@@ -43,6 +46,7 @@ class User(Document):
     role: Role = Role.USER
     locale: str
     timezone: str | None = None
+    tags: list[str] = Field(default_factory=list)
     created_at: datetime
     choices: Choices = Field(default_factory=dict)
     quiet_hours: QuietChoices = Field(default_factory=dict)
@@ -84,10 +88,27 @@ class User(Document):
     async def audience(cls, after: str | None, limit: int) -> Sequence[Self]:
         """The next customers in the order of their ids: everyone who may log in but the shop's
         backends."""
-        query: dict[str, Any] = {"role": {"$ne": Role.SERVICE}, "disabled_at": None}
-        if after:
-            query["_id"] = {"$gt": ObjectId(after)}
+        query = _CUSTOMERS | _between(after, None)
         return await cls.find(query).sort("_id").limit(limit).to_list()
+
+    @classmethod
+    async def nth_behind(cls, after: str | None, count: int) -> str | None:
+        """The id of the `count`-th next user in the order of ids; None where fewer follow."""
+        found = cls.get_pymongo_collection().find(_between(after, None), {"_id": 1})
+        async for row in found.sort("_id").skip(count - 1).limit(1):
+            return str(row["_id"])
+        return None
+
+    @classmethod
+    async def with_traits(
+        cls, traits: Traits, after: str | None, upto: str | None, at: datetime, shop_timezone: str
+    ) -> list[str]:
+        """The ids of customers, as `audience` has them, behind `after` and up to `upto`, who had
+        registered by then, in their order."""
+        there = _CUSTOMERS | _between(after, upto) | {"created_at": {"$lte": at}}
+        query = there | traits.query(shop_timezone)
+        found = cls.get_pymongo_collection().find(query, {"_id": 1})
+        return [str(row["_id"]) async for row in found.sort("_id")]
 
     @classmethod
     async def customers(cls, limit: int) -> Sequence[Self]:
@@ -158,7 +179,7 @@ class Activity(Document):
         name = "activities"
         indexes = (
             IndexModel([("user_id", 1), ("event", 1)], unique=True),
-            IndexModel([("user_id", 1), ("at", -1)]),
+            IndexModel([("user_id", 1), ("at", -1), ("kind", 1), ("product_id", 1)]),
             IndexModel([("product_id", 1), ("at", -1)]),
             IndexModel([("at", -1), ("user_id", 1)]),
             IndexModel(
@@ -194,6 +215,30 @@ class Activity(Document):
             Deed(row["user_id"], row["product_id"], ActivityKind.PURCHASE, row["at"])
             async for row in rows
         ]
+
+    @classmethod
+    async def who(
+        cls,
+        user_ids: Sequence[str],
+        since: datetime | None,
+        upto: datetime,
+        kind: ActivityKind | None = None,
+        product_ids: Sequence[str] | None = None,
+    ) -> set[str]:
+        """Which of these users did that since then, and up to then, both inclusive.
+
+        None: at any time before, anything, with any product.
+        """
+        did: dict[str, Any] = {"user_id": {"$in": [*user_ids]}, "at": {"$lte": upto}}
+        if since is not None:
+            did["at"]["$gte"] = since
+        if kind is not None:
+            did["kind"] = kind.value
+        if product_ids is not None:
+            did["product_id"] = {"$in": [*product_ids]}
+        pipeline: list[dict[str, Any]] = [{"$match": did}, {"$group": {"_id": "$user_id"}}]
+        rows = await cls.get_pymongo_collection().aggregate(pipeline)
+        return {row["_id"] async for row in rows}
 
     @classmethod
     async def around(
@@ -256,3 +301,10 @@ class Activity(Document):
 
 
 MODELS: list[type[Document]] = [User, ConsentRecord, Activity]
+
+
+def _between(after: str | None, upto: str | None) -> dict[str, Any]:
+    """Behind one id, up to another."""
+    bounds = {"$gt": after, "$lte": upto}
+    given = {compared: ObjectId(id) for compared, id in bounds.items() if id is not None}
+    return {"_id": given} if given else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,14 +23,15 @@ from services.shared.vocabulary import ActivityKind, Role
 from services.users.addresses import email_key, normalised_email
 from services.users.choosing import Choosing, checked_timezone
 from services.users.consent import REGISTRATION
-from services.users.models import Activity, User
+from services.users.models import Activity, User, object_id
 from services.users.passwords import Passwords, check_password
 from services.users.preferences import Wishes
 from services.users.sessions import Caller, Login, Sessions
+from services.users.tags import TagLimits, checked_tags
+from services.users.traits import LOCALE
 
 LONGEST_NAME: Final = 100
 DEFAULT_LOCALE: Final = "en"
-_LOCALE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
 _TAKEN: Final = "This email is taken: log in, or use another."
 
 
@@ -71,6 +71,7 @@ class UserService:
             settings.registrations_per_address,
             timedelta(seconds=settings.attempts_seconds),
         )
+        self._tag_limits = TagLimits(settings.max_tags_per_user, settings.max_tag_length)
 
     async def register(self, registration: Registration, caller: Caller) -> Login:
         """Make a customer and log them in.
@@ -107,6 +108,17 @@ class UserService:
             raise Conflict(_TAKEN) from error
         self._outbox.wake()
         return user
+
+    async def set_tags(self, user_id: str, tags: Sequence[str]) -> Sequence[str]:
+        """Give a user these tags instead of those they had; as they are stored. Raises BadInput
+        and NotFound."""
+        stored = checked_tags(tags, "tags", self._tag_limits)
+        changed = await User.get_pymongo_collection().update_one(
+            {"_id": object_id(user_id)}, {"$set": {"tags": stored}}
+        )
+        if not changed.matched_count:
+            raise NotFound(f"There is no user {user_id}.")
+        return stored
 
     async def track(self, user_id: str, kind: ActivityKind, product_id: str) -> None:
         """Keep what a user did, and tell it. Raises BadInput and NotFound."""
@@ -160,7 +172,7 @@ def _new_user(registration: Registration, role: Role, now: datetime) -> User:
 def _checked_locale(locale: str | None) -> str:
     if locale is None:
         return DEFAULT_LOCALE
-    if not _LOCALE.fullmatch(locale):
+    if not LOCALE.fullmatch(locale):
         raise BadInput("A locale is a BCP 47 tag such as en or de-AT.", "input.locale")
     return locale
 

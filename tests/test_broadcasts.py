@@ -1,0 +1,557 @@
+"""Broadcasts: each recipient once and every counter right, whoever dies, rests or overtakes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import pytest
+from beanie import PydanticObjectId
+from pymongo.errors import ExecutionTimeout
+
+from services.host import Runtime
+from services.notifications.announcing import Announcing
+from services.notifications.audience import Audience
+from services.notifications.broadcasts import Broadcast, Chunk
+from services.notifications.drafts import Announcement, Draft
+from services.notifications.fan_out import MOST_TRIES, FanOut
+from services.notifications.membership import members
+from services.notifications.models import Notification
+from services.notifications.personalize import Decision, Reason
+from services.notifications.recipients import Recipients
+from services.shared.store import Session, Store
+from services.shared.vocabulary import BroadcastState, NotificationType, Outcome
+from services.shared.worker import when_back
+from services.users.models import User
+from services.users.preferences import TypeChange, Wishes
+from tests.crowds import (
+    assert_all_served_once,
+    counters,
+    crowd,
+    did,
+    emptied,
+    found,
+    have,
+    now,
+    resting,
+    run,
+    start,
+)
+from tests.kit import ShiftedClock
+from tests.servers import PrivateMongod
+
+T = TypeVar("T")
+CHUNK = 10
+A_SECOND, A_MINUTE, A_DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
+LEASE = timedelta(seconds=30)
+NO_PROMOTIONS = Wishes(types=(TypeChange(NotificationType.PROMOTION, False, ()),))
+
+
+@pytest.fixture(scope="module")
+async def at_rest(mongod: PrivateMongod, clock: ShiftedClock) -> AsyncIterator[Runtime]:
+    lease = LEASE.total_seconds()
+    async with resting(
+        mongod.url, clock, fan_out_size=CHUNK, broadcast_lease_seconds=lease
+    ) as runtime:
+        yield runtime
+
+
+@pytest.fixture
+async def shop(at_rest: Runtime) -> Runtime:
+    """One in which nothing happens by itself, whose chunks are small, and in which nobody is."""
+    return await emptied(at_rest)
+
+
+async def together(steps: Iterable[Callable[[], Awaitable[int]]]) -> list[int]:
+    """One step of each worker at once, as their loops do it: a busy database is waited for."""
+    return await asyncio.gather(*(when_back(step, "a busy database") for step in steps))
+
+
+def worker(
+    shop: Runtime,
+    store: Store | None = None,
+    announcing: Announcing | None = None,
+) -> FanOut:
+    return FanOut(
+        store or shop.store, announcing or shop.announcing, shop.texts, shop.clock, shop.settings
+    )
+
+
+async def test_everybody_in_the_audience_gets_it_once_in_their_words_and_nobody_else(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, 3 * CHUNK + 1, tags=["vip"])
+    await crowd(clock, CHUNK)
+    broadcast = await start(shop, {"tags": ["vip"]}, body="Nur heute")
+    await run(shop)
+    await assert_all_served_once(broadcast, ids)
+    one = await Notification.find_one({"user_id": ids[0]})
+    assert one is not None
+    assert (one.type, one.title, one.body) == (NotificationType.PROMOTION, "Sale", "Nur heute")
+
+
+async def test_one_for_nobody_is_done(shop: Runtime) -> None:
+    broadcast = await start(shop, {"tags": ["nobody"]})
+    await run(shop)
+    assert await counters(broadcast) == (BroadcastState.DONE, 0, {})
+
+
+async def test_who_registers_after_its_start_gets_none(shop: Runtime, clock: ShiftedClock) -> None:
+    ids = await crowd(clock, CHUNK)
+    broadcast = await start(shop)
+    await crowd(clock, CHUNK, created_at=clock.now() + A_SECOND)
+    with clock.moved(A_MINUTE):
+        await run(shop)
+    await assert_all_served_once(broadcast, ids)
+
+
+async def test_what_they_did_counts_as_it_was_at_its_start(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    buyer, late = await crowd(clock, 2)
+    await did(buyer, "purchase", "tent", clock.now() - A_DAY)
+    broadcast = await start(shop, {"bought": {"withinDays": 7}})
+    with clock.moved(30 * A_DAY):
+        await did(late, "purchase", "tent", clock.now() - A_DAY)
+        await run(shop)
+    await assert_all_served_once(broadcast, [buyer])
+
+
+async def test_what_they_choose_in_between_counts(shop: Runtime, clock: ShiftedClock) -> None:
+    ids = await crowd(clock, CHUNK + 2)
+    broadcast = await found(shop)
+    await shop.choosing.update_preferences(ids[0], NO_PROMOTIONS, None)
+    await User.get_pymongo_collection().update_one(
+        {"_id": PydanticObjectId(ids[1])}, {"$set": {"disabled_at": clock.now()}}
+    )
+    await User.get_pymongo_collection().delete_one({"_id": PydanticObjectId(ids[2])})
+    await run(shop)
+    assert await have(broadcast) == sorted(ids[3:])
+    counts = {"sent": CHUNK - 1, "suppressed": 3}
+    assert await counters(broadcast) == (BroadcastState.DONE, CHUNK + 2, counts)
+
+
+async def test_a_broadcast_that_has_expired_reaches_nobody_more(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, 2 * CHUNK)
+    broadcast = await found(shop, expires_at=clock.now() + A_DAY)
+    await shop.fan_out.send()
+    with clock.moved(A_DAY):
+        await run(shop)
+    assert set(await have(broadcast)) < set(ids)
+    counts = {"sent": CHUNK, "suppressed": CHUNK}
+    assert await counters(broadcast) == (BroadcastState.DONE, 2 * CHUNK, counts)
+
+
+class Twin(Announcing):
+    """The same, but for what is given."""
+
+    def __init__(self, announcing: Announcing, **others: object) -> None:
+        vars(self).update(vars(announcing) | others)
+
+
+class Killed(BaseException):
+    """The end of the process."""
+
+
+async def killed() -> None:
+    raise Killed
+
+
+class Elsewhere(Store):
+    """A store on which something happens just before its nth transaction, or just after it."""
+
+    def __init__(
+        self,
+        store: Store,
+        nth: int = 1,
+        before: Callable[[], Awaitable[object]] | None = None,
+        after: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        self._store = store
+        self._nth = nth
+        self._before = before
+        self._after = after
+
+    async def transact(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        self._nth -= 1
+        if self._before and self._nth == 0:
+            await self._before()
+        result = await self._store.transact(work)
+        if self._after and self._nth == 0:
+            await self._after()
+        return result
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("step", [1, 2], ids=["handed out", "counted"])
+async def test_a_worker_that_is_killed_leaves_its_chunk_to_be_done_and_counted_once(
+    shop: Runtime, clock: ShiftedClock, step: int, moment: str
+) -> None:
+    ids = await crowd(clock, 2 * CHUNK)
+    broadcast = await found(shop)
+    with pytest.raises(Killed):
+        await worker(shop, Elsewhere(shop.store, step, **{moment: killed})).send()
+    await run(shop)
+    with clock.moved(LEASE):
+        await run(shop)
+    await assert_all_served_once(broadcast, ids)
+
+
+async def test_a_worker_that_is_killed_in_the_middle_of_a_chunk_leaves_it_to_be_done_once(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    """Large enough for several transactions, of which one is over."""
+    settings = shop.settings.model_copy(update={"fan_out_size": 200})
+    ids = await crowd(clock, 200)
+    broadcast = await start(shop, body="€" * 5000)
+    await Recipients(shop.store, clock, settings).find()
+    dying = Twin(shop.announcing, _store=Elsewhere(shop.store, after=killed))
+    with pytest.raises(Killed):
+        await worker(shop, announcing=dying).send()
+    assert 0 < len(await have(broadcast)) < len(ids)
+    assert (await counters(broadcast))[2] == {}
+    with clock.moved(LEASE):
+        await run(shop)
+    await assert_all_served_once(broadcast, ids)
+
+
+async def test_one_that_is_overtaken_with_its_chunk_in_hand_does_not_count_it_too(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, CHUNK)
+    broadcast = await found(shop)
+
+    async def overtaken() -> None:
+        with clock.moved(LEASE):
+            assert await worker(shop).send() == 1
+
+    await worker(shop, Elsewhere(shop.store, 2, before=overtaken)).send()
+    await assert_all_served_once(broadcast, ids)
+
+
+async def test_what_one_worker_has_in_hand_no_other_takes_until_the_lease_is_over(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    await crowd(clock, CHUNK)
+    await found(shop)
+
+    async def others() -> None:
+        assert await worker(shop).send() == 0
+        with clock.moved(LEASE - A_SECOND):
+            assert await worker(shop).send() == 0
+
+    assert await worker(shop, Elsewhere(shop.store, 2, before=others)).send() == 1
+
+
+async def test_workers_share_the_chunks_and_do_each_once(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, 12 * CHUNK)
+    broadcast = await found(shop)
+    workers = [worker(shop) for _ in range(4)]
+    done: Counter[int] = Counter()
+    while any(served := await together(one.send for one in workers)):
+        done.update(dict(enumerate(served)))
+    assert len(+done) > 1
+    await assert_all_served_once(broadcast, ids)
+
+
+async def test_workers_share_the_finding_and_count_each_once(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, 12 * CHUNK + 1)
+    broadcast = await start(shop)
+    looked_behind: list[str | None] = []
+
+    async def counting(audience: Audience, after: str | None, *rest: Any) -> Any:
+        answer = await members(audience, after, *rest)
+        looked_behind.append(after)
+        return answer
+
+    finders = [Recipients(shop.store, clock, shop.settings, counting) for _ in range(4)]
+    while any(await together(one.find for one in finders)):
+        pass
+    assert (await now(broadcast)).recipients == len(ids)
+    waiting = [id async for chunk in Chunk.find_all() for id in chunk.user_ids]
+    assert sorted(waiting) == sorted(ids)
+    assert looked_behind == [None, *ids[CHUNK - 1 :: CHUNK]]
+
+
+async def test_one_that_is_overtaken_while_it_finds_does_not_count_what_it_found_too(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, 2 * CHUNK)
+    broadcast = await start(shop)
+
+    async def overtaken() -> None:
+        with clock.moved(LEASE):
+            assert await Recipients(shop.store, clock, shop.settings).find() == 1
+
+    await Recipients(Elsewhere(shop.store, before=overtaken), clock, shop.settings).find()
+    with clock.moved(LEASE):
+        await run(shop)
+    await assert_all_served_once(broadcast, ids)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_worker_that_is_killed_while_it_finds_leaves_each_to_be_found_once(
+    shop: Runtime, clock: ShiftedClock, moment: str
+) -> None:
+    ids = await crowd(clock, 3 * CHUNK)
+    broadcast = await start(shop)
+    dying = Recipients(Elsewhere(shop.store, 2, **{moment: killed}), clock, shop.settings)
+    await dying.find()
+    with pytest.raises(Killed):
+        await dying.find()
+    assert (await now(broadcast)).recipients is None
+    with clock.moved(LEASE):
+        await run(shop)
+    await assert_all_served_once(broadcast, ids)
+
+
+async def test_a_database_that_is_too_slow_for_a_part_is_asked_for_less(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, 2 * CHUNK)
+    broadcast = await start(shop)
+
+    async def slow(audience: Audience, after: str | None, size: int, *rest: Any) -> Any:
+        if size > 3:
+            raise ExecutionTimeout("too much at once")
+        return await members(audience, after, size, *rest)
+
+    finder = Recipients(shop.store, clock, shop.settings, slow)
+    while await finder.find():
+        pass
+    assert (await now(broadcast)).recipients == len(ids)
+
+
+async def test_a_paused_one_hands_out_nothing_and_goes_on_where_it_was(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, 5 * CHUNK)
+    broadcast = await found(shop)
+    await shop.fan_out.send()
+    assert (await shop.broadcasting.pause(str(broadcast.id))).state is BroadcastState.PAUSED
+    await run(shop)
+    assert await counters(broadcast) == (BroadcastState.PAUSED, len(ids), {"sent": CHUNK})
+    assert (await shop.broadcasting.pause(str(broadcast.id))).state is BroadcastState.PAUSED
+    assert (await shop.broadcasting.resume(str(broadcast.id))).state is BroadcastState.RUNNING
+    await run(shop)
+    await assert_all_served_once(broadcast, ids)
+    for late in (shop.broadcasting.pause, shop.broadcasting.resume, shop.broadcasting.cancel):
+        assert (await late(str(broadcast.id))).state is BroadcastState.DONE
+
+
+async def test_a_cancelled_one_hands_out_nothing_for_good_and_its_chunks_are_put_away(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, 5 * CHUNK)
+    broadcast = await found(shop)
+    await shop.fan_out.send()
+    cancelled = await shop.broadcasting.cancel(str(broadcast.id))
+    assert cancelled.state is BroadcastState.CANCELLED
+    assert (await shop.broadcasting.resume(str(broadcast.id))).state is BroadcastState.CANCELLED
+    await run(shop)
+    assert await counters(broadcast) == (BroadcastState.CANCELLED, len(ids), {"sent": CHUNK})
+    assert len(await have(broadcast)) == CHUNK
+    assert await Chunk.find_all().count() == 0
+    assert not (await now(broadcast)).is_open
+
+
+async def test_one_that_is_cancelled_while_its_recipients_are_found_has_no_more(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    await crowd(clock, 5 * CHUNK)
+    broadcast = await start(shop)
+
+    async def cancel() -> None:
+        await shop.broadcasting.cancel(str(broadcast.id))
+        await shop.recipients.find()
+
+    await Recipients(Elsewhere(shop.store, before=cancel), clock, shop.settings).find()
+    await run(shop)
+    assert await Chunk.find_all().count() == 0
+    assert await have(broadcast) == []
+
+
+@pytest.mark.parametrize("verb", ["pause", "cancel"])
+async def test_nothing_is_handed_out_after_the_answer_to_a_pause_or_a_cancel(
+    shop: Runtime, clock: ShiftedClock, verb: str
+) -> None:
+    await crowd(clock, 2 * CHUNK)
+    broadcast = await found(shop)
+
+    async def stop() -> None:
+        await getattr(shop.broadcasting, verb)(str(broadcast.id))
+
+    await worker(shop, Elsewhere(shop.store, 1, before=stop)).send()
+    assert await have(broadcast) == []
+
+
+class Looked(FanOut):
+    """A worker that is told to stop between its look at the broadcast and its claim of a chunk."""
+
+    verb: Callable[[], Awaitable[object]]
+    stopping: asyncio.Future[object] | None = None
+    was_answered = True
+
+    async def _claim(self, chunk: Chunk, *rest: Any) -> Chunk | None:
+        if self.stopping is None:
+            self.stopping = asyncio.ensure_future(self.verb())
+            await asyncio.sleep(0.2)
+            self.was_answered = self.stopping.done()
+        return await super()._claim(chunk, *rest)
+
+
+@pytest.mark.parametrize("verb", ["pause", "cancel"])
+async def test_a_stop_that_meets_the_handing_out_is_answered_behind_it(
+    shop: Runtime, clock: ShiftedClock, verb: str
+) -> None:
+    """So that of the two it is plain which was first."""
+    await crowd(clock, 3 * CHUNK)
+    broadcast = await found(shop)
+    meeting = Looked(shop.store, shop.announcing, shop.texts, clock, shop.settings)
+    meeting.verb = lambda: getattr(shop.broadcasting, verb)(str(broadcast.id))
+    await meeting.send()
+    assert meeting.stopping is not None
+    await meeting.stopping
+    assert not meeting.was_answered
+    await run(shop)
+    assert len(await have(broadcast)) == CHUNK
+
+
+async def test_what_is_in_hand_when_it_is_cancelled_is_counted_whoever_finishes_it(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    await crowd(clock, 3 * CHUNK)
+    broadcast = await found(shop)
+    with pytest.raises(Killed):
+        await worker(shop, Elsewhere(shop.store, 2, before=killed)).send()
+    await shop.broadcasting.cancel(str(broadcast.id))
+    await run(shop)
+    assert (await now(broadcast)).is_open
+    with clock.moved(LEASE):
+        await run(shop)
+    counts = {"sent": CHUNK}
+    assert await counters(broadcast) == (BroadcastState.CANCELLED, 3 * CHUNK, counts)
+    assert len(await have(broadcast)) == CHUNK
+    assert not (await now(broadcast)).is_open
+
+
+async def test_a_rate_holds_for_all_workers_together(shop: Runtime, clock: ShiftedClock) -> None:
+    ids = await crowd(clock, 2 * CHUNK)
+    broadcast = await found(shop, per_second=5)
+    workers = [worker(shop) for _ in range(3)]
+
+    async def sent_now() -> int:
+        for _ in range(2):
+            await together(one.send for one in workers)
+        return len(await have(broadcast))
+
+    tick = timedelta(seconds=shop.settings.scheduler_tick_seconds)
+    with clock.stopped():
+        assert await sent_now() == 5
+        with clock.moved(A_SECOND - tick - timedelta(milliseconds=1)):
+            assert await sent_now() == 5
+        with clock.moved(A_SECOND):
+            assert await sent_now() == 10
+        with clock.moved(A_MINUTE):
+            assert await sent_now() == 15  # a rest is not made up for
+        with clock.moved(A_MINUTE + A_SECOND):
+            assert await sent_now() == 20
+    await assert_all_served_once(broadcast, ids)
+
+
+async def test_a_look_that_is_late_makes_no_broadcast_slower_than_its_rate(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    await crowd(clock, 10)
+    broadcast = await found(shop, per_second=1)
+    late = timedelta(seconds=shop.settings.scheduler_tick_seconds / 2)
+    with clock.stopped():
+        for second in range(10):
+            with clock.moved(second * A_SECOND + (late if second % 2 else 2 * late)):
+                assert await shop.fan_out.send() == 1, second
+    assert len(await have(broadcast)) == 10
+
+
+class Faulty(Twin):
+    """One that can't serve one user."""
+
+    bad = ""
+
+    async def announce(
+        self, drafts: Sequence[Draft], recipients: Mapping[str, User]
+    ) -> Sequence[Announcement]:
+        if self.bad in {draft.user_id for draft in drafts}:
+            raise RuntimeError("a fault of ours")
+        return await super().announce(drafts, recipients)
+
+
+class Holding(Twin):
+    """One that holds everything back."""
+
+    async def announce(
+        self, drafts: Sequence[Draft], recipients: Mapping[str, User]
+    ) -> Sequence[Announcement]:
+        held = Announcement(None, Decision(Outcome.HELD, Reason.QUIET_HOURS))
+        return [held for _ in drafts]
+
+
+async def test_one_who_can_not_be_served_holds_up_nobody_and_is_tried_again(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, CHUNK + 3)
+    broadcast = await found(shop)
+    faulty = Faulty(shop.announcing, bad=ids[-2])
+    one = worker(shop, announcing=faulty)
+    while await one.send():
+        pass
+    others = sorted({*ids} - {ids[-2]})
+    assert await have(broadcast) == others
+    counts = {"sent": len(others)}
+    assert await counters(broadcast) == (BroadcastState.RUNNING, len(ids), counts)
+    faulty.bad = ""
+    with clock.moved(A_MINUTE):
+        await one.send()
+    await assert_all_served_once(broadcast, ids)
+
+
+async def test_who_can_never_be_served_is_counted_as_failed_in_the_end(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, 3)
+    broadcast = await found(shop)
+    faulty = Faulty(shop.announcing, bad=ids[1])
+    for tried in range(MOST_TRIES):
+        assert (await now(broadcast)).state is BroadcastState.RUNNING
+        with clock.moved(tried * A_MINUTE):
+            await worker(shop, announcing=faulty).send()
+    counts = {"sent": 2, "failed": 1}
+    assert await counters(broadcast) == (BroadcastState.DONE, 3, counts)
+
+
+async def test_what_is_held_back_is_counted_as_held(shop: Runtime, clock: ShiftedClock) -> None:
+    await crowd(clock, CHUNK)
+    broadcast = await found(shop)
+    await worker(shop, announcing=Holding(shop.announcing)).send()
+    assert await counters(broadcast) == (BroadcastState.DONE, CHUNK, {"held": CHUNK})
+
+
+async def test_an_audience_that_can_not_be_read_reaches_nobody_and_holds_up_no_other(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    """A later version may have written it: what it left out would be for more people."""
+    ids = await crowd(clock, CHUNK)
+    broadcast, other = await start(shop), await start(shop)
+    unknown = {"$set": {"audience": {"shoeSize": 42}}}
+    await Broadcast.get_pymongo_collection().update_one({"_id": broadcast.id}, unknown)
+    await run(shop)
+    assert await have(broadcast) == []
+    await assert_all_served_once(other, ids)
