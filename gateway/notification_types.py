@@ -162,12 +162,12 @@ class Decision:
 
 @strawberry.type(description="What was decided on a channel besides the app.")
 class ChannelDecision:
-    channel: Channel = strawberry.field(description="Which: one that is on for this type.")
+    channel: Channel = strawberry.field(description="Which: one that is on.")
     outcome: Outcome = strawberry.field(description="What was decided last.")
     reason: str = strawberry.field(description=f"A stable code: {', '.join(personalize.Reason)}.")
     until: datetime | None = strawberry.field(description="What a HELD one waits for.")
     state: DeliveryState | None = strawberry.field(
-        description="Where it stands. Null where nothing is to go out."
+        description="Where its delivery stands; null where there is none, or none any more."
     )
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -176,6 +177,19 @@ async def test_what_is_critical_goes_out_wherever_the_user_is_reached(house: Hou
     assert one.decision["reason"] == "CRITICAL"
     assert await deliveries(bob.id) == []
     assert await spent(ann.id) == []
+
+
+async def test_what_is_critical_goes_out_though_a_newer_state_was_told(house: House) -> None:
+    ann = await reached_by(house, EMAIL)
+    now = house.runtime.clock.now()
+    failed = replace(
+        state(ann.id, 1, now), type=NotificationType.ORDER_UPDATE, status="payment_failed"
+    )
+    packed = replace(state(ann.id, 2, now), type=NotificationType.ORDER_UPDATE, status="packed")
+    await announce(announcer(house), failed)
+    await announce(announcer(house), packed)
+    by_event = {one.event: one.state for one in await deliveries(ann.id, channel=EMAIL)}
+    assert by_event == {failed.event: READY, packed.event: READY}
 
 
 async def test_a_newer_state_takes_the_place_of_what_waits_and_what_it_had_spent(

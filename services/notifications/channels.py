@@ -38,14 +38,14 @@ class ChannelDecision:
     def read(
         cls, channel: str, decision: Mapping[str, Any], state: DeliveryState | None = None
     ) -> Self:
-        """As it is stored; without `state`, as it was at first."""
+        """As it is stored. No `state`: of its delivery nothing is known any more."""
         outcome = Outcome(decision["outcome"])
         return cls(
             Channel(channel),
             outcome,
             Reason(decision["reason"]),
             decision.get("until"),
-            state or DELIVERED.get(outcome),
+            state,
         )
 
 

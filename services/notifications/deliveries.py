@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final, Self
 
 from beanie import Document, PydanticObjectId
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from pymongo import IndexModel
 
 from services.notifications.collapse import Rank, Thing, states_of
@@ -27,7 +28,18 @@ Unique = tuple[str, str, Channel]  # of a delivery: its user's id, its event's k
 _HELD: Final = {"state": DeliveryState.HELD.value}
 _OPEN: Final = {"state": {"$in": [DeliveryState.HELD.value, DeliveryState.READY.value]}}
 _TO_DECIDE: Final = dict.fromkeys(
-    ("user_id", "event", "channel", "type", "title", "expires_at", "decision"), 1
+    (
+        "user_id",
+        "event",
+        "channel",
+        "type",
+        "title",
+        "expires_at",
+        "decision",
+        "thing",
+        "rank",
+    ),
+    1,
 )
 
 
@@ -52,7 +64,7 @@ class Delivery(Document):
     due_at: datetime | None = None
     claim: PydanticObjectId | None = None
     digest: PydanticObjectId | None = None
-    forget_at: datetime
+    forget_at: datetime | None
 
     class Settings:
         name = "deliveries"
@@ -117,6 +129,8 @@ class Held(BaseModel):
     title: str
     expires_at: datetime | None
     decision: dict[str, Any]
+    thing: Thing | None = None
+    rank: Rank | None = None
 
     @property
     def message_class(self) -> MessageClass:
@@ -148,7 +162,16 @@ class Held(BaseModel):
         theirs = {"user_id": {"$in": list(set(user_ids))}, **_HELD}
         over = {"decision.reason": Reason.FREQUENCY_CAP.value}
         found = Delivery.get_pymongo_collection().find(theirs | over, _TO_DECIDE, session=session)
-        return [cls.model_validate(row) async for row in found.sort("due_at").limit(limit)]
+        rows = [row async for row in found.sort("due_at").limit(limit)]
+        return [one for row in rows if (one := cls._read(row))]
+
+    @classmethod
+    def _read(cls, row: Row) -> Self | None:
+        """None where another version wrote what we can't read: its own time will tell."""
+        read: Self | None = None
+        with suppress(ValidationError):
+            read = cls.model_validate(row)
+        return read
 
 
 MODELS: list[type[Document]] = [Delivery]

@@ -1,6 +1,6 @@
 """What one transaction sends on the channels besides the app: decided, stored, and what it spends.
 
-A channel that is off costs nothing: neither a question nor a row.
+A channel that is off costs no row, and no question but whether an older state waits there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bson import ObjectId
 from pymongo import InsertOne, UpdateMany
 
 from services.notifications import traces
-from services.notifications.caps import Allowance, Spent
+from services.notifications.caps import UNCAPPED, Allowance, Spent
 from services.notifications.channels import DELIVERED
 from services.notifications.collapse import Rank, Thing
 from services.notifications.deliveries import Delivery, Unique
@@ -27,7 +27,13 @@ from services.shared.store import Row, Session
 from services.shared.vocabulary import Channel, DeliveryState, MessageClass, Outcome
 from services.users.models import User
 
-_STATES: Final = {**DELIVERED, Outcome.SUPPRESSED: DeliveryState.SUPPRESSED}
+_STATES: Final = {
+    **DELIVERED,
+    Outcome.SUPPRESSED: DeliveryState.SUPPRESSED,
+    Outcome.SUPERSEDED: DeliveryState.SUPERSEDED,
+}
+_ROW_BYTES: Final = 1024
+_LEAST_SPREAD: Final = 1.0  # seconds
 
 
 class Wanted(NamedTuple):
@@ -40,8 +46,9 @@ class Wanted(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes that are written, nearly: a delivery repeats all of it."""
-        return self.draft.size * (1 + len(self.channels))
+        """Bytes that are written, nearly: a delivery repeats all of it, and many small rows take
+        as long as a few large ones."""
+        return (self.draft.size + _ROW_BYTES) * (1 + len(self.channels))
 
     @property
     def may_spend(self) -> bool:
@@ -91,7 +98,7 @@ class Dispatch:
         if in_app.outcome is Outcome.SUPERSEDED or not (channels or waiting):
             return {}
         decided: dict[Channel, Decision] = {}
-        older = [row for row in waiting if draft.collapse and _rank(row) < draft.collapse.rank]
+        older = [row for row in waiting if _is_older(row, draft)]
         told = max((*map(_rank, waiting), *_given(situation.told_rank)), default=None)
         units = {_unit(row) for row in older}
         for channel in channels:
@@ -156,7 +163,7 @@ def turned(key: Key, situation: Situation, decision: Decision, settings: Setting
     if decision.outcome is Outcome.HELD:
         due_at = decision.until
         if due_at and decision.reason is Reason.QUIET_HOURS:
-            due_at += spread(key, settings.quiet_release_seconds)
+            due_at = _spread_within(situation, due_at, key, settings.quiet_release_seconds)
     return in_state(_STATES[decision.outcome], due_at or situation.at, settings) | {
         "decision": traces.stored(situation, decision),
         "due_at": due_at,
@@ -164,15 +171,35 @@ def turned(key: Key, situation: Situation, decision: Decision, settings: Setting
 
 
 def in_state(state: DeliveryState, at: datetime, settings: Settings) -> Row:
-    """What is set of a delivery that is in this state from `at` on."""
+    """What is set of a delivery that is in this state from `at` on. What is HELD is not forgotten:
+    it is decided first."""
+    if state is DeliveryState.HELD:
+        return {"state": state.value, "forget_at": None}
     memory = timedelta(seconds=settings.delivery_memory_seconds)
     return {"state": state.value, "forget_at": at + memory}
+
+
+def _spread_within(situation: Situation, end: datetime, key: Key, seconds: float) -> datetime:
+    """Some time after `end`: before it is over, and before the next quiet time, if that leaves
+    any room."""
+    while seconds >= _LEAST_SPREAD:
+        at = end + spread(key, seconds)
+        if decide(replace(situation, at=at, allowance=UNCAPPED)).outcome is Outcome.SENT:
+            return at
+        seconds /= 2
+    return end
 
 
 def spread(key: Key, seconds: float) -> timedelta:
     """Less than so many seconds: evenly among many, and always the same for the same."""
     number = int.from_bytes(sha256(" ".join(key).encode()).digest()[:8])
     return timedelta(milliseconds=number * int(seconds * 1000) >> 64)
+
+
+def _is_older(row: Row, draft: Draft) -> bool:
+    """Whether it need not go out any more. What is critical goes out all the same."""
+    is_critical = MessageClass(row["decision"]["class"]) is MessageClass.CRITICAL
+    return draft.collapse is not None and _rank(row) < draft.collapse.rank and not is_critical
 
 
 def _has_spent(row: Row) -> bool:

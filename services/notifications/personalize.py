@@ -131,6 +131,8 @@ def decide(situation: Situation) -> Decision:
     for rule, speaks in RULES.items():
         asked.append(rule)
         if said := speaks(situation):
+            if said.until and situation.expires_at and said.until >= situation.expires_at:
+                said = Said(Outcome.SUPPRESSED, said.reason)  # it would be over by then
             return Decision(said.outcome, said.reason, said.until, tuple(asked))
     return Decision(Outcome.SENT, Reason.ACCEPTED, asked=tuple(asked))
 

@@ -17,6 +17,7 @@ from bson import ObjectId
 from pymongo import InsertOne, UpdateOne
 
 from services.notifications.caps import Allowance, Spent
+from services.notifications.collapse import Rank, Thing
 from services.notifications.deliveries import Delivery, Held
 from services.notifications.dispatch import in_state, turned
 from services.notifications.due import Due
@@ -56,7 +57,8 @@ class Releasing(Due[Held]):
             if self._settings.over_cap is OverCap.DIGEST:
                 held += await self._others(held, session)
             ledgers = await Ledgers.of(users, session)
-            release = Release(users, ledgers, self._texts, self._clock.now(), self._settings)
+            told = await _told_ranks(held, session)
+            release = Release(users, ledgers, told, self._texts, self._clock.now(), self._settings)
             for together in self._together(held):
                 release.decide(together)
             await release.write(session)
@@ -85,6 +87,12 @@ class Releasing(Due[Held]):
                 yield group[start : start + size]
 
 
+async def _told_ranks(held: Sequence[Held], session: Session) -> Mapping[Thing, Rank]:
+    """Of what is to go out yet of the same things: the newest."""
+    open_ = await Delivery.waiting([one.thing for one in held if one.thing], session)
+    return {thing: max(Rank(*row["rank"]) for row in rows) for thing, rows in open_.items()}
+
+
 class Decided(NamedTuple):
     held: Held
     situation: Situation
@@ -102,12 +110,14 @@ class Release:
         self,
         users: Mapping[str, User],
         ledgers: Ledgers,
+        told: Mapping[Thing, Rank],
         texts: Texts,
         now: datetime,
         settings: Settings,
     ) -> None:
         self._users = users
         self._ledgers = ledgers
+        self._told = told
         self._texts = texts
         self._now = now
         self._settings = settings
@@ -115,9 +125,10 @@ class Release:
         self._writes: list[InsertOne[Row] | UpdateOne] = []
 
     def decide(self, together: Sequence[Held]) -> None:
-        """Decide on what one user has; if several go out, they do in one."""
+        """Decide on what one user has; if several go out, they do in one. Nothing goes out to who
+        is gone or disabled."""
         user = self._users.get(together[0].user_id)
-        if user is None:
+        if user is None or user.disabled_at is not None:
             for held in together:
                 self._set(held, in_state(DeliveryState.CANCELLED, self._now, self._settings))
             return
@@ -147,6 +158,8 @@ class Release:
             held.expires_at,
             held.channel,
             user.timezone or self._settings.shop_timezone,
+            held.rank,
+            self._told.get(held.thing) if held.thing else None,
             allowance=replace(self._allowance, spent=self._ledgers.spent(held.user_id)),
         )
         return Decided(held, situation, decide(situation))

@@ -273,13 +273,17 @@ _WORDS: Final[Mapping[tuple[Rule, bool], Callable[[Explanation], str]]] = {
     (Rule.QUIET_HOURS, True): lambda one: (
         f"You want quiet until {_moment(one.until)}."
         if one.until
-        else "It is a quiet time of yours, and what falls into it is not sent."
+        else "It is a quiet time of yours: it is not sent."
     ),
-    (Rule.FREQUENCY, False): lambda one: "You did not get too much advertising lately.",
+    (Rule.FREQUENCY, False): lambda one: (
+        "You did not get too much advertising lately."
+        if needs_consent(one.type, one.channel)
+        else "It does not count as advertising."
+    ),
     (Rule.FREQUENCY, True): lambda one: (
         f"You got enough advertising for now: more may come from {_moment(one.until)} on."
         if one.until
-        else "You got enough advertising for now, and what is beyond is not sent."
+        else "You got enough advertising for now: it is not sent."
     ),
     (Rule.CHANNEL, True): lambda one: (
         f"You don't get {_TYPES[one.type]} {_CHANNELS[one.channel]}: that is switched off."

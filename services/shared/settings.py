@@ -15,7 +15,7 @@ from services.shared.clock import zone_names
 from services.shared.errors import CannotStart
 from services.shared.vocabulary import OverCap
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=100 * 366 * 86_400)]  # what a calendar can bear
 Count = Annotated[int, Field(gt=0)]
 UpToHundred = Annotated[int, Field(gt=0, le=100)]
 Folder = Annotated[Path, AfterValidator(Path.expanduser)]
