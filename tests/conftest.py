@@ -21,6 +21,10 @@ from tests.servers import (
     private_rabbitmq,
 )
 
+# A fault as rich paints it takes a tenth of a second, and some tests have hundreds.
+_plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _plain])
+
 # Machines are noisy: no example fails for being slow.
 settings.register_profile("tidings", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tidings")

@@ -323,20 +323,24 @@ class Settings(BaseSettings):
         ge=0,
         description="What waits for quiet hours to end goes out spread over this time, seconds.",
     )
-    cap_web_push: UpToHundred = Field(2, description="Marketing by push to one user, up to 100, in")
-    cap_web_push_seconds: Seconds = Field(86_400, description="any window of this length, seconds.")
-    cap_email: UpToHundred = Field(3, description="Marketing by email to one user, up to 100, in")
-    cap_email_seconds: Seconds = Field(
-        7 * 86_400, description="any window of this length, seconds."
+    cap_web_push: UpToHundred = Field(
+        2, description="Marketing to one user by push in any CAP_WEB_PUSH_SECONDS, up to 100."
     )
+    cap_web_push_seconds: Seconds = Field(86_400, description="What CAP_WEB_PUSH counts in.")
+    cap_email: UpToHundred = Field(
+        3, description="Marketing to one user by email in any CAP_EMAIL_SECONDS, up to 100."
+    )
+    cap_email_seconds: Seconds = Field(7 * 86_400, description="What CAP_EMAIL counts in.")
     cap_total: UpToHundred = Field(
-        4, description="Marketing to one user on all channels but the app, up to 100, in"
+        4,
+        description="Marketing to one user on all channels but the app in any CAP_TOTAL_SECONDS, "
+        "up to 100.",
     )
-    cap_total_seconds: Seconds = Field(86_400, description="any window of this length, seconds.")
+    cap_total_seconds: Seconds = Field(86_400, description="What CAP_TOTAL counts in.")
     over_cap: OverCap = Field(
         OverCap.DEFER,
-        description="What happens to marketing beyond these: drop; defer, until it is within them; "
-        "digest, the same, and what waits then goes out in one.",
+        description="What happens to marketing beyond these: drop; defer, until there is room; "
+        "digest, the same, and what waits goes out in one.",
     )
     digest_size: UpToHundred = Field(
         50, description="Notifications that one digest holds, up to 100."
