@@ -161,8 +161,8 @@ async def _look(
     found = await gather(world.endpoints, journal)
     await world.end_processes()  # what they have in hand is given back, and counts
     found = replace(found, leftovers=(await world.backlog()).places)
-    window = world.endpoints.settings.write_window_seconds
-    verdict = checker.judge(journal, found, injector.injected, facts, window)
+    settings = world.endpoints.settings
+    verdict = checker.judge(journal, found, injector.injected, facts, settings)
     return verdict if soak is None else verdict.with_more(soak.growth())
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
+from campaign import broadcasts, later
+from campaign.broadcasts import Circumstances, check_broadcasts
+from campaign.caps import caps_of, check_caps
 from campaign.events import (
     check_answers,
     check_events,
@@ -14,9 +18,10 @@ from campaign.events import (
     check_stamps,
 )
 from campaign.faults import Injected
-from campaign.fires import check_fires
+from campaign.fires import check_fires, fire_of
 from campaign.found import Found
 from campaign.journal import Attempt, Journal, Outcome, Probe
+from campaign.later import check_later
 from campaign.moves import check_moves
 from campaign.probe import recovery
 from campaign.service_process import Sample
@@ -31,6 +36,7 @@ from campaign.sights import (
 from campaign.verdict import Finding, Recovered, Verdict, Violation
 from campaign.wishes import Wishes
 from campaign.world import WorldFacts
+from services.shared.settings import Settings
 
 _MIB: Final = 1024 * 1024
 
@@ -48,11 +54,21 @@ TARGETS: Final = {KILLED: 2.0, BACK: 1.0, HEALED: 2.0}
 
 
 def judge(
-    journal: Journal, found: Found, faults: Sequence[Injected], facts: WorldFacts, window: float
+    journal: Journal,
+    found: Found,
+    faults: Sequence[Injected],
+    facts: WorldFacts,
+    settings: Settings,
 ) -> Verdict:
-    """`window`: seconds by which an order may still change."""
     recovery = recoveries(journal.probes(), faults)
-    findings = [*_compare(journal, found, window), *check_growth(facts), *check_well(recovery)]
+    window = settings.write_window_seconds  # by which an order may still change
+    wishes = Wishes(journal.people, journal.changes)
+    findings = [
+        *_compare(journal, found, wishes, window),
+        *_compare_later(journal, found, wishes, faults, settings),
+        *check_growth(facts),
+        *check_well(recovery),
+    ]
     return Verdict(
         accepted=len(journal.accepted),
         answered=journal.outcomes[Outcome.OK],
@@ -69,7 +85,10 @@ def judge(
             "seconds until SERVICE_UNAVAILABLE": _waits(journal.attempts),
             "connections ended": dict(journal.closes.most_common(20)),
             "delivered behind a later one": overtaken(journal.sights),
-            "schedule fires": sum(row.event.startswith("urn:tidings ") for row in found.rows),
+            "schedule fires": sum(fire_of(row.event) > 0 for row in found.rows),
+            "broadcasts": Counter(one.state for one in found.broadcasts),
+            "scheduled": Counter(one.state for one in found.later),
+            "deliveries": Counter(f"{one.type} {one.state}" for one in found.deliveries),
             "dead letters": len(found.dead),
             "orders that moved": len(found.moved),
             "statuses of them that were seen": len(journal.moves_seen),
@@ -77,10 +96,12 @@ def judge(
     )
 
 
-def _compare(journal: Journal, found: Found, window: float) -> Iterator[Finding]:
+def _compare(journal: Journal, found: Found, wishes: Wishes, window: float) -> Iterator[Finding]:
     rows, end = found.rows, journal.settled
-    wishes = Wishes(journal.people, journal.changes)
-    yield from check_events(journal.attempts, rows, journal.people, journal.schedules, wishes, end)
+    events = [row for row in rows if not row.event.startswith((broadcasts.EVENT, later.EVENT))]
+    yield from check_events(
+        journal.attempts, events, journal.people, journal.schedules, wishes, end
+    )
     yield from check_stamps(
         journal.attempts, rows, journal.sights, offset=journal.offset, end=found.at
     )
@@ -113,6 +134,24 @@ def _compare(journal: Journal, found: Found, window: float) -> Iterator[Finding]
         journal.published,
         stopping=journal.stopping,
         offset=journal.offset,
+    )
+
+
+def _compare_later(
+    journal: Journal, found: Found, wishes: Wishes, faults: Sequence[Injected], settings: Settings
+) -> Iterator[Finding]:
+    """What goes out by more than an event that is handled."""
+    everybody = [person.id for person in journal.people if person.role != "service"]
+    around = Circumstances(everybody, wishes, faults, settings.fan_out_size, journal.settled)
+    yield from check_broadcasts(journal.attempts, found.broadcasts, found.rows, around)
+    yield from check_later(journal.attempts, found.later, found.rows, wishes, journal.settled)
+    yield from check_caps(
+        found.deliveries,
+        found.ledgers,
+        found.rows,
+        journal.people,
+        caps_of(settings),
+        datetime.fromtimestamp(found.at + journal.offset, UTC),
     )
 
 

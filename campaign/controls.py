@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from beanie import PydanticObjectId
@@ -17,13 +17,21 @@ from pymongo import IndexModel
 from campaign.verdict import Violation
 from gateway.live import Live
 from services.notifications import personalize
+from services.notifications.broadcasting import end_if_over
+from services.notifications.broadcasts import Broadcast, Chunk
+from services.notifications.caps import Allowance
+from services.notifications.fan_out import FanOut, Tally
+from services.notifications.ledgers import Ledgers
 from services.notifications.models import Notification
 from services.notifications.personalize import Rule
+from services.notifications.scheduled import ScheduledNotification
+from services.notifications.scheduling import Scheduling, ended
 from services.scheduler.models import Schedule
 from services.scheduler.service import SchedulerService
 from services.shared.events import Event
 from services.shared.outbox import Outbox
-from services.shared.store import Session
+from services.shared.store import Row, Session
+from services.shared.vocabulary import ScheduledState
 
 
 def _outbox() -> None:
@@ -99,6 +107,49 @@ def _collapse() -> None:
     personalize.RULES = rules  # type: ignore[assignment,misc]
 
 
+def _chunks() -> None:
+    """A chunk of a broadcast is gone as soon as a worker has it, and not when it is done."""
+
+    async def claim(
+        self: FanOut, chunk: Chunk, now: datetime, session: Session | None = None
+    ) -> Chunk | None:
+        these = Chunk.get_pymongo_collection()
+        removed = await these.delete_one({"_id": chunk.id}, session=session)
+        return chunk if removed.deleted_count else None
+
+    async def count(
+        self: FanOut, chunk: Chunk, tally: Tally, unserved: Sequence[str], session: Session
+    ) -> None:
+        those = Broadcast.get_pymongo_collection()
+        id, now = chunk.broadcast_id, self._clock.now()
+        await those.update_one({"_id": id}, {"$inc": dict(tally)}, session=session)
+        await end_if_over(id, now, self._settings, session)
+
+    FanOut._claim = claim  # type: ignore[method-assign]
+    FanOut._count = count  # type: ignore[method-assign]
+
+
+def _cancel() -> None:
+    """Whatever was scheduled is cancelled, also when it has gone out."""
+
+    async def cancel(self: Scheduling, which: Row, session: Session | None = None) -> int:
+        cancelled = ended(ScheduledState.CANCELLED, self._clock.now(), self._settings)
+        collection = ScheduledNotification.get_pymongo_collection()
+        result = await collection.update_many(which, {"$set": cancelled}, session=session)
+        return result.matched_count
+
+    Scheduling._cancel = cancel  # type: ignore[method-assign]
+
+
+def _caps() -> None:
+    """Nobody writes down what was spent."""
+
+    async def write(self: Ledgers, allowance: Allowance, now: datetime, session: Session) -> None:
+        return
+
+    Ledgers.write = write  # type: ignore[method-assign]
+
+
 @dataclass(frozen=True)
 class Control:
     """`violations`: of these the checker has to find one at least."""
@@ -113,4 +164,7 @@ CONTROLS: Final[Mapping[str, Control]] = {
     "resume-window": Control(_resume_window, [Violation.READER_MISSED]),
     "collapse": Control(_collapse, [Violation.STALE]),
     "compare-and-set": Control(_compare_and_set, [Violation.DOUBLE_FIRE]),
+    "chunks": Control(_chunks, [Violation.ACKNOWLEDGED_MISSING, Violation.LOST]),
+    "cancel": Control(_cancel, [Violation.STOPPED_BUT_SENT]),
+    "caps": Control(_caps, [Violation.OVER_CAP]),
 }

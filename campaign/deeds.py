@@ -24,7 +24,11 @@ from services.shared.vocabulary import ActivityKind
 GRAPHQL: Final = "graphql"
 EXCHANGE: Final = "exchange"
 
-MOVE: Final = "move"  # the kind of a status of an order that has others
+# Kinds of deeds that the checker looks for. A broadcast's steps have its key, and so has what
+# cancels something that was scheduled.
+MOVE: Final = "move"  # a status of an order that has others
+BROADCAST, PAUSE, RESUME, CANCEL = "broadcast", "pause", "resume", "cancel"
+SCHEDULE, UNSCHEDULE = "schedule", "unschedule"
 
 ORDER, PROMOTION, RECOMMENDATION = "order_update", "promotion", "recommendation"
 
@@ -35,11 +39,12 @@ PUBLISH_PROMOTION: Final = """mutation($input: PromotionInput!) {
 PUBLISH_PRODUCT: Final = """mutation($input: ProductInput!) {
   publishProduct(input: $input) { eventId } }"""
 CREATE: Final = """mutation($input: CreateNotificationInput!) {
-  created: createNotification(input: $input) {
+  answer: createNotification(input: $input) {
     notification { id } decision { outcome reason } } }"""
 RECOMMEND: Final = """mutation {
-  created: createRecommendations { notification { id } decision { outcome reason } } }"""
+  answer: createRecommendations { notification { id } decision { outcome reason } } }"""
 TRACK: Final = """mutation($input: ActivityInput!) { trackActivity(input: $input) }"""
+_STOP: Final = "stop "
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Deed:
     """One thing to have done. `again`: whether repeating it is harmless, since it has a key.
 
     By GraphQL `document` and `variables` with `token`; on the exchange `body` under `routing_key`.
+    `due`: when it is to be told, of what is scheduled; see journal.py for the times.
     """
 
     kind: str
@@ -62,11 +68,18 @@ class Deed:
     variables: Mapping[str, Any] = field(default_factory=dict)
     body: bytes = b""
     routing_key: str = ""
+    due: float = 0.0
 
 
 def gist(content: object) -> str:
     """Equal for what is the same as JSON."""
     return digest(msgspec.json.encode(content, order="sorted"))
+
+
+def version_in(content: object) -> int:
+    """Which status of an order that moves this content tells of; 0: of none."""
+    status = str(content.get("status")) if isinstance(content, dict) else ""
+    return int(status.removeprefix(_STOP)) if status.startswith(_STOP) else 0
 
 
 def digest(body: bytes) -> str:
@@ -101,7 +114,7 @@ class Backend:
     def move(self, order: str, version: int, user: str) -> Deed:
         """A status of an order that has had others."""
         id = f"{order}/{version}"
-        given = {"orderId": order, "userId": user, "status": f"stop {version}"}
+        given = {"orderId": order, "userId": user, "status": f"{_STOP}{version}"}
         return Deed(
             kind=MOVE,
             via=GRAPHQL,
@@ -115,7 +128,7 @@ class Backend:
     def promotion(self, event_id: str, users: Sequence[str] | None, text: str) -> Deed:
         promotion = {"title": f"Offer {event_id}", "body": text, "eventId": event_id}
         return Deed(
-            kind="promotion" if users else "broadcast",
+            kind="promotion" if users else "promotion to all",
             via=GRAPHQL,
             key=f"{self.source} {event_id}",
             users=tuple(users) if users is not None else None,
@@ -210,11 +223,15 @@ class Producer:
         content = gist({"orderId": event_id, "status": status})
         return self._deed(kind, data, event_id, now, (user,), ORDER, content)
 
-    def move(self, order: str, version: int, user: str, now: datetime) -> Deed:
+    def move(self, order: str, version: int, user: str, at: datetime, *, says: bool) -> Deed:
+        """`says`: whether its version, or else `at` alone tells which status is newer."""
         data = OrderStatusChanged(
-            order_id=order, user_id=user, status=f"stop {version}", version=version
+            order_id=order,
+            user_id=user,
+            status=f"{_STOP}{version}",
+            version=version if says else None,
         )
-        return self._deed(MOVE, data, f"{order}/{version}", now, (user,))
+        return self._deed(MOVE, data, f"{order}/{version}", at, (user,))
 
     def promotion(self, event_id: str, users: Sequence[str], text: str, now: datetime) -> Deed:
         data = PromotionAnnounced(title=f"Offer {event_id}", body=text, user_ids=tuple(users))

@@ -20,6 +20,15 @@ SECRET: Final = "a secret for campaigns, and only for campaigns"
 _ROOT: Final = Path(__file__).parents[1]
 _RETRY_WAITS: Final = (0.2, 0.5, 1.0, 2.0)
 _FAN_OUT_SIZE: Final = 5  # or no promotion of ours would be told in parts
+_CAPS: Final = {  # about half of what is for who has email and push
+    "CAP_WEB_PUSH": "2",
+    "CAP_WEB_PUSH_SECONDS": "20",
+    "CAP_EMAIL": "3",
+    "CAP_EMAIL_SECONDS": "40",
+    "CAP_TOTAL": "4",
+    "CAP_TOTAL_SECONDS": "30",
+    "OVER_CAP": "digest",  # what is deferred would grow for as long as a campaign lasts
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,8 @@ def shared_settings(mongodb_url: str, rabbitmq_url: str) -> dict[str, str]:
         "STARTUP_WAIT_SECONDS": "60",
         "FAN_OUT_SIZE": str(_FAN_OUT_SIZE),
         "RETRY_WAITS": json.dumps(_RETRY_WAITS),
+        "BROADCAST_LEASE_SECONDS": "4",  # less than a fault lasts: chunks are taken over
+        **_CAPS,
         "MAX_SOCKETS_PER_ADDRESS": "1000",  # all clients have one
     }
 

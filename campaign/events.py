@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from campaign.clients import NOT_GRAPHQL
-from campaign.deeds import RECOMMENDATION
+from campaign.deeds import RECOMMENDATION, SCHEDULE
 from campaign.fires import fire_of
 from campaign.found import Found, Row
 from campaign.journal import Attempt, Change, Expect, Mark, Outcome, Person, Scheduled, Sight
@@ -54,10 +54,10 @@ class Wanted:
 
 
 def wanted(attempts: Sequence[Attempt]) -> Mapping[str, Wanted]:
-    """By key; without what had to be refused, and recommendations, whose keys nobody knows."""
+    """By key; without what had to be refused, and what becomes events whose keys nobody knows."""
     found: dict[str, Wanted] = {}
     for one in attempts:
-        if one.expect is Expect.REFUSED or not one.type or one.kind == "recommend":
+        if one.expect is Expect.REFUSED or not one.type or one.kind in ("recommend", SCHEDULE):
             continue
         want = found.setdefault(
             one.key, Wanted(one.key, one.users, one.type, one.gist, one.started)
@@ -149,7 +149,7 @@ def _check_strangers(
     """What no event's key explains: welcomes, recommendations, fires; the rest nobody asked for."""
     fires = {f"urn:tidings {schedule.id}/": schedule.user for schedule in schedules}
     recommended = [one for one in attempts if one.kind == "recommend"]
-    answered = {one.notification for one in recommended if one.notification}
+    answered = {one.id for one in recommended if one.id}
     unknown = Counter(
         one.users[0] for one in recommended if one.users and one.outcome is Outcome.INDETERMINATE
     )
@@ -177,8 +177,8 @@ def _check_strangers(
         if refuses and person.id in welcomed:
             yield Finding(Violation.REFUSED_BUT_SENT, {"welcome": person.id})
     for one in recommended:
-        if one.notification and one.notification not in stored:
-            evidence = {"recommendation": one.notification, "users": one.users, "at": one.ended}
+        if one.id and one.id not in stored:
+            evidence = {"recommendation": one.id, "users": one.users, "at": one.ended}
             yield Finding(Violation.LOST, evidence)
 
 
@@ -196,9 +196,9 @@ def _check_recommended(
         asked = [
             one
             for one in own[row.user]
-            if one.notification in ("", row.id) and one.started - _SLACK <= row.sent
+            if one.id in ("", row.id) and one.started - _SLACK <= row.sent
         ]
-        told = [one for one in asked if one.notification] or asked
+        told = [one for one in asked if one.id] or asked
         if told and all(
             wishes.over(row.user, RECOMMENDATION, one.started, row.sent) is State.OFF
             for one in told

@@ -37,7 +37,8 @@ class Attempt(Struct, frozen=True, kw_only=True, tag_field="record", omit_defaul
 
     `users`: the recipients, None for everyone. `type`: the notification's, empty where there is
     none to come. `gist`: of the content, empty where it isn't known before. `said`: the decision
-    that was answered; `notification`: the id that was.
+    that was answered, or how a broadcast or what was scheduled stands; `id`: of which one. `due`:
+    when what is scheduled shall go out.
     """
 
     kind: str
@@ -52,7 +53,8 @@ class Attempt(Struct, frozen=True, kw_only=True, tag_field="record", omit_defaul
     expect: Expect = Expect.OK
     code: str = ""
     said: str = ""
-    notification: str = ""
+    id: str = ""
+    due: float = 0.0
 
     @property
     def is_accepted_event(self) -> bool:
@@ -171,12 +173,14 @@ class Counted(Struct, frozen=True, kw_only=True, tag_field="record"):
 
 
 class Person(Struct, frozen=True, kw_only=True, tag_field="record"):
-    """Somebody of the campaign's shop. `refuses`: types switched off from the beginning."""
+    """Somebody of the campaign's shop. `refuses`: types switched off from the beginning;
+    `channels`: where they have consented to marketing from the beginning, and leave it so."""
 
     id: str
     role: str
     token: str
     refuses: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
 
 
 class Period(Struct, frozen=True, kw_only=True, tag_field="record"):

@@ -20,6 +20,7 @@ from campaign.past import give_a_past
 from campaign.people import Cast, cast
 from campaign.probe import Prober, recovery
 from campaign.readers import Counter, Reader, Subscriber, Watcher
+from campaign.steps import Steps
 from tests.servers import until
 
 PROBE_SECONDS: Final = 0.08
@@ -98,8 +99,16 @@ class Load:
             self._journal.note(person)
         await self._make_schedules(people)
         backend = Backend(people.backend.id, people.backend.token)
+        steps = Steps(people, self._seed, self.attempt, self.now)
         self._mix = Mix(
-            people, backend, self._seed, self._journal, self._gateways, self.perform, self.now
+            people,
+            backend,
+            self._seed,
+            self._journal,
+            self._gateways,
+            self.perform,
+            steps,
+            self.now,
         )
         for deed in self._mix.catalogue():
             await self.perform(deed)
@@ -133,6 +142,21 @@ class Load:
             probing.cancel()
             await asyncio.gather(probing, return_exceptions=True)
 
+    async def attempt(self, deed: Deed, turn: int | None = None) -> Attempt:
+        """Try once. `turn`: at which gateway; None: at any."""
+        if turn is None:
+            turn = self._random.randrange(len(self._gateways.urls))
+        started = time.time()
+        try:
+            if deed.via == EXCHANGE:
+                answer = await self._exchange.publish(deed.body, deed.routing_key)
+            else:
+                answer = await self._gateways.ask(turn, deed.token, deed.document, deed.variables)
+        except asyncio.CancelledError:
+            self._note(deed, Answer(Outcome.INDETERMINATE, "cancelled", {}), started)
+            raise
+        return self._note(deed, answer, started)
+
     async def perform(self, deed: Deed) -> Outcome:
         """Try, and where that is harmless try again elsewhere, until it is known what became."""
         turn = self._random.randrange(len(self._gateways.urls))
@@ -140,7 +164,7 @@ class Load:
         for number in range(_TRIES if deed.again else 1):
             if number:
                 await asyncio.sleep(0.1 * 2**number)
-            outcome = await self._try(deed, turn + number)
+            outcome = (await self.attempt(deed, turn + number)).outcome
             if outcome is not Outcome.INDETERMINATE:
                 break
         return outcome
@@ -152,6 +176,8 @@ class Load:
             await asyncio.wait(self._running, timeout=20)
         for task in tuple(self._running):
             task.cancel()
+        if self._mix is not None:
+            await self._mix.steps.finish()
         for reader in self._readers:
             reader.behave()
 
@@ -171,20 +197,8 @@ class Load:
             task.result()
             raise RuntimeError("a reader or the audit has ended before its time")
 
-    async def _try(self, deed: Deed, turn: int) -> Outcome:
-        started = time.time()
-        answer = Answer(Outcome.INDETERMINATE, "cancelled", {})
-        try:
-            if deed.via == EXCHANGE:
-                answer = await self._exchange.publish(deed.body, deed.routing_key)
-            else:
-                answer = await self._gateways.ask(turn, deed.token, deed.document, deed.variables)
-        finally:
-            self._note(deed, answer, started)
-        return answer.outcome
-
-    def _note(self, deed: Deed, answer: Answer, started: float) -> None:
-        created: Any = answer.data.get("created") or {}
+    def _note(self, deed: Deed, answer: Answer, started: float) -> Attempt:
+        said: Any = answer.data.get("answer") or {}
         attempt = Attempt(
             kind=deed.kind,
             via=deed.via,
@@ -197,10 +211,12 @@ class Load:
             code=answer.code,
             started=started,
             ended=time.time(),
-            said=(created.get("decision") or {}).get("outcome", ""),
-            notification=(created.get("notification") or {}).get("id", ""),
+            said=(said.get("decision") or said).get("outcome") or said.get("state", ""),
+            id=(said.get("notification") or said.get("scheduled") or said).get("id", ""),
+            due=deed.due,
         )
         self._journal.note(attempt)
+        return attempt
 
     async def _make_schedules(self, people: Cast) -> None:
         for number, person in enumerate(people.schedules):

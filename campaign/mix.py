@@ -24,10 +24,13 @@ from campaign.deeds import (
     poison,
     poisonous,
     recommendations,
+    version_in,
 )
 from campaign.journal import Change, Expect, Journal, Mark, Outcome, Person, Walk
+from campaign.parcels import Parcels
 from campaign.people import Cast
-from campaign.readers import PAGE, version_of
+from campaign.readers import PAGE
+from campaign.steps import Steps
 from services.shared.vocabulary import ActivityKind
 
 STATUSES: Final = ("placed", "paid", "packed", "shipped", "delivered", "refunded", "on the moon")
@@ -36,12 +39,14 @@ WEIGHTS: Final = {
     "straight_order": 16,
     "move": 8,
     "promotion": 4,
+    "promotion_to_all": 0.2,
     "broadcast": 0.5,
     "straight_promotion": 4,
     "product": 2,
     "create": 10,
     "create_again": 8,
     "big": 2,
+    "later": 1.5,
     "recommend": 1.5,
     "track": 4,
     "activity": 5,
@@ -55,7 +60,6 @@ WEIGHTS: Final = {
     "poison": 1.5,
 }
 PRODUCTS, CATEGORIES = 40, 5
-_MOVING, _OUT_OF_ORDER = 40, 4
 _BIG: Final = 30_000
 _PAGES, _PAGE_SIZE = 4, 25
 _SETTLED_SECONDS: Final = 2.0
@@ -79,8 +83,10 @@ class Mix:
         journal: Journal,
         gateways: Gateways,
         perform: Callable[[Deed], Awaitable[Outcome]],
+        steps: Steps,
         now: Callable[[], datetime],
     ) -> None:
+        self.steps = steps
         self._people = people
         self._backend = backend
         self._journal = journal
@@ -94,8 +100,7 @@ class Mix:
         self._told: deque[tuple[float, Deed]] = deque(maxlen=400)
         self._versions: dict[str, int] = {}
         self._busy: set[str] = set()
-        self._moves: list[list[int]] = [[] for _ in range(_MOVING)]  # versions to come
-        self._known = [0] * _MOVING  # the highest of them
+        self._parcels = Parcels(people.customers, backend, self._producers, self._random, now)
 
     def catalogue(self) -> Iterator[Deed]:
         """The products that are there from the beginning."""
@@ -125,24 +130,19 @@ class Mix:
         return self._producer().order(tag, self._customer(), status, self._now())
 
     def _move(self, tag: str) -> Deed:
-        """The next status of an order, or one of the next few: they overtake one another."""
-        number = self._random.randrange(_MOVING)
-        user = self._people.customers[number % len(self._people.customers)].id
-        versions = self._moves[number]
-        if len(versions) <= 1:
-            next_ = self._known[number] + 1
-            self._known[number] += _OUT_OF_ORDER
-            versions += self._random.sample(range(next_, next_ + _OUT_OF_ORDER), _OUT_OF_ORDER)
-        order, version = f"parcel-{number}", versions.pop(0)
-        if self._random.random() < 0.5:
-            return self._backend.move(order, version, user)
-        return self._random.choice(self._producers).move(order, version, user, self._now())
+        return self._parcels.next()
 
     def _promotion(self, tag: str) -> Deed:
         return self._backend.promotion(tag, self._some(), "For you alone.")
 
-    def _broadcast(self, tag: str) -> Deed:
+    def _promotion_to_all(self, tag: str) -> Deed:
         return self._backend.promotion(tag, None, "For everyone.")
+
+    async def _broadcast(self, tag: str) -> None:
+        await self.steps.broadcast(f"broadcast-{tag}")
+
+    async def _later(self, tag: str) -> None:
+        await self.steps.later(f"later-{tag}", self._customer(), self._type())
 
     def _straight_promotion(self, tag: str) -> Deed:
         return self._producer().promotion(tag, self._some(), "For you alone.", self._now())
@@ -292,7 +292,8 @@ class Mix:
             if answer.outcome is not Outcome.OK:
                 break
             page = answer.data["notifications"]
-            ids += [edge["node"]["id"] for edge in page["edges"] if not version_of(edge["node"])]
+            nodes = [edge["node"] for edge in page["edges"]]
+            ids += [node["id"] for node in nodes if not version_in(node["content"])]
             after = page["pageInfo"]["endCursor"]
             if complete := not page["pageInfo"]["hasNextPage"]:
                 break

@@ -12,14 +12,18 @@ from campaign.journal import Person
 from campaign.probe import READERS
 from services import host
 from services.notifications.models import Notification
-from services.shared.vocabulary import NotificationType, Role
-from services.users.preferences import TypeChange, Wishes
+from services.shared.vocabulary import MARKETING_TYPES, Channel, NotificationType, Role
+from services.users.preferences import ChannelChange, TypeChange, Wishes
 from services.users.service import Registration
 from services.users.sessions import Caller
 from services.users.tokens import AccessTokens, SigningKeys
 from tests.servers import until
 
 CUSTOMERS, SCHEDULED = 60, 20
+CAPPED: Final = range(1, CUSTOMERS, 12)  # customers with email and push, who change no preferences
+CLUB: Final = range(2, CUSTOMERS, 4)  # customers with a tag
+TAG: Final = "club"
+_CHANNELS: Final = (Channel.EMAIL, Channel.WEB_PUSH)
 _WELCOME_SECONDS: Final = 30.0
 _TOKEN_LIFE: Final = timedelta(days=7)
 
@@ -31,6 +35,10 @@ class Cast:
     probes: Sequence[Person]
     backend: Person
     admin: Person
+
+    @property
+    def club(self) -> Sequence[Person]:
+        return [self.customers[number] for number in CLUB]
 
     @property
     def all(self) -> Sequence[Person]:
@@ -61,8 +69,16 @@ async def cast(endpoints: Endpoints, seed: int, now: Callable[[], datetime]) -> 
     tokens = AccessTokens(SigningKeys(endpoints.jwt_secret), _TOKEN_LIFE, clock)
     async with host.open_runtime(settings, clock) as runtime:
 
-        async def enter(name: str, role: Role, refuses: Sequence[NotificationType] = ()) -> Person:
-            wishes = Wishes(types=tuple(TypeChange(type_, False, ()) for type_ in refuses))
+        async def enter(
+            name: str,
+            role: Role,
+            refuses: Sequence[NotificationType] = (),
+            channels: Sequence[Channel] = (),
+        ) -> Person:
+            refused = [TypeChange(type_, False, ()) for type_ in refuses]
+            wanted = tuple(ChannelChange(channel, True) for channel in channels)
+            given = [TypeChange(type_, None, wanted) for type_ in MARKETING_TYPES if wanted]
+            wishes = Wishes(types=(*refused, *given))
             email = f"{name}-{seed}@campaign.example"
             user = await runtime.users.create(
                 Registration(name, email, "a password for campaigns", preferences=wishes), role
@@ -71,11 +87,24 @@ async def cast(endpoints: Endpoints, seed: int, now: Callable[[], datetime]) -> 
             session_id = login.refresh_token.partition(".")[0]
             id = str(user.id)
             token, _ = tokens.issue(id, role, session_id)
-            return Person(id=id, role=role.value, token=token, refuses=tuple(refuses))
+            return Person(
+                id=id,
+                role=role.value,
+                token=token,
+                refuses=tuple(refuses),
+                channels=tuple(channels),
+            )
+
+        async def customer(number: int) -> Person:
+            channels = _CHANNELS if number in CAPPED else ()
+            person = await enter(f"customer{number}", Role.USER, channels=channels)
+            if number in CLUB:
+                await runtime.users.set_tags(person.id, [TAG])
+            return person
 
         promotion = NotificationType.PROMOTION
         found = Cast(
-            customers=[await enter(f"customer{n}", Role.USER) for n in range(CUSTOMERS)],
+            customers=[await customer(number) for number in range(CUSTOMERS)],
             schedules=[await enter(f"scheduled{n}", Role.USER) for n in range(SCHEDULED)],
             probes=[await enter(f"probe{n}", Role.USER, (promotion,)) for n in range(READERS)],
             backend=await enter("backend", Role.SERVICE),

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.typing import Subprotocol
 
 from campaign.clients import Gateways
-from campaign.deeds import gist
+from campaign.deeds import gist, version_in
 from campaign.journal import Closed, Counted, Journal, Outcome, Person, Sight, Subscribed
 from services.notifications.cursor import Cursor
 
@@ -213,7 +213,7 @@ class Reader(Subscriber):
                 at=_now(),
                 cursor=edge["cursor"][:_CURSOR_START],
                 gist=gist(node["content"]),
-                version=version_of(node),
+                version=version_in(node["content"]),
             )
         )
 
@@ -271,13 +271,6 @@ class Watcher(Subscriber):
 
     async def on_data(self, data: dict[str, Any]) -> None:
         return
-
-
-def version_of(node: dict[str, Any]) -> int:
-    """Of the order that it tells of, if that moves; else 0."""
-    content = node["content"]
-    version: int = content.get("version", 0) if isinstance(content, dict) else 0
-    return version
 
 
 async def _send(socket: ClientConnection, message: object) -> None:
