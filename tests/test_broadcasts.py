@@ -14,14 +14,17 @@ from pymongo.errors import ExecutionTimeout
 
 from services.host import Runtime
 from services.notifications.announcing import Announcing
-from services.notifications.audience import Audience
+from services.notifications.audience import read
+from services.notifications.broadcasting import Broadcasting, Wish
 from services.notifications.broadcasts import Broadcast, Chunk
+from services.notifications.catalogue import Product
 from services.notifications.drafts import Announcement, Draft
 from services.notifications.fan_out import MOST_TRIES, FanOut
-from services.notifications.membership import members
+from services.notifications.membership import Search, members
 from services.notifications.models import Notification
 from services.notifications.personalize import Decision, Reason
 from services.notifications.recipients import Recipients
+from services.shared.errors import BadInput
 from services.shared.store import Session, Store
 from services.shared.vocabulary import BroadcastState, NotificationType, Outcome
 from services.shared.worker import when_back
@@ -268,8 +271,8 @@ async def test_workers_share_the_finding_and_count_each_once(
     broadcast = await start(shop)
     looked_behind: list[str | None] = []
 
-    async def counting(audience: Audience, after: str | None, *rest: Any) -> Any:
-        answer = await members(audience, after, *rest)
+    async def counting(search: Search, after: str | None, size: int) -> Any:
+        answer = await members(search, after, size)
         looked_behind.append(after)
         return answer
 
@@ -320,15 +323,130 @@ async def test_a_database_that_is_too_slow_for_a_part_is_asked_for_less(
     ids = await crowd(clock, 2 * CHUNK)
     broadcast = await start(shop)
 
-    async def slow(audience: Audience, after: str | None, size: int, *rest: Any) -> Any:
+    asked: list[int] = []
+
+    async def slow(search: Search, after: str | None, size: int) -> Any:
+        asked.append(size)
         if size > 3:
             raise ExecutionTimeout("too much at once")
-        return await members(audience, after, size, *rest)
+        return await members(search, after, size)
 
-    finder = Recipients(shop.store, clock, shop.settings, slow)
+    for turn in range(30):
+        with clock.moved(turn * A_MINUTE):
+            await Recipients(shop.store, clock, shop.settings, slow).find()
+    assert (await now(broadcast)).recipients == len(ids)
+    assert asked[:3] == [CHUNK, CHUNK // 2, CHUNK // 4]
+
+
+class Slow(Store):
+    """A store that is too slow for large parts."""
+
+    def __init__(self, store: Store, most: int) -> None:
+        self._store = store
+        self._most = most
+
+    async def transact(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        async def slow(session: Session) -> T:
+            result = await work(session)
+            chunks = await Chunk.find_all(session=session).to_list()
+            if max((len(one.user_ids) for one in chunks), default=0) > self._most:
+                raise ExecutionTimeout("too much at once")
+            return result
+
+        return await self._store.transact(slow)
+
+
+async def test_a_database_that_is_too_slow_to_keep_a_part_is_given_less(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, 2 * CHUNK)
+    broadcast = await start(shop)
+    for turn in range(30):
+        with clock.moved(turn * A_MINUTE):
+            await Recipients(Slow(shop.store, 3), clock, shop.settings).find()
+    assert (await now(broadcast)).recipients == len(ids)
+
+
+async def test_an_audience_that_can_never_be_found_holds_up_no_other_and_is_ended_by_cancel(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, 3 * CHUNK, tags=["vip"])
+    poison, other = await start(shop), await start(shop, {"tags": ["vip"]})
+
+    async def poisoned(search: Search, after: str | None, size: int) -> Any:
+        if search.audience.tags is None:
+            raise ExecutionTimeout("whatever is asked")
+        return await members(search, after, size)
+
+    finder = Recipients(shop.store, clock, shop.settings, poisoned)
+    async with asyncio.timeout(10):
+        while await finder.find():
+            pass
+        assert (await now(other)).recipients == len(ids)
+        with clock.moved(A_MINUTE):
+            await finder.find()
+        assert (await now(poison)).recipients is None
+        await shop.broadcasting.cancel(str(poison.id))
+        await run(shop)
+    assert not (await now(poison)).is_open
+    await assert_all_served_once(other, ids)
+
+
+async def test_a_part_is_not_listed_twice_by_one_who_looked_before_it_was_found(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    """The checkpoint tells, where all happens in the same millisecond."""
+    ids = await crowd(clock, 3 * CHUNK)
+    first, second = await start(shop, {"tags": ["nobody"]}), await start(shop)
+    others = Recipients(shop.store, clock, shop.settings)
+
+    async def overtaken(search: Search, after: str | None, size: int) -> Any:
+        if search.audience.tags and after is None:
+            await others.find()
+        return await members(search, after, size)
+
+    with clock.stopped():
+        now_ = {"$set": {"plan_at": clock.now()}}
+        await Broadcast.get_pymongo_collection().update_many({}, now_)
+        await Recipients(shop.store, clock, shop.settings, overtaken).find()
+        await run(shop)
+    assert (await now(first)).recipients == 0
+    await assert_all_served_once(second, ids)
+
+
+async def test_the_products_of_categories_are_read_once_for_all_parts(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, 3 * CHUNK)
+    tent = {"id": "tent", "name": "Tent", "category": "Camping", "changed_at": clock.now()}
+    await Product(**tent).insert()
+    for id in ids:
+        await did(id, "purchase", "tent", clock.now() - A_DAY)
+    broadcast = await start(shop, {"bought": {"withinDays": 7, "categories": ["Camping"]}})
+    finder = Recipients(shop.store, clock, shop.settings)
+    await finder.find()
+    await Product.find_all().delete()
     while await finder.find():
         pass
     assert (await now(broadcast)).recipients == len(ids)
+
+
+async def test_categories_with_too_many_products_are_refused(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    for id in ("tent", "poles"):
+        row = {"id": id, "name": id, "category": "Camping", "changed_at": clock.now()}
+        await Product(**row).insert()
+    strict = shop.settings.model_copy(update={"max_audience_products": 1})
+    broadcasting = Broadcasting(clock, strict)
+    wanted = read({"viewed": {"withinDays": 7, "categories": ["Camping"]}}, "input")
+    with pytest.raises(BadInput) as refusal:
+        await broadcasting.dry_run(wanted)
+    assert refusal.value.field == "input.viewed.categories"
+    with pytest.raises(BadInput) as refusal:
+        await broadcasting.create(Wish("Sale", "All of it", wanted), "urn:test")
+    assert refusal.value.field == "input.audience.viewed.categories"
+    assert await Broadcast.find_all().count() == 0
 
 
 async def test_a_paused_one_hands_out_nothing_and_goes_on_where_it_was(
