@@ -47,7 +47,7 @@ async def keep_products(changes: Sequence[tuple[ProductChanged, datetime]]) -> N
             {
                 "$set": {
                     "name": composed(product.name),
-                    "category": composed(product.category),
+                    "category": composed(product.category.strip()),
                     "changed_at": at,
                 }
             },
