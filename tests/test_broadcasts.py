@@ -776,6 +776,8 @@ async def test_a_broadcast_that_can_not_be_read_holds_up_no_other(
         await rows.update_one({"_id": one.id}, {"$set": change})
     await run(shop)
     assert await counters(other) == (BroadcastState.DONE, len(ids), {"sent": len(ids)})
+    assert not await Broadcast.to_plan(clock.now())
+    assert not await Broadcast.to_send(clock.now())
     whole = {"$set": {"title": "Sale"}, "$unset": {"per_second": ""}}
     await rows.update_many({}, whole)
     with clock.moved(A_MINUTE):
