@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from beanie import Document, PydanticObjectId
 from pydantic import ValidationError
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, ServerSelectionTimeoutError
 
 from services.notifications.audience import Audience
 from services.notifications.broadcasts import GOES_ON, OPEN, Broadcast
@@ -120,7 +120,8 @@ class Broadcasting:
             try:
                 ids, after = await self._find_members(search, after, size)
             except Exception as error:
-                if not is_away(error) or size == 1:
+                is_down = isinstance(error, ServerSelectionTimeoutError)
+                if is_down or size == 1 or not is_away(error):
                     raise
                 size //= 2  # it may be too slow for so many at once
             else:
