@@ -20,12 +20,13 @@ from services.notifications import personalize
 from services.notifications.broadcasting import end_if_over
 from services.notifications.broadcasts import Broadcast, Chunk
 from services.notifications.caps import Allowance
-from services.notifications.fan_out import FanOut, Tally
+from services.notifications.fan_out import FanOut
 from services.notifications.ledgers import Ledgers
 from services.notifications.models import Notification
 from services.notifications.personalize import Rule
 from services.notifications.scheduled import ScheduledNotification
 from services.notifications.scheduling import Scheduling, ended
+from services.notifications.tallies import Tally
 from services.scheduler.models import Schedule
 from services.scheduler.service import SchedulerService
 from services.shared.events import Event
@@ -110,9 +111,7 @@ def _collapse() -> None:
 def _chunks() -> None:
     """A chunk of a broadcast is gone as soon as a worker has it, and not when it is done."""
 
-    async def claim(
-        self: FanOut, chunk: Chunk, now: datetime, session: Session | None = None
-    ) -> Chunk | None:
+    async def claim(self: FanOut, chunk: Chunk, until: datetime, session: Session) -> Chunk | None:
         these = Chunk.get_pymongo_collection()
         removed = await these.delete_one({"_id": chunk.id}, session=session)
         return chunk if removed.deleted_count else None

@@ -25,7 +25,8 @@ class AcceptsInput:
 class DeedsInput:
     within_days: int = strawberry.field(description="In the last so many days, 1 to 3650.")
     categories: list[str] | None = strawberry.field(
-        default=None, description="With a product of any of these; null: with any product."
+        default=None,
+        description="With a product that is in any of these today; null: with any product.",
     )
 
 
@@ -35,10 +36,12 @@ class DeedsInput:
 )
 class AudienceInput:
     locales: list[str] | None = strawberry.field(
-        default=None, description="BCP 47 tags; de stands for de-AT, too."
+        default=None,
+        description="BCP 47 tags; de stands for de-AT, too. Who never gave one has en.",
     )
     timezones: list[str] | None = strawberry.field(
-        default=None, description="IANA time zones, as User.timezone has them."
+        default=None,
+        description="IANA time zones, as User.timezone has them; names are compared, not clocks.",
     )
     tags: list[str] | None = strawberry.field(
         default=None, description="Tags that setUserTags gave."
@@ -59,7 +62,7 @@ class AudienceInput:
     )
     inactive_days: int | None = strawberry.field(
         default=None,
-        description="They did nothing in the last so many days, 1 to 3650.",
+        description="They did nothing in the last so many days, 1 to 3650; or registered since.",
     )
 
     def read(self, place: str) -> audience.Audience:

@@ -37,22 +37,27 @@ class Broadcast:
     started_at: datetime = strawberry.field(
         description="Who had registered then is meant, and what they had done until then."
     )
-    per_second: int | None = strawberry.field(description="Recipients in a second, at most.")
+    per_second: int | None = strawberry.field(description="Recipients in a second, on average.")
     expires_at: datetime | None = strawberry.field(
         description="When what it sent disappears; null: as promotions do."
     )
     total: int | None = strawberry.field(
-        description="How many recipients it has; null while they are being found."
+        description="How many recipients it has; null while they are being found, and for good if "
+        "it was cancelled meanwhile."
     )
-    sent: int = strawberry.field(description="How many got it.")
+    sent: int = strawberry.field(
+        description="How many got it on one channel at least: in the app, or READY elsewhere."
+    )
     held: int = strawberry.field(
-        description="For how many it waits, and is decided anew at its time; that is not counted."
+        description="Who got it on no channel, while it waits on some. It is decided anew at its "
+        "time, and that is not counted."
     )
     suppressed: int = strawberry.field(
         description="How many did not want it, or were gone or disabled when it came to them."
     )
     failed: int = strawberry.field(
-        description="How many could not be served, for a fault of ours, each time it was tried."
+        description="How many could not be served, for a fault of ours, each time it was tried. "
+        "They are not tried again."
     )
 
     @classmethod
@@ -92,7 +97,7 @@ class BroadcastInput:
     body: str = strawberry.field(description="1 to 5,000 characters.")
     audience: AudienceInput = strawberry.field(description="Who gets it; {} is everybody.")
     per_second: int | None = strawberry.field(
-        default=None, description="Recipients in a second, at most; null: as fast as it goes."
+        default=None, description="Recipients in a second, on average; null: as fast as it goes."
     )
     expires_at: datetime | None = strawberry.field(
         default=None, description="When it is over, and disappears; null: as promotions do."

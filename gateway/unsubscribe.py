@@ -13,6 +13,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email import message_from_bytes
+from email.message import Message
+from functools import partial
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -202,11 +204,13 @@ def _fields(content_type: str, body: bytes) -> Mapping[str, str]:
     """A form's fields: mail programs send it as either of the two types (RFC 8058, 3.2)."""
     if not content_type.lower().startswith("multipart/"):
         return dict(parse_qsl(body.decode("latin-1")))
-    form = message_from_bytes(f"content-type: {content_type}\r\n\r\n".encode("latin-1") + body)
-    return {
-        str(part.get_param("name", header="content-disposition")): str(part.get_payload()).strip()
-        for part in form.walk()
-    }
+    head = f"content-type: {content_type}\r\n\r\n".encode("latin-1")
+    named = partial(Message.get_param, param="name", header="content-disposition")
+    try:
+        parts = message_from_bytes(head + body).walk()
+        return {str(named(part)): str(part.get_payload()).strip() for part in parts}
+    except (TypeError, ValueError):  # so the parser says that parameters are odd (RFC 2231)
+        return {}
 
 
 def _page(

@@ -11,14 +11,17 @@ from uuid import uuid4
 
 import msgspec
 import pytest
+from beanie import PydanticObjectId
 from msgspec.structs import replace
+from pymongo import MongoClient
 
 from services.notifications.catalogue import Product, keep_products
 from services.notifications.drafts import Draft
 from services.notifications.gather import Gatherer
 from services.notifications.handlers import NotificationHandlers
 from services.notifications.recommend import RECOMMENDED_LATELY, Recommendation
-from services.notifications.templates import Text
+from services.notifications.templates import Text, Words
+from services.notifications.wording import Texts
 from services.shared.errors import BadInput
 from services.shared.events import (
     Event,
@@ -28,6 +31,7 @@ from services.shared.events import (
     RecommendationsRequested,
 )
 from services.shared.settings import Settings
+from services.shared.store import Row
 from services.shared.vocabulary import NotificationType, Role
 from services.users.models import User
 from tests import notices
@@ -277,6 +281,40 @@ async def test_who_refuses_promotions_from_now_on_gets_none(
     await fan.ask(PREFER, input={"types": [{"type": "PROMOTION", "enabled": True}]})
     await promote(backend, title="Wanted again", userIds=[fan.id])
     assert (await arrived(fan, 2))[0]["title"] == "Wanted again"
+
+
+class ChosenMeanwhile(Texts):
+    """Texts in whose wording somebody's wish is stored."""
+
+    def __init__(self, texts: Texts, meanwhile: Callable[[], object]) -> None:
+        vars(self).update(vars(texts))
+        self._meanwhile = meanwhile
+
+    def words(self, user: User) -> Words:
+        self._meanwhile()
+        return super().words(user)
+
+
+async def test_who_refuses_promotions_while_they_are_worded_gets_none(
+    clock: ShiftedClock, house: House, ann: Wire, mongod: PrivateMongod
+) -> None:
+    runtime = house.runtime
+    with MongoClient[Row](mongod.url) as client:
+        users = client[runtime.settings.mongodb_database][User.get_collection_name()]
+        for enabled, sent in ((False, 0), (True, 1)):
+            change = {"$set": {"choices.promotion.enabled": enabled}}
+            refuse = partial(users.update_one, {"_id": PydanticObjectId(ann.id)}, change)
+            handlers = NotificationHandlers(
+                runtime.announcing,
+                runtime.scheduling,
+                ChosenMeanwhile(runtime.texts, refuse),
+                clock,
+                runtime.settings,
+            ).table()
+            sale = PromotionAnnounced(title="Sale", body="All of it", user_ids=(ann.id,))
+            event = Event.of(sale, time=clock.now())
+            await handlers[event.type]([event])
+            assert len(await nodes(ann)) == sent
 
 
 async def test_a_promotion_of_any_length_goes_to_a_thousand(house: House, fan: Wire) -> None:

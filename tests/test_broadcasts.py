@@ -10,20 +10,26 @@ from typing import Any, TypeVar
 
 import pytest
 from beanie import PydanticObjectId
+from pymongo import MongoClient
 from pymongo.errors import ExecutionTimeout
 
 from services.host import Runtime
 from services.notifications.announcing import Announcing
-from services.notifications.audience import Audience
+from services.notifications.audience import read
+from services.notifications.broadcasting import Broadcasting, Wish
 from services.notifications.broadcasts import Broadcast, Chunk
+from services.notifications.catalogue import Product
 from services.notifications.drafts import Announcement, Draft
 from services.notifications.fan_out import MOST_TRIES, FanOut
-from services.notifications.membership import members
+from services.notifications.membership import Search, members
 from services.notifications.models import Notification
-from services.notifications.personalize import Decision, Reason
 from services.notifications.recipients import Recipients
-from services.shared.store import Session, Store
-from services.shared.vocabulary import BroadcastState, NotificationType, Outcome
+from services.notifications.templates import Words
+from services.notifications.wording import Texts
+from services.shared.bus import PartlyPublished
+from services.shared.errors import BadInput, Unavailable
+from services.shared.store import Row, Session, Store
+from services.shared.vocabulary import BroadcastState, NotificationType
 from services.shared.worker import when_back
 from services.users.models import User
 from services.users.preferences import TypeChange, Wishes
@@ -268,8 +274,8 @@ async def test_workers_share_the_finding_and_count_each_once(
     broadcast = await start(shop)
     looked_behind: list[str | None] = []
 
-    async def counting(audience: Audience, after: str | None, *rest: Any) -> Any:
-        answer = await members(audience, after, *rest)
+    async def counting(search: Search, after: str | None, size: int) -> Any:
+        answer = await members(search, after, size)
         looked_behind.append(after)
         return answer
 
@@ -320,15 +326,130 @@ async def test_a_database_that_is_too_slow_for_a_part_is_asked_for_less(
     ids = await crowd(clock, 2 * CHUNK)
     broadcast = await start(shop)
 
-    async def slow(audience: Audience, after: str | None, size: int, *rest: Any) -> Any:
+    asked: list[int] = []
+
+    async def slow(search: Search, after: str | None, size: int) -> Any:
+        asked.append(size)
         if size > 3:
             raise ExecutionTimeout("too much at once")
-        return await members(audience, after, size, *rest)
+        return await members(search, after, size)
 
-    finder = Recipients(shop.store, clock, shop.settings, slow)
+    for turn in range(30):
+        with clock.moved(turn * A_MINUTE):
+            await Recipients(shop.store, clock, shop.settings, slow).find()
+    assert (await now(broadcast)).recipients == len(ids)
+    assert asked[:3] == [CHUNK, CHUNK // 2, CHUNK // 4]
+
+
+class SlowStore(Store):
+    """A store that is too slow for large parts."""
+
+    def __init__(self, store: Store, most: int) -> None:
+        self._store = store
+        self._most = most
+
+    async def transact(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        async def slow(session: Session) -> T:
+            result = await work(session)
+            chunks = await Chunk.find_all(session=session).to_list()
+            if max((len(one.user_ids) for one in chunks), default=0) > self._most:
+                raise ExecutionTimeout("too much at once")
+            return result
+
+        return await self._store.transact(slow)
+
+
+async def test_a_database_that_is_too_slow_to_keep_a_part_is_given_less(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, 2 * CHUNK)
+    broadcast = await start(shop)
+    for turn in range(30):
+        with clock.moved(turn * A_MINUTE):
+            await Recipients(SlowStore(shop.store, 3), clock, shop.settings).find()
+    assert (await now(broadcast)).recipients == len(ids)
+
+
+async def test_an_audience_that_can_never_be_found_holds_up_no_other_and_is_ended_by_cancel(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, 3 * CHUNK, tags=["vip"])
+    poison, other = await start(shop), await start(shop, {"tags": ["vip"]})
+
+    async def poisoned(search: Search, after: str | None, size: int) -> Any:
+        if search.audience.tags is None:
+            raise ExecutionTimeout("whatever is asked")
+        return await members(search, after, size)
+
+    finder = Recipients(shop.store, clock, shop.settings, poisoned)
+    async with asyncio.timeout(10):
+        while await finder.find():
+            pass
+        assert (await now(other)).recipients == len(ids)
+        with clock.moved(A_MINUTE):
+            await finder.find()
+        assert (await now(poison)).recipients is None
+        await shop.broadcasting.cancel(str(poison.id))
+        await run(shop)
+    assert not (await now(poison)).is_open
+    await assert_all_served_once(other, ids)
+
+
+async def test_a_part_is_not_listed_twice_by_one_who_looked_before_it_was_found(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    """The checkpoint tells, where all happens in the same millisecond."""
+    ids = await crowd(clock, 3 * CHUNK)
+    first, second = await start(shop, {"tags": ["nobody"]}), await start(shop)
+    others = Recipients(shop.store, clock, shop.settings)
+
+    async def overtaken(search: Search, after: str | None, size: int) -> Any:
+        if search.audience.tags and after is None:
+            await others.find()
+        return await members(search, after, size)
+
+    with clock.stopped():
+        now_ = {"$set": {"plan_at": clock.now()}}
+        await Broadcast.get_pymongo_collection().update_many({}, now_)
+        await Recipients(shop.store, clock, shop.settings, overtaken).find()
+        await run(shop)
+    assert (await now(first)).recipients == 0
+    await assert_all_served_once(second, ids)
+
+
+async def test_the_products_of_categories_are_read_once_for_all_parts(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, 3 * CHUNK)
+    tent = {"id": "tent", "name": "Tent", "category": "Camping", "changed_at": clock.now()}
+    await Product(**tent).insert()
+    for id in ids:
+        await did(id, "purchase", "tent", clock.now() - A_DAY)
+    broadcast = await start(shop, {"bought": {"withinDays": 7, "categories": ["Camping"]}})
+    finder = Recipients(shop.store, clock, shop.settings)
+    await finder.find()
+    await Product.find_all().delete()
     while await finder.find():
         pass
     assert (await now(broadcast)).recipients == len(ids)
+
+
+async def test_categories_with_too_many_products_are_refused(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    for id in ("tent", "poles"):
+        row = {"id": id, "name": id, "category": "Camping", "changed_at": clock.now()}
+        await Product(**row).insert()
+    strict = shop.settings.model_copy(update={"max_audience_products": 1})
+    broadcasting = Broadcasting(clock, strict)
+    wanted = read({"viewed": {"withinDays": 7, "categories": ["Camping"]}}, "input")
+    with pytest.raises(BadInput) as refusal:
+        await broadcasting.dry_run(wanted)
+    assert refusal.value.field == "input.viewed.categories"
+    with pytest.raises(BadInput) as refusal:
+        await broadcasting.create(Wish("Sale", "All of it", wanted), "urn:test")
+    assert refusal.value.field == "input.audience.viewed.categories"
+    assert await Broadcast.find_all().count() == 0
 
 
 async def test_a_paused_one_hands_out_nothing_and_goes_on_where_it_was(
@@ -494,14 +615,18 @@ class Faulty(Twin):
         return await super().announce(drafts, recipients)
 
 
-class Holding(Twin):
-    """One that holds everything back."""
+class Slow(Twin):
+    """One that raises this where there are more than so many at once."""
+
+    error: Exception
+    most = 0
 
     async def announce(
         self, drafts: Sequence[Draft], recipients: Mapping[str, User]
     ) -> Sequence[Announcement]:
-        held = Announcement(None, Decision(Outcome.HELD, Reason.QUIET_HOURS))
-        return [held for _ in drafts]
+        if len(drafts) > self.most:
+            raise self.error
+        return await super().announce(drafts, recipients)
 
 
 async def test_one_who_can_not_be_served_holds_up_nobody_and_is_tried_again(
@@ -537,11 +662,177 @@ async def test_who_can_never_be_served_is_counted_as_failed_in_the_end(
     assert await counters(broadcast) == (BroadcastState.DONE, 3, counts)
 
 
-async def test_what_is_held_back_is_counted_as_held(shop: Runtime, clock: ShiftedClock) -> None:
-    await crowd(clock, CHUNK)
+@pytest.mark.parametrize(
+    "error", [ExecutionTimeout("whatever is asked"), Unavailable("the broker is away")]
+)
+async def test_a_chunk_that_can_not_be_served_now_is_given_back_and_holds_up_no_other(
+    shop: Runtime, clock: ShiftedClock, error: Exception
+) -> None:
+    ids = await crowd(clock, CHUNK)
+    broadcast, other = await found(shop), await found(shop, body="The other one")
+
+    class Poisoned(Twin):
+        async def announce(
+            self, drafts: Sequence[Draft], recipients: Mapping[str, User]
+        ) -> Sequence[Announcement]:
+            if drafts[0].text.body == broadcast.body:
+                raise error
+            return await super().announce(drafts, recipients)
+
+    async with asyncio.timeout(10):
+        assert await worker(shop, announcing=Poisoned(shop.announcing)).send() == 1
+    assert await have(other) == sorted(ids)
+    assert await run_until_rest(shop, clock) == 1
+    assert await have(broadcast) == sorted(ids)
+
+
+async def run_until_rest(shop: Runtime, clock: ShiftedClock) -> int:
+    """What is given back is served when it has rested, by whom it may be; how many chunks."""
+    assert await shop.fan_out.send() == 0
+    with clock.moved(A_MINUTE):
+        return await shop.fan_out.send()
+
+
+@pytest.mark.parametrize("most", [1, 3])
+async def test_a_broker_that_is_too_slow_for_a_chunk_gets_less_at_once(
+    shop: Runtime, clock: ShiftedClock, most: int
+) -> None:
+    ids = await crowd(clock, CHUNK)
     broadcast = await found(shop)
-    await worker(shop, announcing=Holding(shop.announcing)).send()
-    assert await counters(broadcast) == (BroadcastState.DONE, CHUNK, {"held": CHUNK})
+    partly = PartlyPublished("too slow, says the test", frozenset())
+    slow = Slow(shop.announcing, error=partly, most=most)
+    async with asyncio.timeout(10):
+        assert await worker(shop, announcing=slow).send() == 1
+    await assert_all_served_once(broadcast, ids)
+
+
+async def test_a_worker_that_dies_leaves_nothing_to_go_out_while_it_is_paused(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, CHUNK)
+    broadcast = await found(shop)
+    with pytest.raises(Killed):
+        await worker(shop, Elsewhere(shop.store, 1, after=killed)).send()
+    await shop.broadcasting.pause(str(broadcast.id))
+    with clock.moved(LEASE):
+        await run(shop)
+        assert await have(broadcast) == []
+        await shop.broadcasting.resume(str(broadcast.id))
+        await run(shop)
+    await assert_all_served_once(broadcast, ids)
+
+
+@pytest.mark.parametrize("pause", [False, True], ids=["at once", "after a pause"])
+async def test_a_worker_that_dies_leaves_nothing_to_go_out_when_it_is_cancelled(
+    shop: Runtime, clock: ShiftedClock, pause: bool
+) -> None:
+    """Some were served before it died, and they alone are counted."""
+    settings = shop.settings.model_copy(update={"fan_out_size": 200})
+    await crowd(clock, 200)
+    broadcast = await start(shop, body="€" * 5000)
+    finder = Recipients(shop.store, clock, settings)
+    while await finder.find():
+        pass
+    dying = Twin(shop.announcing, _store=Elsewhere(shop.store, after=killed))
+    with pytest.raises(Killed):
+        await worker(shop, announcing=dying).send()
+    served = await have(broadcast)
+    with clock.moved(LEASE):
+        if pause:
+            await shop.broadcasting.pause(str(broadcast.id))
+            await run(shop)
+        await shop.broadcasting.cancel(str(broadcast.id))
+        await run(shop)
+    assert await have(broadcast) == served
+    counts = {"sent": len(served)}
+    assert 0 < len(served) < 200
+    assert await counters(broadcast) == (BroadcastState.CANCELLED, 200, counts)
+    assert not (await now(broadcast)).is_open
+
+
+async def test_a_chunk_of_a_dead_worker_keeps_to_the_rate(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    await crowd(clock, 10)
+    broadcast = await found(shop, per_second=5)
+    with clock.stopped():
+        with pytest.raises(Killed):
+            await worker(shop, Elsewhere(shop.store, 1, after=killed)).send()
+        with clock.moved(LEASE):
+            for _ in range(3):
+                await shop.fan_out.send()
+            assert len(await have(broadcast)) == 5
+
+
+@pytest.mark.parametrize("change", [{"title": 5}, {"per_second": "many"}])
+async def test_a_broadcast_that_can_not_be_read_holds_up_no_other(
+    shop: Runtime, clock: ShiftedClock, change: dict[str, Any]
+) -> None:
+    """A later version may have written it. This one looks at it again in a minute."""
+    ids = await crowd(clock, CHUNK)
+    strange, found_, other = await start(shop), await found(shop), await start(shop)
+    rows = Broadcast.get_pymongo_collection()
+    for one in (strange, found_):
+        await rows.update_one({"_id": one.id}, {"$set": change})
+    await run(shop)
+    assert await counters(other) == (BroadcastState.DONE, len(ids), {"sent": len(ids)})
+    assert not await Broadcast.to_plan(clock.now())
+    assert not await Broadcast.to_send(clock.now())
+    whole = {"$set": {"title": "Sale"}, "$unset": {"per_second": ""}}
+    await rows.update_many({}, whole)
+    with clock.moved(A_MINUTE):
+        await run(shop)
+    await assert_all_served_once(found_, ids)
+
+
+async def test_a_chunk_that_can_not_be_read_holds_up_no_other(
+    shop: Runtime, clock: ShiftedClock
+) -> None:
+    ids = await crowd(clock, 2 * CHUNK)
+    broadcast = await found(shop)
+    rows = Chunk.get_pymongo_collection()
+    await rows.update_one({"user_ids": ids[0]}, {"$set": {"user_ids": 5}})
+    assert await shop.fan_out.send() == 0
+    await run(shop)
+    assert await have(broadcast) == sorted(ids[CHUNK:])
+    with clock.moved(A_MINUTE):
+        await shop.fan_out.send()
+    await rows.update_one({"user_ids": 5}, {"$set": {"user_ids": ids[:CHUNK]}})
+    with clock.moved(2 * A_MINUTE):
+        await run(shop)
+    await assert_all_served_once(broadcast, ids)
+
+
+class Chosen(Texts):
+    """Texts in whose wording somebody's wish is stored."""
+
+    def __init__(self, texts: Texts, meanwhile: Callable[[], object]) -> None:
+        vars(self).update(vars(texts))
+        self._meanwhile = meanwhile
+
+    def words(self, user: User) -> Words:
+        self._meanwhile()
+        return super().words(user)
+
+
+async def test_who_switches_them_off_while_they_are_worded_gets_none(
+    shop: Runtime, clock: ShiftedClock, mongod: PrivateMongod
+) -> None:
+    ids = await crowd(clock, CHUNK)
+    broadcast = await found(shop)
+    with MongoClient[Row](mongod.url) as client:
+        users = client[shop.settings.mongodb_database][User.get_collection_name()]
+
+        def choose() -> None:
+            who = {"_id": PydanticObjectId(ids[0])}
+            users.update_one(who, {"$set": {"choices.promotion.enabled": False}})
+            users.delete_one({"_id": PydanticObjectId(ids[1])})
+
+        texts = Chosen(shop.texts, choose)
+        await FanOut(shop.store, shop.announcing, texts, clock, shop.settings).send()
+        assert await have(broadcast) == sorted(ids[2:])
+        counts = {"sent": CHUNK - 2, "suppressed": 2}
+        assert await counters(broadcast) == (BroadcastState.DONE, CHUNK, counts)
 
 
 async def test_an_audience_that_can_not_be_read_reaches_nobody_and_holds_up_no_other(

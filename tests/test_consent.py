@@ -363,6 +363,24 @@ async def test_a_backends_clock_may_be_a_little_fast(
         assert entry(answer)["consent"]["at"] == clock.now().isoformat()
 
 
+@pytest.mark.parametrize("seconds", [5, 55, 65])
+async def test_a_call_that_is_repeated_by_a_backend_with_a_fast_clock_renews_nothing(
+    shop: Somebody, ada: Somebody, clock: ShiftedClock, seconds: int
+) -> None:
+    said_at = clock.now() + timedelta(seconds=50)
+    first = await record(shop, ada.id, said_at)
+    with clock.moved(timedelta(seconds=seconds)):
+        assert await record(shop, ada.id, said_at) == first
+    assert len(await records(ada)) == 1
+
+
+async def test_a_type_that_is_named_twice_is_recorded_once(
+    shop: Somebody, ada: Somebody, clock: ShiftedClock
+) -> None:
+    await record(shop, ada.id, clock.now(), types=["PROMOTION", "PROMOTION"])
+    assert len(await records(ada)) == 1
+
+
 # The record
 
 

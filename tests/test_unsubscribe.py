@@ -266,6 +266,14 @@ async def test_the_page_loads_nothing_and_tells_nothing_of_whose_it_is(
 # What is refused
 
 
+def odd_multipart(parameters: str, head: bytes = b"") -> dict[str, Any]:
+    """A body that is one part under this head."""
+    return {
+        "content": b"--b\r\n" + head + b"\r\n\r\nOne-Click\r\n--b--",
+        "headers": {"content-type": f"multipart/form-data; {parameters}"},
+    }
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -275,10 +283,29 @@ async def test_the_page_loads_nothing_and_tells_nothing_of_whose_it_is(
         ({"json": CLICK}, 400),
         ({"content": b"\xff\xfe%ff", "headers": {"content-type": "multipart/form-data"}}, 400),
         ({"content": b"x", "headers": {"content-type": b"multipart/x; boundary=\xff"}}, 400),
+        (odd_multipart("boundary*=idna'c'dd%ff"), 400),
+        (odd_multipart(f"boundary*{'1' * 5000}*=b"), 400),
+        (odd_multipart("boundary*=b; boundary*0=b"), 400),
+        (odd_multipart("boundary=b", b"content-type: multipart/x; boundary*=a\0b'c'd"), 400),
+        (odd_multipart("boundary=b", b"content-disposition: form-data; name*=a; name*0=a"), 400),
         ({"data": CLICK | {"more": "x" * 5000}}, 413),
         ({"content": b"x" * 2_000_000}, 413),
     ],
-    ids=["nothing", "no type", "another", "json", "no form", "an odd form", "long", "very long"],
+    ids=[
+        "nothing",
+        "no type",
+        "another",
+        "json",
+        "no form",
+        "an odd form",
+        "no bytes",
+        "a large number",
+        "two kinds of boundary",
+        "a part's boundary",
+        "two kinds of name",
+        "long",
+        "very long",
+    ],
 )
 async def test_what_does_not_say_that_it_is_a_click_does_nothing(
     house: House, shop: Somebody, ada: Somebody, body: dict[str, Any], status: int

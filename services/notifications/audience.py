@@ -68,13 +68,17 @@ def read(value: Any, place: str) -> Audience:
     except ContentRefused as error:
         field, _, reason = str(error).partition(": ")
         raise BadInput(f"{reason}.", field) from error
+    since = _in_utc(audience.created_from, f"{place}.createdFrom")
+    before = _in_utc(audience.created_before, f"{place}.createdBefore")
+    if since and before and since >= before:
+        raise BadInput("createdFrom lies before createdBefore.", f"{place}.createdFrom")
     return replace(
         audience,
-        tags=_composed(audience.tags),
-        created_from=_in_utc(audience.created_from, f"{place}.createdFrom"),
-        created_before=_in_utc(audience.created_before, f"{place}.createdBefore"),
-        bought=_with_composed(audience.bought),
-        viewed=_with_composed(audience.viewed),
+        tags=_as_stored(audience.tags, f"{place}.tags"),
+        created_from=since,
+        created_before=before,
+        bought=_with_categories(audience.bought, f"{place}.bought"),
+        viewed=_with_categories(audience.viewed, f"{place}.viewed"),
     )
 
 
@@ -90,17 +94,23 @@ def _is_locale(text: str) -> bool:
     return LOCALE.fullmatch(text) is not None
 
 
+def _is_there(text: str) -> bool:
+    return text.strip() != ""
+
+
 def _is_zone(text: str) -> bool:
     return text in zone_names()
 
 
-def _composed(names: Names | None) -> Names | None:
-    """In NFC, as tags and categories are stored."""
-    return tuple(map(composed, names)) if names is not None else None
+def _as_stored(names: Names | None, place: str) -> Names | None:
+    """In NFC and without blanks around them, as tags and categories are stored."""
+    _check_each(names, place, _is_there, "Name something")
+    return tuple(composed(name.strip()) for name in names) if names is not None else None
 
 
-def _with_composed(deeds: Deeds | None) -> Deeds | None:
-    return replace(deeds, categories=_composed(deeds.categories)) if deeds else None
+def _with_categories(deeds: Deeds | None, place: str) -> Deeds | None:
+    categories = _as_stored(deeds.categories, f"{place}.categories") if deeds else None
+    return replace(deeds, categories=categories) if deeds else None
 
 
 def _in_utc(moment: datetime | None, place: str) -> datetime | None:

@@ -10,26 +10,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from beanie import PydanticObjectId
-from pymongo.errors import DuplicateKeyError
+from beanie import Document, PydanticObjectId
+from pydantic import ValidationError
+from pymongo.errors import DuplicateKeyError, ServerSelectionTimeoutError
 
 from services.notifications.audience import Audience
 from services.notifications.broadcasts import GOES_ON, OPEN, Broadcast
 from services.notifications.drafts import check_key, checked_end
 from services.notifications.intake import checked_body
-from services.notifications.membership import members
+from services.notifications.membership import Find, Search, members
 from services.shared.clock import Clock, steady
 from services.shared.errors import BadInput, Conflict, NotFound
 from services.shared.events import PromotionAnnounced
+from services.shared.log import get_logger
 from services.shared.settings import Settings
-from services.shared.store import Session
+from services.shared.store import Row, Session, is_away
 from services.shared.tasks import end_if_cancelled
 from services.shared.vocabulary import BroadcastState
 from services.users.models import User, object_id
 
+D = TypeVar("D", bound=Document)
+
 SAMPLE: Final = 10
+PUT_OFF: Final = timedelta(minutes=1)
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +61,10 @@ class DryRun:
 
 
 class Broadcasting:
-    def __init__(self, clock: Clock, settings: Settings) -> None:
+    def __init__(self, clock: Clock, settings: Settings, find: Find = members) -> None:
         self._clock = clock
         self._settings = settings
+        self._find_members = find
 
     async def create(self, wish: Wish, source: str) -> Broadcast:
         """Start a broadcast now; the same one when its dedup key was used before. `source` names
@@ -71,6 +78,7 @@ class Broadcasting:
         if broadcast.expires_at is not None and broadcast.expires_at <= broadcast.started_at:
             raise BadInput("expiresAt lies in the past.", "input.expiresAt")
         most = self._settings.max_broadcasts
+        await Search.of(wish.audience, broadcast.started_at, self._settings, "input.audience")
         if await Broadcast.count_going_on() >= most:
             raise BadInput(
                 f"{most} broadcasts go on, the most (MAX_BROADCASTS): wait for one, or cancel one.",
@@ -105,17 +113,25 @@ class Broadcasting:
         count = 0
         first: list[str] = []
         after: str | None = None
-        while True:
+        search = await Search.of(audience, now, self._settings, "input")
+        size, is_exact = self._settings.fan_out_size, False
+        while not is_exact:
             end_if_cancelled()
-            ids, after = await members(
-                audience, after, self._settings.fan_out_size, now, self._settings.shop_timezone
-            )
-            count += len(ids)
-            first += ids[: SAMPLE - len(first)]
-            if after is None or steady() >= late:
+            try:
+                ids, after = await self._find_members(search, after, size)
+            except Exception as error:
+                is_down = isinstance(error, ServerSelectionTimeoutError)
+                if is_down or size == 1 or not is_away(error):
+                    raise
+                size //= 2  # it may be too slow for so many at once
+            else:
+                count += len(ids)
+                first += ids[: SAMPLE - len(first)]
+                is_exact = after is None
+            if steady() >= late:
                 break
         users = await User.by_ids(first)
-        return DryRun(count, after is None, [users[id] for id in first if id in users])
+        return DryRun(count, is_exact, [users[id] for id in first if id in users])
 
     def _broadcast(self, wish: Wish, source: str) -> Broadcast:
         checked_body(PromotionAnnounced(title=wish.title, body=wish.body))
@@ -167,6 +183,21 @@ async def end_if_over(
         "forget_at": now + _memory(settings),
     }
     await Broadcast.get_pymongo_collection().update_one(over, {"$set": done}, session=session)
+
+
+async def readable(
+    kind: type[D], row: Row, due: str, now: datetime, session: Session | None = None
+) -> D | None:
+    """None, and the row is put off, where another version wrote what we can't read. `due`: the
+    field that says when somebody looks at it."""
+    try:
+        read: D = kind.model_validate(row)
+    except ValidationError:
+        log.error("broadcast_unreadable", rows=kind.get_collection_name(), id=str(row["_id"]))
+        later = {"$set": {due: now + PUT_OFF}}
+        await kind.get_pymongo_collection().update_one({"_id": row["_id"]}, later, session=session)
+        return None
+    return read
 
 
 async def _original(broadcast: Broadcast) -> Broadcast | None:

@@ -24,6 +24,7 @@ from services.users.models import object_id
 
 OPEN: Final = {"is_open": True}
 _IN_HAND: Final = {"in_hand": True}
+UNTOUCHED: Final = {"in_hand": False, "begun": {"$ne": True}}
 GOES_ON: Final = (BroadcastState.RUNNING.value, BroadcastState.PAUSED.value)
 
 
@@ -32,8 +33,9 @@ class Broadcast(Document):
 
     `started_at`: who had registered then is meant, and what they had done. `checkpoint`: the last
     user of whom is known whether they are; `plan_at`: when a worker looks at the next ones, None
-    when all are found. `send_at`: when the next chunk may be handed out, and `handed_out` how many
-    were. `is_open`: there is something left to do, if only to put chunks away.
+    when all are found; `plan_size`: among how many users, where that is not FAN_OUT_SIZE.
+    `send_at`: when the next chunk may be handed out, and `handed_out` how many were. `is_open`:
+    there is something left to do, if only to put chunks away.
     """
 
     source: str
@@ -48,6 +50,7 @@ class Broadcast(Document):
     is_open: bool = True
     checkpoint: str | None = None
     plan_at: datetime | None = None
+    plan_size: int | None = None
     send_at: datetime
     handed_out: int = 0
     total: int = 0
@@ -85,7 +88,7 @@ class Broadcast(Document):
 
     def draft(self, user_id: str, words: Words) -> Draft:
         """The notification that it is for one user; for each there is one."""
-        return offer_draft(user_id, f"{SOURCE} broadcast/{self.id}", self.promotion, words)
+        return offer_draft(user_id, event_of(self.id), self.promotion, words)
 
     def row(self) -> Row:
         """As it is stored: without what is not given, which partial indexes leave out."""
@@ -120,34 +123,37 @@ class Broadcast(Document):
         return await cls.find({**OPEN, "state": {"$in": GOES_ON}}).count()
 
     @classmethod
-    async def to_plan(cls, now: datetime) -> Sequence[Self]:
+    async def to_plan(cls, now: datetime) -> Sequence[Row]:
         """Those whose next recipients nobody is looking for."""
         there = {**OPEN, "state": {"$in": GOES_ON}, "plan_at": {"$lte": now}}
-        return await cls.find(there).to_list()
+        return await cls.get_pymongo_collection().find(there).to_list()
 
     @classmethod
-    async def to_send(cls, now: datetime) -> Sequence[Self]:
-        """Those of which a chunk may be handed out."""
+    async def to_send(cls, now: datetime) -> Sequence[Row]:
+        """Those of which a chunk may be handed out, those with a rate first."""
         there = {**OPEN, "state": BroadcastState.RUNNING.value, "send_at": {"$lte": now}}
-        return await cls.find(there).to_list()
+        return await cls.get_pymongo_collection().find(there).sort("per_second", -1).to_list()
 
     @classmethod
-    async def to_put_away(cls) -> Sequence[Self]:
-        """Those that were cancelled and may have chunks left."""
-        return await cls.find({**OPEN, "state": BroadcastState.CANCELLED.value}).to_list()
+    async def to_put_away(cls) -> Sequence[PydanticObjectId]:
+        """The ids of those that were cancelled and may have chunks left."""
+        there = {**OPEN, "state": BroadcastState.CANCELLED.value}
+        rows = cls.get_pymongo_collection().find(there, {"_id": 1})
+        return [PydanticObjectId(row["_id"]) async for row in rows]
 
 
 class Chunk(Document):
     """Some recipients of a broadcast who are not yet counted as served.
 
-    `due_at`: when a worker may take it, which is later while one has it in hand. `tries`: how often
-    it was tried to serve them.
+    `due_at`: when a worker may take it, which is later while one has it in hand. `begun`: one had,
+    so some may have been served. `tries`: how often it was tried to serve them.
     """
 
     broadcast_id: PydanticObjectId
     user_ids: list[str]
     due_at: datetime
     in_hand: bool = False
+    begun: bool = False
     tries: int = 0
 
     class Settings:
@@ -160,26 +166,37 @@ class Chunk(Document):
     @classmethod
     async def next_of(
         cls, broadcast_id: PydanticObjectId | None, now: datetime, session: Session
-    ) -> Self | None:
+    ) -> Row | None:
         """The one of this broadcast that has waited for longest, of those that nobody has."""
         due = {"broadcast_id": broadcast_id, "in_hand": False, "due_at": {"$lte": now}}
-        return await cls.find_one(due, session=session, sort=[("due_at", 1)])
+        found: Row | None = await cls.get_pymongo_collection().find_one(
+            due, session=session, sort=[("due_at", 1)]
+        )
+        return found
 
     @classmethod
-    async def left_behind(cls, now: datetime) -> Self | None:
-        """One that a worker had in hand and has not done in its time."""
-        return await cls.find_one({**_IN_HAND, "due_at": {"$lte": now}})
-
-    @classmethod
-    async def free(cls, broadcast_id: PydanticObjectId | None, limit: int) -> list[ObjectId]:
-        """The ids of some that nobody has in hand."""
-        there = {"broadcast_id": broadcast_id, "in_hand": False}
+    async def untouched(cls, broadcast_id: PydanticObjectId, limit: int) -> list[ObjectId]:
+        """The ids of some that nobody ever had in hand."""
+        there = {"broadcast_id": broadcast_id, **UNTOUCHED}
         rows = cls.get_pymongo_collection().find(there, {"_id": 1}).limit(limit)
         return [row["_id"] async for row in rows]
 
     @classmethod
+    async def begun_of(cls, broadcast_id: PydanticObjectId, now: datetime) -> Row | None:
+        """One that somebody had in hand, and that nobody has now."""
+        left = {"$or": [{"in_hand": False}, {"due_at": {"$lte": now}}]}
+        there = {"broadcast_id": broadcast_id, "begun": True, **left}
+        found: Row | None = await cls.get_pymongo_collection().find_one(there)
+        return found
+
+    @classmethod
     async def any_of(cls, broadcast_id: PydanticObjectId | None) -> bool:
         return await cls.find_one({"broadcast_id": broadcast_id}) is not None
+
+
+def event_of(id: PydanticObjectId | None) -> str:
+    """The key of what its notifications are of."""
+    return f"{SOURCE} broadcast/{id}"
 
 
 MODELS: list[type[Document]] = [Broadcast, Chunk]

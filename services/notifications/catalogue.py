@@ -32,10 +32,11 @@ class Product(Document):
         return {row.id: KnownProduct(row.id, row.name, row.category) async for row in rows}
 
     @classmethod
-    async def of_categories(cls, categories: Iterable[str]) -> list[str]:
-        """The ids of all products in any of these."""
+    async def of_categories(cls, categories: Iterable[str], limit: int) -> list[str]:
+        """The ids of products in any of these."""
         these = {"category": {"$in": list(categories)}}
-        return [row["_id"] async for row in cls.get_pymongo_collection().find(these, {"_id": 1})]
+        found = cls.get_pymongo_collection().find(these, {"_id": 1}).limit(limit)
+        return [row["_id"] async for row in found]
 
 
 async def keep_products(changes: Sequence[tuple[ProductChanged, datetime]]) -> None:
@@ -46,7 +47,7 @@ async def keep_products(changes: Sequence[tuple[ProductChanged, datetime]]) -> N
             {
                 "$set": {
                     "name": composed(product.name),
-                    "category": composed(product.category),
+                    "category": composed(product.category.strip()),
                     "changed_at": at,
                 }
             },

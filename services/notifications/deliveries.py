@@ -2,13 +2,15 @@
 
 A delivery holds all that is to be said: what was decided goes out as it was then, although the
 notification in the app may have been revised since. It is HELD until `due_at`, when it is decided
-anew, or READY for a sender to take. There are no senders yet: what is READY stays so.
+anew, or READY for a sender to take. READY says what was decided then: whoever withdraws consent
+later stops none, so a sender decides anew when it claims one. There are no senders yet: what is
+READY stays so.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence, Set
+from collections.abc import AsyncIterable, Collection, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final, Self
@@ -84,15 +86,16 @@ class Delivery(Document):
         """Those that exist of these (user id, event key)."""
         if not keys:
             return frozenset()
-        found = cls.get_pymongo_collection().find(
-            {
-                "user_id": {"$in": list({user_id for user_id, _ in keys})},
-                "event": {"$in": list({event for _, event in keys})},
-            },
-            {"_id": 0, "user_id": 1, "event": 1, "channel": 1},
-            session=session,
-        )
+        shown = {"_id": 0, "user_id": 1, "event": 1, "channel": 1}
+        found = cls.get_pymongo_collection().find(_of_keys(keys), shown, session=session)
         return {(row["user_id"], row["event"], Channel(row["channel"])) async for row in found}
+
+    @classmethod
+    async def states_of(cls, keys: Collection[Key]) -> Sequence[tuple[Key, DeliveryState]]:
+        """Where those of these (user id, event key) stand, on each channel."""
+        shown = {"_id": 0, "user_id": 1, "event": 1, "state": 1}
+        rows = cls.get_pymongo_collection().find(_of_keys(keys), shown)
+        return [((row["user_id"], row["event"]), DeliveryState(row["state"])) async for row in rows]
 
     @classmethod
     async def waiting(cls, things: Sequence[Thing], session: Session) -> Mapping[Thing, list[Row]]:
@@ -172,6 +175,13 @@ class Held(BaseModel):
         with suppress(ValidationError):
             read = cls.model_validate(row)
         return read
+
+
+def _of_keys(keys: Collection[Key]) -> Mapping[str, Any]:
+    return {
+        "user_id": {"$in": list({user_id for user_id, _ in keys})},
+        "event": {"$in": list({event for _, event in keys})},
+    }
 
 
 MODELS: list[type[Document]] = [Delivery]

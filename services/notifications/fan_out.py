@@ -1,8 +1,9 @@
 """Sending broadcasts, chunk by chunk; any number of workers share that.
 
 A chunk is handed out in a transaction that names its broadcast as running, so none is once a pause
-or a cancel is answered. Whoever was served before is not served again, so a chunk may be done
-twice: it is counted once, in the transaction that removes it.
+or a cancel is answered; one that its worker has not done is handed out anew in the same way.
+Whoever was served before is not served again, so a chunk may be done twice: it is counted once, in
+the transaction that removes it.
 """
 
 from __future__ import annotations
@@ -15,33 +16,28 @@ from functools import partial
 from typing import Any, Final
 
 from services.notifications.announcing import Announcing
-from services.notifications.broadcasting import end_if_over
+from services.notifications.broadcasting import PUT_OFF, end_if_over, readable
 from services.notifications.broadcasts import Broadcast, Chunk
+from services.notifications.tallies import Tally, tally_of
 from services.notifications.wording import Texts
+from services.shared.bus import PartlyPublished
 from services.shared.clock import Clock
 from services.shared.errors import Unavailable
 from services.shared.failpoints import Failpoint, reach
 from services.shared.log import get_logger
 from services.shared.settings import Settings
-from services.shared.store import Session, Store, is_away
+from services.shared.store import Session, Store
 from services.shared.tasks import end_if_cancelled, let_others_run
-from services.shared.vocabulary import BroadcastState, Outcome
-from services.shared.worker import when_back
+from services.shared.vocabulary import BroadcastState
+from services.shared.worker import is_passing, when_back
 from services.users.models import User
 
 log = get_logger()
 
-Tally = Counter[str]  # of a broadcast's counters
+Faults = dict[str, Exception]  # by the ids of those who could not be served for them
 
 MOST_TRIES: Final = 3
-_PUT_OFF: Final = timedelta(minutes=1)
-_COUNTED: Final = {
-    Outcome.SENT: "sent",
-    Outcome.DUPLICATE: "sent",  # it was, when the chunk was first done
-    Outcome.HELD: "held",
-    Outcome.SUPPRESSED: "suppressed",
-    Outcome.SUPERSEDED: "suppressed",
-}
+_SOON: Final = timedelta(seconds=5)
 
 
 class FanOut:
@@ -70,27 +66,30 @@ class FanOut:
                 await asyncio.sleep(self._settings.scheduler_tick_seconds)
 
     async def send(self) -> int:
-        """Serve a chunk that was left behind, and one of each broadcast that may go on; how many
-        that were."""
+        """Serve a chunk of each broadcast that may go on; how many that were."""
+        await self._take_back()
         served = 0
-        if chunk := await self._take_over():
-            served += await self._serve(chunk)
-        for broadcast in await Broadcast.to_send(self._clock.now()):
+        for row in await Broadcast.to_send(self._clock.now()):
+            broadcast = await readable(Broadcast, row, "send_at", self._clock.now())
+            if broadcast is None:
+                continue
             if chunk := await self._store.transact(partial(self._hand_out, broadcast)):
-                served += await self._serve(chunk)
+                served += await self._serve(broadcast, chunk)
         return served
 
-    async def _take_over(self) -> Chunk | None:
-        """A chunk whose worker has not done it in its time, be its broadcast paused or cancelled:
-        some may have been served, and are not yet counted."""
-        now = self._clock.now()
-        chunk = await Chunk.left_behind(now)
-        return await self._claim(chunk, now) if chunk else None
+    async def _take_back(self) -> None:
+        """Let chunks be handed out anew whose workers have not done them in their time: if and when
+        their broadcasts may go on."""
+        await Chunk.get_pymongo_collection().update_many(
+            {"in_hand": True, "due_at": {"$lte": self._clock.now()}}, {"$set": {"in_hand": False}}
+        )
 
     async def _hand_out(self, broadcast: Broadcast, session: Session) -> Chunk | None:
-        """The broadcast's next chunk, if it may go on and none was handed out meanwhile."""
+        """The broadcast's next chunk, in hand for BROADCAST_LEASE_SECONDS; if it may go on and none
+        was handed out meanwhile."""
         now = self._clock.now()
-        chunk = await Chunk.next_of(broadcast.id, now, session)
+        row = await Chunk.next_of(broadcast.id, now, session)
+        chunk = await readable(Chunk, row, "due_at", now, session) if row else None
         if chunk is None:
             return None
         as_found = {"state": BroadcastState.RUNNING.value, "send_at": broadcast.send_at}
@@ -102,18 +101,18 @@ class FanOut:
         changed = await Broadcast.get_pymongo_collection().update_one(
             {"_id": broadcast.id, **as_found}, change, session=session
         )
-        return await self._claim(chunk, now, session) if changed.modified_count else None
+        return (
+            await self._claim(chunk, now + self._lease, session) if changed.modified_count else None
+        )
 
-    async def _claim(
-        self, chunk: Chunk, now: datetime, session: Session | None = None
-    ) -> Chunk | None:
-        """The chunk in hand for BROADCAST_LEASE_SECONDS, if it is as it was found."""
+    async def _claim(self, chunk: Chunk, until: datetime, session: Session) -> Chunk | None:
+        """If it is as it was found."""
         claimed = await Chunk.get_pymongo_collection().update_one(
             {"_id": chunk.id, "due_at": chunk.due_at},
-            {"$set": {"in_hand": True, "due_at": now + self._lease}},
+            {"$set": {"in_hand": True, "begun": True, "due_at": until}},
             session=session,
         )
-        return chunk if claimed.modified_count else None
+        return chunk.model_copy(update={"due_at": until}) if claimed.modified_count else None
 
     def _next_at(self, broadcast: Broadcast, count: int, now: datetime) -> datetime:
         """When the next chunk may be handed out after one of so many: so that the rate holds, also
@@ -123,53 +122,63 @@ class FanOut:
         start = max(broadcast.send_at, now - self._tick)
         return start + timedelta(seconds=count / broadcast.per_second)
 
-    async def _serve(self, chunk: Chunk) -> bool:
-        """Serve it, as long as that takes; whoever is found with it in hand later is as good."""
-        broadcast = await Broadcast.get(chunk.broadcast_id)
-        if broadcast is None:  # forgotten
-            await chunk.delete()
-            return True
-        tally, unserved = await when_back(
-            partial(self._announce_or_halve, broadcast, chunk.user_ids), "a broadcast's chunk"
-        )
-        reach(Failpoint.IN_FAN_OUT)
-        await when_back(
-            lambda: self._store.transact(partial(self._count, chunk, tally, unserved)),
-            "a broadcast's counters",
-        )
+    async def _serve(self, broadcast: Broadcast, chunk: Chunk) -> bool:
+        """Serve it and count it; or give it back, where the database or the broker is away, or too
+        slow for it: then others come first."""
+        try:
+            tally, unserved = await self._announce_or_halve(broadcast, chunk.user_ids)
+            reach(Failpoint.IN_FAN_OUT)
+            await self._store.transact(partial(self._count, chunk, tally, [*unserved]))
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            log.warning("broadcast_chunk_put_off", id=str(broadcast.id), error=repr(error))
+            await when_back(partial(self._give_back, chunk), "a broadcast's chunk")
+            return False
+        if unserved:
+            users, [*_, last] = [*unserved], unserved.values()
+            log.error("broadcast_unserved", id=str(broadcast.id), users=users, exc_info=last)
         return True
+
+    async def _give_back(self, chunk: Chunk) -> None:
+        """Unless another worker has it by now."""
+        change = {"in_hand": False, "due_at": self._clock.now() + _SOON}
+        await Chunk.get_pymongo_collection().update_one(
+            {"_id": chunk.id, "due_at": chunk.due_at}, {"$set": change}
+        )
 
     async def _announce_or_halve(
         self, broadcast: Broadcast, user_ids: Sequence[str]
-    ) -> tuple[Tally, list[str]]:
+    ) -> tuple[Tally, Faults]:
         """What became of them, and who can't be served: they hold up nobody else."""
         try:
-            return await self._announce(broadcast, user_ids), []
-        except Unavailable:  # the broker is away: for half of them, too
-            raise
+            return await self._announce(broadcast, user_ids), {}
         except Exception as error:
+            if isinstance(error, Unavailable) and not isinstance(error, PartlyPublished):
+                raise  # the broker is away: for half of them, too
             if len(user_ids) > 1:
                 log.warning("broadcast_in_halves", users=len(user_ids), error=repr(error))
                 half = len(user_ids) // 2
-                tally, unserved = await self._announce_or_halve(broadcast, user_ids[:half])
+                tally, faults = await self._announce_or_halve(broadcast, user_ids[:half])
                 others, more = await self._announce_or_halve(broadcast, user_ids[half:])
-                return tally + others, unserved + more
-            if is_away(error):
+                return tally + others, faults | more
+            if is_passing(error):
                 raise
-            log.error("broadcast_unserved", id=str(broadcast.id), user=user_ids[0], exc_info=error)
-            return Counter(), list(user_ids)
+            return Counter(), {user_ids[0]: error}
 
     async def _announce(self, broadcast: Broadcast, user_ids: Sequence[str]) -> Tally:
-        """Whoever is gone or disabled by now counts as suppressed."""
-        users = await User.by_ids(user_ids)
-        there = [id for id in user_ids if id in users and users[id].disabled_at is None]
+        """With their preferences when the drafts are made, which takes a while. Whoever is gone or
+        disabled by then counts as suppressed."""
         drafts = []
-        for id in there:
-            drafts.append(broadcast.draft(id, self._texts.words(users[id])))
+        for id, user in (await User.by_ids(user_ids)).items():
+            drafts.append(broadcast.draft(id, self._texts.words(user)))
             await let_others_run(len(drafts))
+        users = await User.by_ids([draft.user_id for draft in drafts])
+        there = {id for id, user in users.items() if user.disabled_at is None}
+        drafts = [draft for draft in drafts if draft.user_id in there]
         announced = await self._announcing.announce(drafts, users)
-        tally = Counter(_COUNTED[one.decision.outcome] for one in announced)
-        tally["suppressed"] += len(user_ids) - len(there)
+        tally = await tally_of(drafts, announced)
+        tally["suppressed"] += len(user_ids) - len(drafts)
         return tally
 
     async def _count(
@@ -185,8 +194,9 @@ class FanOut:
             again = {
                 "broadcast_id": chunk.broadcast_id,
                 "user_ids": unserved,
-                "due_at": now + _PUT_OFF,
+                "due_at": now + PUT_OFF,
                 "in_hand": False,
+                "begun": True,
                 "tries": chunk.tries + 1,
             }
             await collection.insert_one(again, session=session)

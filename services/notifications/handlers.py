@@ -91,7 +91,7 @@ class NotificationHandlers:
                     words = self._texts.words(user)
                     drafts.append(offer_draft(str(user.id), event.key, promotion, words))
                     await let_others_run(len(drafts))
-                await self._announcing.announce(drafts, {str(user.id): user for user in users})
+                await self._announce_to_those_who_are(drafts)
                 reach(Failpoint.IN_FAN_OUT)
 
     async def on_recommendations_requested(self, events: Sequence[Event]) -> None:

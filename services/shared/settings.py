@@ -420,6 +420,9 @@ class Settings(BaseSettings):
     max_broadcasts: Count = Field(
         20, description="Broadcasts that are running or paused at the same time."
     )
+    max_audience_products: Count = Field(
+        50_000, description="Products in the categories that an audience names."
+    )
     broadcast_lease_seconds: Seconds = Field(
         30,
         description="Time a worker has for the part of a broadcast that it has in hand before "

@@ -127,7 +127,7 @@ async def when_back(action: Callable[[], Awaitable[T]], what: str) -> T:
         try:
             result = await action()
         except Exception as error:
-            if not _is_passing(error):
+            if not is_passing(error):
                 raise
             now = time.monotonic()
             if now - told >= _SECONDS_BETWEEN_WARNINGS:
@@ -149,7 +149,8 @@ def _open(delivery: Delivery, clock: Clock, settings: Settings) -> Event:
     return decode(delivery.body, received=clock.now())
 
 
-def _is_passing(error: Exception) -> bool:
+def is_passing(error: Exception) -> bool:
+    """Whether database or broker is away, or too slow."""
     return is_away(error) or isinstance(error, Unavailable)
 
 

@@ -87,23 +87,24 @@ def _checked_source(source: str) -> str:
 
 def said_anew(consents: Consents, said: Iterable[Statement]) -> list[Statement]:
     """Those that change what stands; of several about the same, the last one."""
-    last = {(one.type, one.channel): one for one in said}
-    return [one for one in last.values() if _differs(_standing(consents, one), one.consent)]
+    return [one for one in _last(said) if _differs(_standing(consents, one), one.consent)]
 
 
 def recorded_anew(consents: Consents, said: Iterable[Statement]) -> list[Statement]:
-    """Those that change what stands, or give it again later: in another way, perhaps in new words.
+    """Those that change what stands, or give it again later: in another way, perhaps in new words;
+    of several about the same, the last one.
 
-    For what was said elsewhere, and is heard of late. Raises Conflict for what was taken back
+    For what was said elsewhere, and is heard of late. Less than a minute later is the same again:
+    a clock that is fast says so of a call that is repeated. Raises Conflict for what was taken back
     meanwhile.
     """
     new = []
-    for one in said:
+    for one in _last(said):
         standing = _standing(consents, one)
         if _differs(standing, one.consent):
             _refuse_what_came_before(standing, one)
             new.append(one)
-        elif standing is not None and one.consent.given and standing.at < one.consent.at:
+        elif standing and one.consent.given and one.consent.at > standing.at + _LEEWAY:
             new.append(one)
     return new
 
@@ -124,6 +125,10 @@ def given_of(
     """The consent that counts, if there is one."""
     standing = consents.get(type_, {}).get(channel)
     return standing if standing is not None and standing.given else None
+
+
+def _last(said: Iterable[Statement]) -> Iterable[Statement]:
+    return {(one.type, one.channel): one for one in said}.values()
 
 
 def _standing(consents: Consents, one: Statement) -> Consent | None:
