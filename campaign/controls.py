@@ -18,7 +18,7 @@ from campaign.verdict import Violation
 from gateway.live import Live
 from services.notifications import personalize
 from services.notifications.broadcasting import end_if_over
-from services.notifications.broadcasts import Broadcast, Chunk
+from services.notifications.broadcasts import OPEN, Broadcast, Chunk
 from services.notifications.caps import Allowance
 from services.notifications.fan_out import FanOut
 from services.notifications.ledgers import Ledgers
@@ -128,6 +128,27 @@ def _chunks() -> None:
     FanOut._count = count  # type: ignore[method-assign]
 
 
+def _pause() -> None:
+    """Chunks of a broadcast are handed out however it stands."""
+
+    async def to_send(now: datetime) -> Sequence[Broadcast]:
+        return await Broadcast.find({**OPEN, "send_at": {"$lte": now}}).to_list()
+
+    async def hand_out(self: FanOut, broadcast: Broadcast, session: Session) -> Chunk | None:
+        now = self._clock.now()
+        chunk = await Chunk.next_of(broadcast.id, now, session)
+        if chunk is None:
+            return None
+        next_at = self._next_at(broadcast, len(chunk.user_ids), now)
+        those = Broadcast.get_pymongo_collection()
+        change = {"$set": {"send_at": next_at}, "$inc": {"handed_out": 1}}
+        await those.update_one({"_id": broadcast.id}, change, session=session)
+        return await self._claim(chunk, now, session)
+
+    Broadcast.to_send = to_send  # type: ignore[method-assign]
+    FanOut._hand_out = hand_out  # type: ignore[method-assign]
+
+
 def _cancel() -> None:
     """Whatever was scheduled is cancelled, also when it has gone out."""
 
@@ -164,6 +185,7 @@ CONTROLS: Final[Mapping[str, Control]] = {
     "collapse": Control(_collapse, [Violation.STALE]),
     "compare-and-set": Control(_compare_and_set, [Violation.DOUBLE_FIRE]),
     "chunks": Control(_chunks, [Violation.ACKNOWLEDGED_MISSING, Violation.LOST]),
+    "pause": Control(_pause, [Violation.STOPPED_BUT_SENT]),
     "cancel": Control(_cancel, [Violation.STOPPED_BUT_SENT]),
     "caps": Control(_caps, [Violation.OVER_CAP]),
 }

@@ -28,7 +28,7 @@ from campaign.journal import Attempt, Outcome, Person
 from campaign.people import TAG, Cast
 
 _AGAIN_SECONDS: Final = 0.3
-_STEERED_SECONDS: Final = 6  # that a broadcast takes which is paused or cancelled
+_STEERED_SECONDS: Final = 12  # that a broadcast takes which is paused or cancelled
 _CREATE: Final = """mutation($input: BroadcastInput!) {
   answer: createBroadcast(input: $input) { id state } }"""
 _STEER: Final = {
@@ -63,12 +63,12 @@ class Steps:
         made = await self._ask(self._create(key, members, steered=step is not None))
         if made.outcome is not Outcome.OK or step is None:
             return
-        await asyncio.sleep(self._random.uniform(0, _STEERED_SECONDS - 1))
+        await asyncio.sleep(self._random.uniform(0, _STEERED_SECONDS / 2))
         if step == PAUSE:
             resumed = self._steer(RESUME, key, made.id)
             self._paused.append(resumed)
             await self._ask(self._steer(PAUSE, key, made.id))
-            await asyncio.sleep(self._random.uniform(2, 4))
+            await asyncio.sleep(self._random.uniform(3, 6))
             await self._ask(resumed)
         else:
             await self._ask(self._steer(CANCEL, key, made.id))
