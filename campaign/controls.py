@@ -131,19 +131,21 @@ def _chunks() -> None:
 def _pause() -> None:
     """Chunks of a broadcast are handed out however it stands."""
 
-    async def to_send(now: datetime) -> Sequence[Broadcast]:
-        return await Broadcast.find({**OPEN, "send_at": {"$lte": now}}).to_list()
+    async def to_send(now: datetime) -> Sequence[Row]:
+        there = {**OPEN, "send_at": {"$lte": now}}
+        return await Broadcast.get_pymongo_collection().find(there).to_list()
 
     async def hand_out(self: FanOut, broadcast: Broadcast, session: Session) -> Chunk | None:
         now = self._clock.now()
-        chunk = await Chunk.next_of(broadcast.id, now, session)
-        if chunk is None:
+        row = await Chunk.next_of(broadcast.id, now, session)
+        if row is None:
             return None
+        chunk = Chunk.model_validate(row)
         next_at = self._next_at(broadcast, len(chunk.user_ids), now)
         those = Broadcast.get_pymongo_collection()
         change = {"$set": {"send_at": next_at}, "$inc": {"handed_out": 1}}
         await those.update_one({"_id": broadcast.id}, change, session=session)
-        return await self._claim(chunk, now, session)
+        return await self._claim(chunk, now + self._lease, session)
 
     Broadcast.to_send = to_send  # type: ignore[method-assign]
     FanOut._hand_out = hand_out  # type: ignore[method-assign]
