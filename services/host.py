@@ -218,7 +218,7 @@ def _put_together(
         links=UnsubscribeLinks(keys, clock, settings),
         texts=texts,
         announcing=announcing,
-        notifications=NotificationService(store, relay, announcing, texts, clock, settings),
+        notifications=NotificationService(announcing, texts, clock, settings),
         states=States(store, relay, clock, settings),
         scheduling=Scheduling(store, clock, settings),
         firing=Firing(store, relay, announcing, texts, clock, settings),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from pymongo.errors import AutoReconnect
 
 from services.notifications.models import Notification
 from services.notifications.states import States
 from services.shared.clock import SystemClock
-from tests.kit import House, ShiftedClock, Stream, open_house, quick_settings
+from tests.kit import Elsewhere, House, ShiftedClock, Stream, open_house, quick_settings
 from tests.notices import Wire, create, page, refused, row, store
 from tests.servers import PrivateMongod, until
 
@@ -229,3 +230,36 @@ async def test_what_sleeps_wakes_once_whoever_wakes_it(
             while "The end" not in told:
                 told.append((await added.next())["notificationAdded"]["node"]["title"])
     assert sorted(told[:-1]) == sorted(map(str, range(count)))
+
+
+async def test_what_another_version_stored_is_left_asleep_and_holds_up_nothing(
+    house: House, clock: ShiftedClock, ann: Wire
+) -> None:
+    due = clock.now() + A_DAY
+    await store(
+        row(ann.id, clock.now(), title=type_, type=type_, snoozed_until=due)
+        for type_ in ("hologram", "order_update")
+    )
+    with clock.moved(2 * A_DAY):
+        await house.runtime.states.wake()
+        assert await house.runtime.states.wake() == 0
+        assert await listed(ann) == ["order_update"]
+
+
+async def test_what_was_too_much_at_once_is_woken_in_smaller_steps(
+    house: House, clock: ShiftedClock, ann: Wire
+) -> None:
+    async def is_slow() -> None:
+        raise AutoReconnect("too slow")
+
+    runtime = house.runtime
+    settings = runtime.settings.model_copy(update={"fan_out_size": 8})
+    states = States(Elsewhere(runtime.store, before=is_slow), runtime.outbox, clock, settings)
+    asked: list[int] = []
+    with clock.moved(2 * A_DAY):
+        for _ in range(3):
+            await store([row(ann.id, clock.now(), snoozed_until=clock.now() - A_DAY)])
+            with suppress(AutoReconnect):
+                await states.wake()
+            asked.append(states._wakes_at_once)
+    assert asked == [4, 2, 1]

@@ -35,6 +35,7 @@ D = TypeVar("D", bound=Document)
 
 SAMPLE: Final = 10
 PUT_OFF: Final = timedelta(minutes=1)
+SOON: Final = timedelta(seconds=5)  # what was too slow, or met something that is away
 log = get_logger()
 
 

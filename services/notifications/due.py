@@ -6,7 +6,6 @@ rows to the others. So what is done with a row must be right whoever comes to it
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Callable, Sequence
 from datetime import datetime, timedelta
@@ -20,8 +19,7 @@ from services.shared.errors import Unavailable
 from services.shared.log import get_logger
 from services.shared.settings import Settings
 from services.shared.store import Row, first_part, is_away
-from services.shared.tasks import end_if_cancelled
-from services.shared.worker import when_back
+from services.shared.worker import keep_doing
 
 log = get_logger()
 _PUT_OFF: Final = timedelta(minutes=1)
@@ -69,11 +67,7 @@ class Due(ABC, Generic[R]):
 
     async def keep_working(self) -> None:
         """Do what is due until cancelled; waits while the database is away."""
-        while True:
-            found = await when_back(self.work, f"what was {self._name}")
-            end_if_cancelled()
-            if not found:
-                await asyncio.sleep(self._settings.scheduler_tick_seconds)
+        await keep_doing(self.work, f"what was {self._name}", self._settings.scheduler_tick_seconds)
 
     async def work(self) -> int:
         """Do what is due, or some of it; how many were found."""

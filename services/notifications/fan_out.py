@@ -8,7 +8,6 @@ the transaction that removes it.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -16,7 +15,7 @@ from functools import partial
 from typing import Any, Final
 
 from services.notifications.announcing import Announcing
-from services.notifications.broadcasting import PUT_OFF, end_if_over, readable
+from services.notifications.broadcasting import PUT_OFF, SOON, end_if_over, readable
 from services.notifications.broadcasts import Broadcast, Chunk
 from services.notifications.tallies import Tally, tally_of
 from services.notifications.wording import Texts
@@ -27,9 +26,9 @@ from services.shared.failpoints import Failpoint, reach
 from services.shared.log import get_logger
 from services.shared.settings import Settings
 from services.shared.store import Session, Store
-from services.shared.tasks import end_if_cancelled, let_others_run
+from services.shared.tasks import let_others_run
 from services.shared.vocabulary import BroadcastState
-from services.shared.worker import is_passing, when_back
+from services.shared.worker import is_passing, keep_doing, when_back
 from services.users.models import User
 
 log = get_logger()
@@ -37,7 +36,6 @@ log = get_logger()
 Faults = dict[str, Exception]  # by the ids of those who could not be served for them
 
 MOST_TRIES: Final = 3
-_SOON: Final = timedelta(seconds=5)
 
 
 class FanOut:
@@ -59,11 +57,7 @@ class FanOut:
 
     async def keep_sending(self) -> None:
         """Send chunks until cancelled; waits while the database is away."""
-        while True:
-            sent = await when_back(self.send, "broadcasts to be sent")
-            end_if_cancelled()
-            if not sent:
-                await asyncio.sleep(self._settings.scheduler_tick_seconds)
+        await keep_doing(self.send, "broadcasts to be sent", self._settings.scheduler_tick_seconds)
 
     async def send(self) -> int:
         """Serve a chunk of each broadcast that may go on; how many that were."""
@@ -142,7 +136,7 @@ class FanOut:
 
     async def _give_back(self, chunk: Chunk) -> None:
         """Unless another worker has it by now."""
-        change = {"in_hand": False, "due_at": self._clock.now() + _SOON}
+        change = {"in_hand": False, "due_at": self._clock.now() + SOON}
         await Chunk.get_pymongo_collection().update_one(
             {"_id": chunk.id, "due_at": chunk.due_at}, {"$set": change}
         )

@@ -7,7 +7,6 @@ is too slow for is put off and halved: an audience that can't be found holds up 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,7 +15,7 @@ from typing import Any, Final
 from beanie import PydanticObjectId
 
 from services.notifications.audience import read
-from services.notifications.broadcasting import end_if_over, readable
+from services.notifications.broadcasting import SOON, end_if_over, readable
 from services.notifications.broadcasts import GOES_ON, UNTOUCHED, Broadcast, Chunk, event_of
 from services.notifications.membership import Find, Search, members
 from services.notifications.tallies import tally_of_served
@@ -24,12 +23,10 @@ from services.shared.clock import Clock
 from services.shared.log import get_logger
 from services.shared.settings import Settings
 from services.shared.store import Row, Session, Store, is_away
-from services.shared.tasks import end_if_cancelled
-from services.shared.worker import when_back
+from services.shared.worker import keep_doing, when_back
 
 log = get_logger()
 
-_SOON: Final = timedelta(seconds=5)
 _SEARCHES: Final = 5  # that are kept, with the products of their categories
 
 
@@ -46,11 +43,9 @@ class Recipients:
 
     async def keep_finding(self) -> None:
         """Find recipients until cancelled; waits while the database is away."""
-        while True:
-            found = await when_back(self.find, "broadcasts to be planned")
-            end_if_cancelled()
-            if not found:
-                await asyncio.sleep(self._settings.scheduler_tick_seconds)
+        await keep_doing(
+            self.find, "broadcasts to be planned", self._settings.scheduler_tick_seconds
+        )
 
     async def find(self) -> int:
         """Find some recipients of each broadcast that has not all, and put away the chunks of those
@@ -103,7 +98,7 @@ class Recipients:
 
     async def _put_off(self, broadcast: Broadcast, size: int, until: datetime) -> None:
         """So that others come first; unless another worker has it in hand by now."""
-        change = {"plan_at": self._clock.now() + _SOON, "plan_size": size}
+        change = {"plan_at": self._clock.now() + SOON, "plan_size": size}
         await Broadcast.get_pymongo_collection().update_one(
             {"_id": broadcast.id, "plan_at": until}, {"$set": change}
         )

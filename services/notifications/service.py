@@ -23,9 +23,7 @@ from services.notifications.recommend import Recommendation
 from services.notifications.wording import Texts
 from services.shared.clock import Clock
 from services.shared.errors import BadInput, NotFound
-from services.shared.outbox import Outbox
 from services.shared.settings import Settings
-from services.shared.store import Store
 from services.shared.vocabulary import NotificationType, Outcome
 from services.users.models import User
 
@@ -33,15 +31,11 @@ from services.users.models import User
 class NotificationService:
     def __init__(
         self,
-        store: Store,
-        outbox: Outbox,
         announcing: Announcing,
         texts: Texts,
         clock: Clock,
         settings: Settings,
     ) -> None:
-        self._store = store
-        self._outbox = outbox
         self._announcing = announcing
         self._texts = texts
         self._clock = clock

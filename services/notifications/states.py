@@ -5,7 +5,6 @@ All of the user's open screens are told of each change, and what sleeps comes ba
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -27,7 +26,7 @@ from services.shared.settings import Settings
 from services.shared.store import Row, Session, Store, first_part, is_away
 from services.shared.tasks import end_if_cancelled
 from services.shared.vocabulary import ChangeKind
-from services.shared.worker import when_back
+from services.shared.worker import keep_doing
 
 _Behind = Callable[[str, Position, int, datetime], Awaitable[Sequence[Position]]]
 
@@ -89,11 +88,7 @@ class States:
     async def keep_waking(self) -> None:
         """Bring back what sleeps, at its time, until cancelled; waits while the database is
         away."""
-        while True:
-            found = await when_back(self.wake, "what is snoozed")
-            end_if_cancelled()
-            if not found:
-                await asyncio.sleep(self._settings.scheduler_tick_seconds)
+        await keep_doing(self.wake, "what is snoozed", self._settings.scheduler_tick_seconds)
 
     async def wake(self) -> int:
         """Bring back what has slept long enough, or some of it; how many that were.

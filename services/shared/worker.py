@@ -140,6 +140,16 @@ async def when_back(action: Callable[[], Awaitable[T]], what: str) -> T:
         wait = min(wait * 2, _LONGEST_WAIT)
 
 
+async def keep_doing(action: Callable[[], Awaitable[int]], what: str, pause: float) -> None:
+    """Do it until cancelled; again at once while it finds something to do, else after `pause`
+    seconds. Waits while the database is away."""
+    while True:
+        found = await when_back(action, what)
+        end_if_cancelled()
+        if not found:
+            await asyncio.sleep(pause)
+
+
 def _open(delivery: Delivery, clock: Clock, settings: Settings) -> Event:
     if len(delivery.body) > settings.max_event_bytes:
         raise Malformed(
