@@ -12,15 +12,15 @@ from graphql import (
     GraphQLError,
     NoSchemaIntrospectionCustomRule,
 )
-from graphql.execution import Executor
+from graphql.execution import Executor as GraphQLExecutor
 from strawberry.extensions import AddValidationRules, MaxTokensLimiter
-from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from gateway.access import AccessMutation, AccessQuery
 from gateway.broadcasts import BroadcastMutation, BroadcastQuery, BroadcastSubscription
+from gateway.compiled import Compiled, CompiledExecutor
 from gateway.consents import ConsentMutation, ConsentQuery
 from gateway.cost import CostLimit
-from gateway.documents import KnownDocuments, KnownToBeValid, OneOperation
+from gateway.documents import LONGEST_KEPT, KnownDocuments, KnownToBeValid, OneOperation
 from gateway.errors import MapErrors
 from gateway.events import EventMutation
 from gateway.explanations import ExplanationQuery
@@ -85,6 +85,9 @@ def make_schema(settings: Settings) -> strawberry.Schema:
     class Schema(_Schema):
         operation_seconds = settings.operation_seconds
 
+    class Executor(_Executor):
+        compiled = Compiled(settings.kept_documents, LONGEST_KEPT)
+
     return Schema(
         query=Query,
         mutation=Mutation,
@@ -99,18 +102,18 @@ def make_schema(settings: Settings) -> strawberry.Schema:
             OneOperation,
             lambda: CostLimit(settings),
         ],
-        execution_context_class=_Executor,
+        execution_context_class=Executor,
     )
 
 
-class _Executor(StrawberryGraphQLCoreExecutionContext):
+class _Executor(CompiledExecutor):
     """Forgets an event of a subscription when it is told.
 
     graphql-core 3.3 shares what it remembers of collected fields among all events of a
     subscription, by keys that are new for each: some 3 KB an event, as long as it is open.
     """
 
-    def build_per_event_executor(self, payload: Any) -> Executor[Any]:
+    def build_per_event_executor(self, payload: Any) -> GraphQLExecutor[Any]:
         executor = super().build_per_event_executor(payload)
         executor._relevant_sub_fields = {}
         return executor
