@@ -313,7 +313,9 @@ def _of_leaf(type_: Any) -> Callable[[type], Convert | None]:
     def completion(kind: type) -> Convert | None:
         if (type_, kind) in _AS_IT_IS:
             return None
-        if kind in _PLAIN or (issubclass(kind, Enum) and not _is_suspect(kind)):
+        if issubclass(kind, Enum) and not _is_suspect(kind):
+            return {member: convert(member) for member in kind}.__getitem__
+        if kind in _PLAIN:
             return convert
         raise Unsure
 
