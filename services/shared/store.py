@@ -23,6 +23,7 @@ from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.int64 import Int64
 from pymongo import AsyncMongoClient, InsertOne, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
@@ -71,6 +72,25 @@ class _PlainInteger(TypeDecoder):
 
     def transform_bson(self, value: Int64) -> int:
         return int(value)
+
+
+_AS_GIVEN: Final = CodecOptions[Row](tz_aware=True)
+
+
+def quickly(model: type[Document]) -> AsyncCollection[Row]:
+    """A model's collection, to read many rows from: what may hold long integers is then to be made
+    `plain`, and nothing else has to be looked at."""
+    return model.get_pymongo_collection().with_options(codec_options=_AS_GIVEN)
+
+
+def plain(value: Any) -> Any:
+    """JSON as it was given, from what was read quickly."""
+    kind = type(value)
+    if kind is dict:
+        return {key: plain(inner) for key, inner in value.items()}
+    if kind is list:
+        return [plain(inner) for inner in value]
+    return int(value) if kind is Int64 else value
 
 
 class Store:
