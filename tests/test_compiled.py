@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import pytest
 import strawberry
 from graphql import ExecutionResult, Undefined, parse, validate
 from graphql.execution import execute
@@ -188,18 +190,6 @@ class Soon:
         return self._value
 
 
-class Lazy:
-    """No GraphQL type of ours, though it has the attributes."""
-
-    def __init__(self, reads: Callable[[], Any]) -> None:
-        self._reads = reads
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._reads(), name)
-
-
 # Each makes its value anew: a coroutine is awaited only once.
 Make = Callable[[], Any]
 leaves: st.SearchStrategy[Make] = st.one_of(
@@ -277,7 +267,8 @@ def thing(wrong: dict[str, Make]) -> Make:
 
 
 def no_thing(wrong: dict[str, Make]) -> Make:
-    return lambda: Lazy(thing(wrong))
+    """What has the attributes, and is no type of ours."""
+    return lambda: SimpleNamespace(**{name: make() for name, make in (RIGHT | wrong).items()})
 
 
 @st.composite
@@ -446,6 +437,41 @@ async def test_a_selection_with_a_resolver_in_it_is_executed() -> None:
     Executor.fields.clear()
     await same("{ thing { text computed child { text } } }", thing({}))
     assert Executor.fields == {"Query": 2, "Thing": 2 * 3}
+
+
+class Counting(Thing):
+    """Computes its number, each time that it is read."""
+
+    @property
+    def number(self) -> int:
+        self.ratio += 1
+        return int(self.ratio)
+
+    @number.setter
+    def number(self, value: int) -> None:
+        pass
+
+
+class Lazy:
+    """No type of ours, though it has the attributes, of which one is computed."""
+
+    maybe_text = object()
+
+    def __init__(self) -> None:
+        self._reads = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        self._reads += 1
+        return self._reads
+
+
+@pytest.mark.parametrize("make", [lambda: Counting(**bare() | {"maybe_text": object()}), Lazy])
+async def test_what_is_computed_is_computed_once(make: Make) -> None:
+    (data, errors, _) = await same("{ thing { number maybeText } }", make)
+    assert len(errors) == 1
+    assert data[0][1][0] == ("number", (int, "1"))
 
 
 async def test_variables_decide_anew_what_is_selected() -> None:

@@ -75,12 +75,17 @@ class _PlainInteger(TypeDecoder):
 
 
 _AS_GIVEN: Final = CodecOptions[Row](tz_aware=True)
+_quick: dict[type[Document], AsyncCollection[Row]] = {}
 
 
 def quickly(model: type[Document]) -> AsyncCollection[Row]:
-    """A model's collection, to read many rows from: what may hold long integers is then to be made
-    `plain`, and nothing else has to be looked at."""
-    return model.get_pymongo_collection().with_options(codec_options=_AS_GIVEN)
+    """A model's collection, read without looking for long integers: what may hold some is then to
+    be made `plain`. Kept with the model, as Beanie keeps its own: making one takes a while."""
+    slow: AsyncCollection[Row] = model.get_pymongo_collection()
+    quick = _quick.get(model)
+    if quick is None or quick.database is not slow.database:
+        quick = _quick[model] = slow.database.get_collection(slow.name, _AS_GIVEN)
+    return quick
 
 
 def plain(value: Any) -> Any:
