@@ -14,10 +14,10 @@ class Different(Exception):
 
 
 def same_answers(answers: Mapping[str, bytes]) -> None:
-    """`answers`: the body of each server's answer, by its name.
+    """`answers`: the body of each server's answer, by its name; one at least.
 
-    Equal are numbers of the same kind (1 is not 1.0) and objects with the same keys, in any order.
-    Raises Different, also for what is no JSON, has errors, or has no data.
+    The order of an object's keys tells nothing, and 1.0 is 1, as in JSON. Raises Different, also
+    for what is no JSON, has errors, or has no data.
     """
     parsed = {name: _data(name, body) for name, body in answers.items()}
     first, *others = parsed
@@ -58,7 +58,7 @@ def _differences(place: str, one: Any, two: Any) -> Iterator[tuple[str, Any, Any
             yield f"{place}.length", len(one), len(two)
         for index, (left, right) in enumerate(zip(one, two, strict=False)):
             yield from _differences(f"{place}[{index}]", left, right)
-    elif type(one) is not type(two) or one != two:
+    elif isinstance(one, bool) is not isinstance(two, bool) or one != two:
         yield place, one, two
 
 
