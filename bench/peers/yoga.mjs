@@ -24,7 +24,7 @@ const yoga = createYoga({
   schema: createSchema({ typeDefs, resolvers }),
   context: ({ request }) => contextOf(request.headers.get("authorization")),
   plugins: [EnvelopArmorPlugin(LIMITS)],
-  maxRequestBodySize: process.env.YBODY === "off" ? false : MAX_REQUEST_BYTES,
+  maxRequestBodySize: MAX_REQUEST_BYTES,
   graphiql: false,
   landingPage: false,
   cors: false,
