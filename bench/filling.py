@@ -1,17 +1,22 @@
 """A shop's database as it is after months: users with sessions, and their notifications.
 
-MongoDB makes the rows itself, from a few seeds. They lie in the order in which they were sent, so
-that one user's are scattered among all others'; the indexes are built when all rows are there.
+The rows lie in the order in which they were sent, so that one user's are scattered among those of
+all others. The indexes are built when all rows are there. For more than a million of them mongod
+wants a cache of some gigabytes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
-from typing import Any, Final
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
-from pymongo import IndexModel
+import bson
+from bson import ObjectId
+from bson.raw_bson import RawBSONDocument
+from pymongo import IndexModel, WriteConcern
 from pymongo.asynchronous.database import AsyncDatabase
 
 from services.notifications.models import Notification
@@ -25,13 +30,19 @@ Database = AsyncDatabase[Row]
 Progress = Callable[[str], None]
 
 _SEEDS: Final = "filling_seeds"
-_PARTS: Final = 2
+_WRITERS: Final = 2
+_BATCH: Final = 5_000
+_TOLD: Final = 500_000
 _DIGITS: Final = 12
 _SPAN: Final = timedelta(days=30)
 _NEWEST: Final = timedelta(hours=3)
 _AN_HOUR: Final = timedelta(hours=1)
 _A_MINUTE: Final = timedelta(minutes=1)
 _UNSEEN: Final = 6
+# What stands in a template for a user's own: the row's id, the user's id, and its time.
+_ID: Final = ObjectId(b"\xfe\xed" * 6)
+_USER: Final = "5a5a5a5a5a5aEEEEEEEEEEEE"
+_AT: Final = datetime(1999, 9, 9, 9, 9, 9, tzinfo=UTC)
 _TYPES: Final = tuple(NotificationType)
 _RULES: Final = ["expiry", "collapse", "critical", "lock"]
 _MORE_RULES: Final = ["type", "channel", "consent", "quiet_hours", "frequency"]
@@ -60,23 +71,24 @@ async def fill_notifications(
     now = SystemClock().now()
     name = Notification.Settings.name
     await database[name].drop()
-    seeds = database[_SEEDS]
-    await seeds.insert_many([_seed(number, each, now) for number in range(each)])
-    bounds = [part * each // _PARTS for part in range(_PARTS + 1)]
-    filling = asyncio.gather(
-        *(
-            seeds.aggregate(_notifications(name, users, start, end))
-            for start, end in zip(bounds, bounds[1:], strict=False)
-        )
-    )
-    while not filling.done():
-        await asyncio.wait([filling], timeout=2)
-        count = await database[name].estimated_document_count()
-        progress(f"notifications: {count:,} of {users * each:,}")
-    await filling
-    await seeds.drop()
+    collection = database[name].with_options(write_concern=WriteConcern(w=1))
+    batches = iter(_batches(users, each, now))
+    written = 0
+
+    async def write() -> None:
+        nonlocal written
+        for batch in batches:
+            await collection.insert_many(batch, ordered=False)
+            written += len(batch)
+            if written % _TOLD < len(batch):
+                progress(f"notifications: {written:,} of {users * each:,}")
+
+    await asyncio.gather(*(write() for _ in range(_WRITERS)))
     progress("notifications: indexes")
-    await database[name].create_indexes([*Notification.Settings.indexes])
+    indexes = [*Notification.Settings.indexes]
+    await asyncio.gather(
+        *(collection.create_indexes(indexes[part::_WRITERS]) for part in range(_WRITERS))
+    )
 
 
 async def fill_users(database: Database, users: int) -> None:
@@ -140,29 +152,60 @@ def _session(now: datetime) -> Row:
     }
 
 
-def _seed(number: int, each: int, now: datetime) -> Row:
-    """What all users' notifications of this number have: 0 is the oldest."""
+def _batches(users: int, each: int, now: datetime) -> Iterator[list[RawBSONDocument]]:
+    """All notifications as they are stored, the oldest first. Encoded once for all users, with
+    places for what is each user's own: two million rows are a minute's work so."""
+    ids = [user_id(number).encode() for number in range(users)]
+    for number in range(each):
+        sent_at = now - _NEWEST - (each - 1 - number) * _SPAN / each
+        start, rest = bson.encode(_row(number, each, sent_at)).split(_ID.binary)
+        between, rest = rest.split(_milliseconds(_AT))
+        around = rest.split(_USER.encode())
+        for first in range(0, users, _BATCH):
+            yield [
+                RawBSONDocument(
+                    start
+                    + struct.pack(">III", 0x5C5C5C5C, number, user)
+                    + between
+                    + _milliseconds(sent_at + timedelta(seconds=user % 3600))
+                    + ids[user].join(around)
+                )
+                for user in range(first, min(first + _BATCH, users))
+            ]
+
+
+def _row(number: int, each: int, sent_at: datetime) -> Row:
+    """The notification of this number, where 0 is the oldest, of the user _USER."""
     type_ = _TYPES[number % 3]
-    sent_at = now - _NEWEST - (each - 1 - number) * _SPAN / each
     is_read, is_archived = number // 3 % 3 > 0, number % 20 == 7
     is_snoozed = number % 50 == 9
-    row = _told(type_, number) | {
+    read_at = sent_at + _AN_HOUR + _A_MINUTE if is_read else None
+    event = f"urn:bench {number}/{_USER}"
+    row: Row = {
+        "_id": _ID,
+        "sent_at": _AT,
+        "user_id": _USER,
+        "event": event,
+        **_told(type_, number),
         "own_title": False,
+        "expires_at": None,
         "read": is_read,
-        "read_at": sent_at + _AN_HOUR + _A_MINUTE if is_read else None,
+        "read_at": read_at,
         "seen": is_read or is_archived or is_snoozed or number < each - _UNSEEN,
         "archived": is_archived,
-        "snoozed_until": now + _SPAN if is_snoozed else None,
-        "decision": _decision(type_),
+        "snoozed_until": sent_at + _NEWEST + _SPAN if is_snoozed else None,
+        "decision": _decision(type_) | {"at": sent_at},
         "revision": 1,
     }
     if is_read:
-        row |= {"change": ChangeKind.READ.value, "changed_at": row["read_at"]}
-    life = {
-        NotificationType.PROMOTION: timedelta(days=7 if number // 3 % 4 else 1),
-        NotificationType.RECOMMENDATION: timedelta(days=7),
-    }.get(type_)
-    return {"_id": number, "row": row, "sent_at": sent_at, "life": life and _milliseconds(life)}
+        row |= {"change": ChangeKind.READ.value, "changed_at": read_at}
+    if type_ is NotificationType.ORDER_UPDATE:
+        thing = f"{_USER} {type_.value} order:2026-{number:06}"
+        row |= {"thing": thing, "rank": [False, 0, sent_at, event], "said": bytes(16)}
+    else:
+        is_short = type_ is NotificationType.PROMOTION and number // 3 % 4 == 0
+        row["expires_at"] = sent_at + timedelta(days=1 if is_short else 7)
+    return row
 
 
 def _told(type_: NotificationType, number: int) -> Row:
@@ -179,7 +222,6 @@ def _told(type_: NotificationType, number: int) -> Row:
             "title": f"Order 2026-{number:06} is on its way",
             "body": "Your parcel has left our warehouse.",
             "content": content,
-            "said": number.to_bytes(16, "big"),
         }
     if type_ is NotificationType.PROMOTION:
         title, body = f"Sale number {number}", "Twenty per cent off all shoes until Sunday evening."
@@ -223,37 +265,9 @@ def _decision(type_: NotificationType) -> Row:
     }
 
 
-def _notifications(name: str, users: int, start: int, end: int) -> list[dict[str, Any]]:
-    """Those that are made from these seeds: a user's own parts are added to each."""
-    user, number = _id_text(user_id(0)), {"$toString": "$_id"}
-    event = {"$concat": ["urn:bench ", number, "/", user]}
-    own = {
-        "_id": {"$toObjectId": {"$concat": ["5c5c5c5c", _padded("$_id", 8), _padded("$user", 8)]}},
-        "user_id": user,
-        "event": event,
-        "sent_at": "$sent_at",
-        "expires_at": {"$cond": [{"$eq": ["$life", None]}, None, {"$add": ["$sent_at", "$life"]}]},
-        "decision": {"$mergeObjects": ["$row.decision", {"at": "$sent_at"}]},
-    }
-    thing = {
-        "thing": {"$concat": [user, " order_update order:2026-", number]},
-        "rank": [False, 0, "$sent_at", event],
-    }
-    is_order = {"$eq": ["$row.type", NotificationType.ORDER_UPDATE.value]}
-    within_the_hour = {"$multiply": [{"$mod": ["$user", 3600]}, 1000]}
-    return [
-        {"$match": {"_id": {"$gte": start, "$lt": end}}},
-        {"$sort": {"_id": 1}},
-        {"$set": {"user": {"$range": [0, users]}}},
-        {"$unwind": "$user"},
-        {"$set": {"sent_at": {"$add": ["$sent_at", within_the_hour]}}},
-        {
-            "$replaceWith": {
-                "$mergeObjects": ["$row", own, {"$cond": [is_order, thing, {"$literal": {}}]}]
-            }
-        },
-        {"$merge": {"into": name, "whenMatched": "fail"}},
-    ]
+def _milliseconds(moment: datetime) -> bytes:
+    """As BSON has it."""
+    return struct.pack("<q", int(moment.timestamp() * 1000))
 
 
 def _id_text(first: str) -> Row:
@@ -265,7 +279,3 @@ def _padded(number: str, digits: int) -> Row:
     """That number's decimal digits, with zeros before them."""
     filled = {"$toString": {"$add": [number, 10**digits]}}
     return {"$substrBytes": [filled, 1, digits]}
-
-
-def _milliseconds(span: timedelta) -> int:
-    return span // timedelta(milliseconds=1)
