@@ -30,7 +30,7 @@ _PASSWORD: Final = "a password for benches"
 _USERS: Final = 64
 _DATABASE: Final = "login"
 _ROUNDS: Final = 3
-_SECONDS: Final = 8.0
+_SECONDS: Final = 5.0
 _EVERY: Final = 0.01
 
 
