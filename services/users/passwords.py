@@ -16,6 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -113,7 +114,8 @@ def _give_way() -> None:
     """Let all else go first that this machine has to do: a hash takes long anyway, and so many
     short requests are answered as if nobody logged in. On Linux that is each thread's own."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        with suppress(OSError):  # a container may refuse it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def _cost_of(hashed: bytes) -> int:
