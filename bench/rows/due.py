@@ -16,6 +16,7 @@ from bench.world import World
 from services.host import Runtime, open_runtime
 from services.notifications.scheduled import ScheduledNotification
 from services.scheduler.models import Schedule
+from services.shared.log import set_up_logging
 from services.shared.outbox import OutboxRow
 
 MANY: Final = 1_000_000
@@ -88,7 +89,9 @@ def _measured(
 
 @asynccontextmanager
 async def _resting(world: World, database: str) -> AsyncIterator[Runtime]:
-    async with open_runtime(world.settings(database)) as runtime:
+    settings = world.settings(database)
+    set_up_logging(settings.log_level)
+    async with open_runtime(settings) as runtime:
         yield runtime
         await OutboxRow.get_pymongo_collection().delete_many({})
 
