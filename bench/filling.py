@@ -11,7 +11,8 @@ import asyncio
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from itertools import islice
+from typing import Any, Final
 
 import bson
 from bson import ObjectId
@@ -20,9 +21,12 @@ from pymongo import IndexModel, WriteConcern
 from pymongo.asynchronous.database import AsyncDatabase
 
 from services.notifications.models import Notification
+from services.notifications.scheduled import ScheduledNotification
+from services.scheduler.models import Schedule
 from services.shared.clock import SystemClock
+from services.shared.events import OrderStatusChanged
 from services.shared.store import Row
-from services.shared.vocabulary import ChangeKind, NotificationType, Role
+from services.shared.vocabulary import ChangeKind, NotificationType, Role, ScheduledState
 from services.users.credentials import Session
 from services.users.models import User
 
@@ -43,6 +47,15 @@ _UNSEEN: Final = 6
 _ID: Final = ObjectId(b"\xfe\xed" * 6)
 _USER: Final = "5a5a5a5a5a5aEEEEEEEEEEEE"
 _AT: Final = datetime(1999, 9, 9, 9, 9, 9, tzinfo=UTC)
+_CRONS: Final = ("0 9 * * *", "30 18 * * *", "0 */6 * * *", "15 7 * * MON-FRI", "0 12 1 * *")
+_ZONES: Final = (
+    "Europe/Berlin",
+    "Europe/London",
+    "America/New_York",
+    "Asia/Tokyo",
+    "UTC",
+    "Asia/Kolkata",
+)
 _TYPES: Final = tuple(NotificationType)
 _RULES: Final = ["expiry", "collapse", "critical", "lock"]
 _MORE_RULES: Final = ["type", "channel", "consent", "quiet_hours", "frequency"]
@@ -113,6 +126,74 @@ async def fill_users(database: Database, users: int) -> None:
         )
         await database[name].create_indexes([*indexes])
     await seeds.drop()
+
+
+async def fill_schedules(database: Database, count: int, progress: Progress = print) -> None:
+    """Instead of all schedules: so many, which fire tomorrow."""
+    tomorrow = SystemClock().now() + timedelta(days=1)
+    rows = (
+        {
+            "_id": ObjectId(f"5d5d5d5d5d5d{number:0{_DIGITS}}"),
+            "name": f"schedule {number}",
+            "cron": _CRONS[number % len(_CRONS)],
+            "timezone": _ZONES[number % len(_ZONES)],
+            "event": {
+                "type": OrderStatusChanged.type,
+                "data": {
+                    "orderId": f"2026-{number:07}",
+                    "userId": user_id(number % 10_000),
+                    "status": "ready",
+                },
+            },
+            "paused": False,
+            "next_fire_at": tomorrow + timedelta(seconds=number % 86_400),
+            "last_fired_at": None,
+        }
+        for number in range(count)
+    )
+    await _fill(database, Schedule.Settings, rows, count, progress)
+
+
+async def fill_scheduled(
+    database: Database, users: int, count: int, progress: Progress = print
+) -> None:
+    """Instead of all notifications that wait for their time: so many, for tomorrow."""
+    now = SystemClock().now()
+    rows = (
+        scheduled_row(number, number % users, now + timedelta(days=1, seconds=number % 86_400), now)
+        for number in range(count)
+    )
+    await _fill(database, ScheduledNotification.Settings, rows, count, progress)
+
+
+def scheduled_row(number: int, user: int, at: datetime, now: datetime) -> Row:
+    """One that waits for its time, as notifications/scheduled.py has it."""
+    return {
+        "_id": ObjectId(),
+        "user_id": user_id(user),
+        "source": "urn:bench",
+        "type": NotificationType.ORDER_UPDATE.value,
+        "title": "Your parcel waits for you",
+        "content": {"orderId": f"2026-{number:07}", "text": "Fetch it at the shop until Friday."},
+        "at": at,
+        "created_at": now,
+        "state": ScheduledState.WAITING.value,
+        "due_at": at,
+    }
+
+
+async def _fill(
+    database: Database, model: Any, rows: Iterator[Row], count: int, progress: Progress
+) -> None:
+    await database[model.name].drop()
+    collection = database[model.name].with_options(write_concern=WriteConcern(w=1))
+    written = 0
+    while batch := list(islice(rows, _BATCH)):
+        await collection.insert_many(batch, ordered=False)
+        written += len(batch)
+        if written % _TOLD < len(batch):
+            progress(f"{model.name}: {written:,} of {count:,}")
+    await collection.create_indexes([*model.indexes])
 
 
 def _user(now: datetime) -> Row:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from beanie import PydanticObjectId
+from bson import ObjectId
 from pymongo import IndexModel
 
 from campaign.verdict import Violation
@@ -27,8 +27,7 @@ from services.notifications.personalize import Rule
 from services.notifications.scheduled import ScheduledNotification
 from services.notifications.scheduling import Scheduling, ended
 from services.notifications.tallies import Tally
-from services.scheduler.models import Schedule
-from services.scheduler.service import SchedulerService
+from services.scheduler.models import Due, Schedule
 from services.shared.events import Event
 from services.shared.outbox import Outbox
 from services.shared.store import Row, Session
@@ -90,16 +89,10 @@ def _resume_window() -> None:
 def _compare_and_set() -> None:
     """A scheduler fires what it found, whoever has fired it meanwhile."""
 
-    async def move_on(
-        self: SchedulerService, schedule: Schedule, moved: dict[str, Any], session: Session
-    ) -> bool:
-        update = {"$set": moved | {"fired": PydanticObjectId()}}
-        await Schedule.get_pymongo_collection().update_one(
-            {"_id": schedule.id}, update, session=session
-        )
-        return True
+    async def still_due(found: Sequence[Due], session: Session) -> set[ObjectId]:
+        return {one.id for one in found}
 
-    SchedulerService._move_on = move_on  # type: ignore[method-assign]
+    Schedule.still_due = still_due  # type: ignore[method-assign]
 
 
 def _collapse() -> None:

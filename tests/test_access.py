@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
+import sys
+import threading
 import time
 from datetime import timedelta
 from typing import Any
@@ -357,6 +360,21 @@ async def test_one_address_leaves_room_for_the_passwords_of_others() -> None:
         *many, passwords.hash("another's", "203.0.113.10"), return_exceptions=True
     )
     assert [isinstance(result, bytes) for result in results] == [True] * 3 + [False] * 5 + [True]
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere threads have no niceness of their own"
+)
+async def test_passwords_give_way_to_all_else() -> None:
+    def threads() -> set[int]:
+        return {int(id) for id in os.listdir("/proc/self/task")}
+
+    before, mine = threads(), os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    passwords = Passwords(cost=4, at_once=2, waiting=3, per_address=4)
+    await asyncio.gather(*(passwords.hash(f"password {n}", "") for n in range(4)))
+    niceness = {os.getpriority(os.PRIO_PROCESS, id) for id in threads() - before}
+    assert niceness
+    assert min(niceness) > mine
 
 
 # Accounts that are disabled

@@ -18,7 +18,7 @@ from services.shared.errors import BadInput
 from services.shared.events import OrderStatusChanged
 from services.shared.outbox import OutboxRow
 from services.shared.store import Session, Store
-from tests.kit import ShiftedClock, quick_settings
+from tests.kit import Elsewhere, ShiftedClock, quick_settings
 from tests.servers import PrivateMongod
 
 T = TypeVar("T")
@@ -152,6 +152,53 @@ async def test_a_schedule_that_can_no_longer_be_read_pauses_and_lets_the_others_
     after = await Schedule.by_id(str(broken.id))
     assert after is not None
     assert after.paused
+
+
+async def test_many_that_are_due_fire_in_one_transaction(resting: Runtime) -> None:
+    schedules = [await resting.schedules.create(plan(f"schedule {n}")) for n in range(20)]
+    last = max(schedule.next_fire_at for schedule in schedules)
+    committed = 0
+
+    async def count() -> None:
+        nonlocal committed
+        committed += 1
+
+    counting = Elsewhere(resting.store, after=count)
+    service = SchedulerService(counting, resting.outbox, resting.clock, resting.settings)
+    assert await service.tick(last) == 20
+    assert committed == 1
+    assert len(await published()) == 20
+
+
+async def test_one_that_makes_the_transaction_fail_pauses_and_lets_the_others_fire(
+    resting: Runtime,
+) -> None:
+    schedules = [await resting.schedules.create(plan(f"schedule {n}")) for n in range(5)]
+    rows = OutboxRow.get_pymongo_collection()
+    await resting.store.database.command(
+        "collMod", rows.name, validator={"subject": {"$ne": "too much"}}
+    )
+    poison = PROMOTION | {"data": {"title": "too much", "body": "All of it"}}
+    await schedules[3].set({"event": poison})
+    last = max(schedule.next_fire_at for schedule in schedules)
+    assert await resting.schedules.tick(last) == 4
+    assert len(await published()) == 4
+    after = await Schedule.by_id(str(schedules[3].id))
+    assert after is not None
+    assert after.paused
+
+
+async def test_a_schedule_that_was_paused_meanwhile_does_not_fire(resting: Runtime) -> None:
+    paused, other = [await resting.schedules.create(plan(f"schedule {n}")) for n in range(2)]
+
+    async def pause() -> None:
+        await resting.schedules.pause(str(paused.id), True)
+
+    slow = SchedulerService(
+        Elsewhere(resting.store, before=pause), resting.outbox, resting.clock, resting.settings
+    )
+    assert await slow.tick(max(paused.next_fire_at, other.next_fire_at)) == 1
+    assert len(await published()) == 1
 
 
 async def test_finding_what_is_due_reads_only_what_is_due(resting: Runtime) -> None:

@@ -6,10 +6,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from bench.results import Row
+from bench.rows.due import due
+from bench.rows.growth import growth
+from bench.rows.login import login
 from bench.rows.page import mutation, page
+from bench.rows.start import start
 from bench.world import World
 
 ROWS: Final[Mapping[str, Callable[[World], Awaitable[Sequence[Row]]]]] = {
     "page": page,
     "mutation": mutation,
+    "due": due,
+    "growth": growth,
+    "login": login,
+    "start": start,
 }

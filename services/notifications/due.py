@@ -94,12 +94,14 @@ class Due(ABC, Generic[R]):
         claim = PydanticObjectId()
         lease = timedelta(seconds=self._settings.scheduled_lease_seconds)
         these = {"_id": {"$in": [one.id for one in found]}}
+        # With the hint: by `due_at` MongoDB might go through all that is due.
         await self._rows.update_many(
-            these | {"due_at": {"$lte": now}}, {"$set": {"due_at": now + lease, "claim": claim}}
+            these | {"due_at": {"$lte": now}},
+            {"$set": {"due_at": now + lease, "claim": claim}},
+            hint="_id_",
         )
-        claimed = {
-            row["_id"] async for row in self._rows.find(these | {"claim": claim}, {"_id": 1})
-        }
+        ours = self._rows.find(these | {"claim": claim}, {"_id": 1}, hint="_id_")
+        claimed = {row["_id"] for row in await ours.to_list()}
         return [one for one in found if one.id in claimed]
 
     async def _do(self, claimed: Sequence[R]) -> None:

@@ -7,7 +7,6 @@ one only one succeeds.
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -34,8 +33,7 @@ from services.shared.log import get_logger
 from services.shared.outbox import Outbox
 from services.shared.settings import Settings
 from services.shared.store import Session, Store, is_away, parts
-from services.shared.tasks import end_if_cancelled
-from services.shared.worker import when_back
+from services.shared.worker import keep_doing
 from services.users.models import User
 
 log = get_logger()
@@ -142,11 +140,13 @@ class SchedulerService:
         return sum([await self._fire(part) for part in parts(fires, lambda fire: fire.size)])
 
     async def keep_ticking(self) -> None:
-        """Tick until cancelled; waits while the database is away."""
-        while True:
-            await when_back(lambda: self.tick(self._clock.now()), "the scheduler's tick")
-            end_if_cancelled()
-            await asyncio.sleep(self._settings.scheduler_tick_seconds)
+        """Tick until cancelled, at once again while there is more; waits while the database is
+        away."""
+        await keep_doing(
+            lambda: self.tick(self._clock.now()),
+            "the scheduler's tick",
+            self._settings.scheduler_tick_seconds,
+        )
 
     async def _fire(self, fires: Sequence[Fire]) -> int:
         """In halves where all at once fails, so that what can't be fired holds up nothing else."""

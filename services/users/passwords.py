@@ -10,10 +10,13 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import os
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -26,6 +29,7 @@ T = TypeVar("T")
 
 SHORTEST: Final = 8
 LONGEST: Final = 256
+_NICENESS: Final = 10  # a tenth of the share of what is not nice, where both want a core
 _KEY: Final = b"tidings password v1"
 _NOBODYS_TAIL: Final = b"." * 31  # of the right length, and what no password comes to
 
@@ -56,7 +60,9 @@ class Passwords:
 
     def __init__(self, cost: int, at_once: int, waiting: int, per_address: int) -> None:
         self._cost = cost
-        self._workers = ThreadPoolExecutor(at_once, thread_name_prefix="bcrypt")
+        self._workers = ThreadPoolExecutor(
+            at_once, thread_name_prefix="bcrypt", initializer=_give_way
+        )
         self._places, self._per_address = at_once + waiting, per_address
         self._taken: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -64,7 +70,7 @@ class Passwords:
     async def hash(self, password: str, address: str) -> bytes:
         """Raises RateLimited when too many wait."""
         salt = bcrypt.gensalt(self._cost)
-        return await self._in_turn(partial(bcrypt.hashpw, _prepared(password), salt), address)
+        return await self._in_turn(partial(bcrypt.hashpw, digested(password), salt), address)
 
     async def matches(self, password: str, hashed: bytes | None, address: str) -> bool:
         """Whether it is the password, after the work of our cost: also for a hash that was made at
@@ -73,12 +79,12 @@ class Passwords:
         Raises RateLimited when too many wait.
         """
         against = hashed or bcrypt.gensalt(self._cost) + _NOBODYS_TAIL
-        prepared = _prepared(password)
+        digest = digested(password)
 
         def check() -> bool:
-            is_right = bcrypt.checkpw(prepared, against)
+            is_right = bcrypt.checkpw(digest, against)
             for cost in range(_cost_of(against), self._cost):  # twice the work is one step
-                bcrypt.hashpw(prepared, bcrypt.gensalt(cost))
+                bcrypt.hashpw(digest, bcrypt.gensalt(cost))
             return is_right
 
         return await self._in_turn(check, address) and hashed is not None
@@ -104,10 +110,19 @@ class Passwords:
                 del self._taken[address]
 
 
+def _give_way() -> None:
+    """Let all else go first that this machine has to do: a hash takes long anyway, and so many
+    short requests are answered as if nobody logged in. On Linux that is each thread's own."""
+    if sys.platform == "linux":
+        with suppress(OSError):  # a container may refuse it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+
+
 def _cost_of(hashed: bytes) -> int:
     return int(hashed.split(b"$")[2])
 
 
-def _prepared(password: str) -> bytes:
+def digested(password: str) -> bytes:
+    """What bcrypt is given of it."""
     digest = hmac.digest(_KEY, password.encode("utf-8", "surrogatepass"), hashlib.sha256)
     return base64.b64encode(digest)
