@@ -13,6 +13,7 @@ from strawberry.extensions import FieldExtension
 from strawberry.permission import BasePermission, PermissionExtension
 
 from gateway.admission import Place
+from gateway.at_once import AtOnce
 from gateway.live import Live
 from services.notifications.announcing import Announcing
 from services.notifications.broadcasting import Broadcasting
@@ -68,13 +69,15 @@ class Services:
 @dataclass
 class Context:
     """One request, or one operation on a websocket. `token`: the bearer token that came with it;
-    `place`: the websocket's among the open ones; `tells_cost`: whether the answer is to tell it."""
+    `place`: the websocket's among the open ones; `tells_cost`: whether the answer is to tell it;
+    `at_once`: what tells a subscriber of events without its task, where the server can."""
 
     services: Services
     token: str | None
     caller: Caller
     place: Place | None = None
     tells_cost: bool = False
+    at_once: AtOnce | None = None
     connection_params: dict[str, Any] = field(default_factory=dict)
     _identifying: asyncio.Task[Identity] | None = None
 
@@ -84,9 +87,9 @@ class Context:
             self._load_notifications, cache=False
         )
 
-    def again(self, tells_cost: bool) -> Context:
+    def again(self, tells_cost: bool, at_once: AtOnce | None) -> Context:
         """The same caller's next operation."""
-        return Context(self.services, self.token, self.caller, self.place, tells_cost)
+        return Context(self.services, self.token, self.caller, self.place, tells_cost, at_once)
 
     async def viewer(self, scope: Scope | None = None) -> Identity:
         """Who is asking. Raises Unauthenticated, and Forbidden for an API key without the scope:

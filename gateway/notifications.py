@@ -23,6 +23,7 @@ from gateway.notification_types import (
     NotificationRevision,
     Recommendation,
 )
+from gateway.telling import Telling
 from services.notifications import models, pages
 from services.notifications.queries import Filter
 from services.notifications.revisions import Revision
@@ -270,7 +271,9 @@ class NotificationSubscription:
         cursor = decode_cursor(after, "after")
         viewer = await info.context.follower()
         shown = tuple(types) if types is not None else None
-        added = info.context.services.live.added(viewer.user_id, cursor, shown, began)
+        live, at_once = info.context.services.live, info.context.at_once
+        teller = Telling(at_once, live.said) if at_once else None
+        added = live.added(viewer.user_id, cursor, shown, began, teller)
         async for cursor, row in added:
             yield NotificationEdge(cursor=cursor.encode(), node=Notification.of(row))
 

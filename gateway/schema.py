@@ -32,6 +32,7 @@ from gateway.notifications import (
 )
 from gateway.scheduled import ScheduledMutation, ScheduledQuery
 from gateway.schedules import ScheduleMutation, ScheduleQuery
+from gateway.streams import StreamingSchema
 from gateway.tags import TagMutation
 from gateway.texts import TextMutation, TextQuery
 from gateway.users import UserMutation, UserQuery
@@ -116,7 +117,7 @@ class _Executor(StrawberryGraphQLCoreExecutionContext):
         return executor
 
 
-class _Schema(strawberry.Schema):
+class _Schema(StreamingSchema):
     """A schema that bounds an operation's time, and logs nothing itself: MapErrors logs what is
     unexpected, once."""
 

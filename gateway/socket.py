@@ -26,9 +26,12 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 from strawberry.types.execution import PreExecutionError
 
 from gateway.admission import TryAgainLater
+from gateway.at_once import AtOnce
+from gateway.back_pressure import DIRECT
 from gateway.context import Context
 from gateway.errors import mapped, masked
 from gateway.http import GraphQLRequest
+from gateway.streams import Source
 from services.shared.errors import DomainError, TooComplex, Unauthenticated
 from services.users.api_keys import is_api_key
 
@@ -144,7 +147,7 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
             await operation.refuse(GraphQLError(error.message, extensions=error.extensions))
             return
         # Of its own, since each operation asks anew whether the session is still open.
-        context = self.context.again(request.asks_for_cost)
+        context = self.context.again(request.asks_for_cost, self._at_once(id))
         self.operations[id] = operation
         operation.task = asyncio.create_task(self._run(operation, document, request, context))
         operation.task.add_done_callback(self._task_done)
@@ -159,21 +162,48 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
             operation_name=request.operation_name,
         )
         del document, request  # an open subscription keeps no more than it needs
+        source: Source | None = None
         try:
             async with aclosing(results):
                 async for result in results:
-                    errors = [mapped(error, valid=False) for error in result.errors or ()]
-                    was_executed = any(error.path for error in errors) or result.data is not None
-                    if isinstance(result, PreExecutionError) or not was_executed:
-                        await operation.send_initial_errors(errors)
+                    if isinstance(result, Source):
+                        source = result
+                    elif not await self._tell(operation, result):
                         return
-                    result.errors = errors or None
-                    await operation.send_next(result)
+            if source is not None:
+                del results, result
+                await self._follow(operation, source, context)
             await operation.send_operation_message({"id": operation.id, "type": "complete"})
         except WebSocketDisconnected:  # who is gone is told nothing
             self.operations.pop(operation.id, None)
         except Exception as error:
             await operation.send_initial_errors([masked(error)])
+
+    async def _follow(self, operation: _Operation, source: Source, context: Context) -> None:
+        """Tell what happens until nothing more will. Whatever ends it is told as its result."""
+        if context.at_once is not None:
+            context.at_once.shape = source.shape
+        async with aclosing(source.events):
+            async for event in source.events:
+                result = await source.execute(event)
+                errors = [mapped(error, valid=True) for error in result.errors or ()]
+                result.errors = errors[: context.services.settings.max_errors]
+                await self._tell(operation, result)
+
+    async def _tell(self, operation: _Operation, result: Any) -> bool:
+        """Whether more may follow."""
+        errors = [mapped(error, valid=False) for error in result.errors or ()]
+        was_executed = any(error.path for error in errors) or result.data is not None
+        if isinstance(result, PreExecutionError) or not was_executed:
+            await operation.send_initial_errors(errors)
+            return False
+        result.errors = errors or None
+        await operation.send_next(result)
+        return True
+
+    def _at_once(self, id: str) -> AtOnce | None:
+        direct = self.websocket.ws.scope["extensions"].get(DIRECT)  # type: ignore[attr-defined]
+        return AtOnce(id, direct) if direct is not None else None
 
     def forget_id(self, id: str) -> None:
         """The client may have completed it meanwhile, and begun another of the same id."""

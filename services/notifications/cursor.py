@@ -48,6 +48,14 @@ class Position(NamedTuple):
     def of(cls, sent_at: datetime, id: ObjectId) -> Position:
         return cls(to_milliseconds(sent_at), id.binary)
 
+    @classmethod
+    def of_hex(cls, sent_at: datetime, id: str) -> Position:
+        """`id`: 24 hex digits. Raises ValueError."""
+        raw = bytes.fromhex(id)
+        if len(raw) != 12:
+            raise ValueError(f"{id} is no id of a notification")
+        return cls(to_milliseconds(sent_at), raw)
+
     @property
     def sent_at(self) -> datetime:
         return from_milliseconds(self.at)

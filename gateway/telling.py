@@ -1,0 +1,63 @@
+"""A new notification for an open subscription, as bytes that are ready but for whose it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from strawberry import ID
+
+from gateway.at_once import AtOnce, Said, encode
+from gateway.notification_types import Notification, NotificationEdge
+from gateway.streams import Pieces, Shape, hole
+from services.notifications import models
+from services.shared.events import NotificationCreated
+
+_CURSOR: Final = hole("cursor")
+_ID: Final = hole("id")
+_USER_ID: Final = hole("user")
+_HOLES: Final = {_CURSOR: 0, _ID: 1, _USER_ID: 2}
+
+
+class Telling:
+    """To one subscriber."""
+
+    __slots__ = ("_at_once", "_said")
+
+    def __init__(self, at_once: AtOnce, said: Said) -> None:
+        self._at_once = at_once
+        self._said = said
+
+    def ready(self, created: NotificationCreated) -> Pieces | None:
+        """None where it can't be told at once."""
+        shape = self._at_once.shape
+        if shape is None or not self._at_once.is_free:
+            return None
+        return self._said.pieces(shape, _said(created), lambda one: _pieces(one, created))
+
+    def tell(self, pieces: Pieces, created: NotificationCreated, cursor: str) -> None:
+        values = (encode(cursor), encode(created.id), encode(created.user_id))
+        self._at_once.send(pieces, values)
+
+
+def _said(created: NotificationCreated) -> tuple[object, ...]:
+    """All but whose it is and which."""
+    return (
+        created.sent_at,
+        created.content,
+        created.body,
+        created.title,
+        created.kind,
+        created.expires_at,
+        created.revision,
+        created.read_at,
+        created.seen,
+        created.archived,
+        created.snoozed_until,
+    )
+
+
+def _pieces(shape: Shape, created: NotificationCreated) -> Pieces | None:
+    node = Notification.of(models.Notification.from_event(created))
+    mine = replace(node, id=ID(_ID), user_id=ID(_USER_ID))
+    return shape.pieces(NotificationEdge(cursor=_CURSOR, node=mine), _HOLES)
