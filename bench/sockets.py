@@ -112,7 +112,7 @@ async def subscribed(
                 crowd.member,
                 f"ws://127.0.0.1:{port}/graphql",
                 extra_headers={"Sec-WebSocket-Protocol": _PROTOCOL},
-                read_buffer_init_size=2048,
+                read_buffer_init_size=4096,
                 websocket_handshake_timeout=60,
                 proxy=None,
             )

@@ -16,6 +16,7 @@ from services.shared.amqp import FAULTS, Connection, abandon, bounded, on_break,
 from services.shared.clock import Clock
 from services.shared.events import Event, Malformed, decode
 from services.shared.inflow import Inflow
+from services.shared.live_messages import each
 from services.shared.log import get_logger
 from services.shared.settings import Settings
 from services.shared.tasks import end_if_cancelled
@@ -23,6 +24,7 @@ from services.shared.topology import LIVE
 
 log = get_logger()
 _AT_ONCE: Final = 50  # users that are bound in RABBITMQ_TIMEOUT_SECONDS, however slow the broker
+_MUCH: Final = 4096  # bytes
 
 
 class _Bindings:
@@ -53,6 +55,9 @@ class _Bindings:
         self._news.set()
         done, _ = await asyncio.wait({waiting}, timeout=self._seconds)
         self._is_late = self._is_late or not done
+
+    def wants(self, user_id: str) -> bool:
+        return user_id in self._wanted
 
     def forget(self, user_id: str) -> None:
         self._wanted.discard(user_id)
@@ -184,6 +189,8 @@ class LiveConnection:
                 messages = await inflow.take(self._settings.live_prefetch)
                 for message in messages:
                     self._hear(message)
+                    if len(message.body) > _MUCH:
+                        await asyncio.sleep(0)  # it may be for many
                 async with bounded(seconds):
                     await messages[-1].ack(multiple=True)
         finally:
@@ -236,4 +243,5 @@ class LiveConnection:
             log.warning("live_event_refused", error=str(error).partition(": ")[0])
             self._on_gap()  # of another version, perhaps: readers find it in the database
         else:
-            self._on_event(event)
+            for one in each(event, self._bindings.wants):
+                self._on_event(one)
