@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from strawberry import ID
@@ -10,7 +9,6 @@ from strawberry import ID
 from gateway.at_once import AtOnce, Said, encode
 from gateway.notification_types import Notification, NotificationEdge
 from gateway.streams import Pieces, Shape, hole
-from services.notifications import models
 from services.shared.events import NotificationCreated
 
 _CURSOR: Final = hole("cursor")
@@ -58,6 +56,20 @@ def _said(created: NotificationCreated) -> tuple[object, ...]:
 
 
 def _pieces(shape: Shape, created: NotificationCreated) -> Pieces | None:
-    node = Notification.of(models.Notification.from_event(created))
-    mine = replace(node, id=ID(_ID), user_id=ID(_USER_ID))
-    return shape.pieces(NotificationEdge(cursor=_CURSOR, node=mine), _HOLES)
+    node = Notification(
+        id=ID(_ID),
+        user_id=ID(_USER_ID),
+        type=created.kind,
+        title=created.title,
+        body=created.body,
+        content=created.content,
+        sent_at=created.sent_at,
+        read=created.read_at is not None,
+        read_at=created.read_at,
+        seen=created.seen,
+        archived=created.archived,
+        snoozed_until=created.snoozed_until,
+        expires_at=created.expires_at,
+        revision=created.revision,
+    )
+    return shape.pieces(NotificationEdge(cursor=_CURSOR, node=node), _HOLES)
