@@ -11,7 +11,7 @@ from typing import Protocol
 
 from gateway.hints import Hint, Hints, Page
 from gateway.settling import ReadPage, Settling
-from gateway.streams import Pieces
+from gateway.shapes import Pieces
 from services.notifications.cursor import Cursor, Position, Progress
 from services.notifications.models import Notification
 from services.shared.clock import Clock

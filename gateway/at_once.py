@@ -1,7 +1,7 @@
 """What an open subscription is told without waking up the task that follows for it.
 
 A promotion reaches thousands of subscribers at the same moment and says nearly the same to all:
-their operation is executed once, with holes for what is each subscriber's own (see streams.py), and
+their operation is executed once, with holes for what is each subscriber's own (see shapes.py), and
 each is sent its own bytes while the event is in hand.
 """
 
@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from gateway.streams import Pieces, Shape, filled
+from gateway.shapes import Pieces, Shape, filled
 
 _MOST_SHAPES: Final = 20  # that are kept of what was said: each may be as long as its content
 

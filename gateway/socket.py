@@ -29,7 +29,7 @@ from gateway.admission import TryAgainLater
 from gateway.at_once import AtOnce
 from gateway.back_pressure import DIRECT
 from gateway.context import Context
-from gateway.errors import mapped, masked
+from gateway.errors import as_told, mapped, masked
 from gateway.http import GraphQLRequest
 from gateway.streams import Source
 from services.shared.errors import DomainError, TooComplex, Unauthenticated
@@ -186,8 +186,8 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
         async with aclosing(source.events):
             async for event in source.events:
                 result = await source.execute(event)
-                errors = [mapped(error, valid=True) for error in result.errors or ()]
-                result.errors = errors[: context.services.settings.max_errors]
+                settings = context.services.settings
+                result.errors = as_told(result.errors or (), settings, valid=True)
                 await self._tell(operation, result)
 
     async def _tell(self, operation: _Operation, result: Any) -> bool:

@@ -8,7 +8,7 @@ from strawberry import ID
 
 from gateway.at_once import AtOnce, Said, encode
 from gateway.notification_types import Notification, NotificationEdge
-from gateway.streams import Pieces, Shape, hole
+from gateway.shapes import Pieces, Shape, hole
 from services.shared.events import NotificationCreated
 
 _CURSOR: Final = hole("cursor")

@@ -169,7 +169,7 @@ async def test_a_token_speaks_for_its_own_user_whatever_is_asked(
 
 def tokens(secret: str, *accepted: str) -> AccessTokens:
     settings = quick_settings("", jwt_secret=secret, jwt_accepted_secrets=accepted)
-    return AccessTokens(signing_keys(settings), timedelta(minutes=15), SystemClock())
+    return AccessTokens(signing_keys(settings), timedelta(minutes=15), SystemClock(), kept=2)
 
 
 def test_a_key_is_replaced_without_anybody_noticing() -> None:

@@ -268,11 +268,12 @@ class Notification(Document):
         cls, user_id: str, types: tuple[NotificationType, ...] | None, now: datetime
     ) -> int:
         which = Filter(types=types, unread_only=True)
-        return await cls.find(query(user_id, which, now)).count()
+        return await cls.get_pymongo_collection().count_documents(query(user_id, which, now))
 
     @classmethod
     async def unseen_count(cls, user_id: str, now: datetime) -> int:
-        return await cls.find({"user_id": user_id, "seen": False, **alive(now)}).count()
+        unseen = {"user_id": user_id, "seen": False, **alive(now)}
+        return await cls.get_pymongo_collection().count_documents(unseen)
 
     @classmethod
     async def unseen_behind(

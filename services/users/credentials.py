@@ -39,7 +39,8 @@ class Session(Document):
 
     @classmethod
     async def is_open(cls, session_id: str, now: datetime) -> bool:
-        return bool(await cls.still_open([session_id], now))
+        is_open = {"_id": object_id(session_id), "expires_at": {"$gt": now}}
+        return await cls.get_pymongo_collection().find_one(is_open, {"_id": 1}) is not None
 
     @classmethod
     async def still_open(cls, session_ids: Sequence[str], now: datetime) -> set[str]:

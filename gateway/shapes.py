@@ -1,0 +1,121 @@
+"""What an operation makes of its events, as bytes that are ready but for what is each one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from inspect import isawaitable
+from typing import Any, ClassVar, cast
+from uuid import uuid4
+from weakref import WeakValueDictionary
+
+import msgspec
+from graphql import VariableNode, Visitor, visit
+from graphql.execution import Executor, execute_subscription_event
+
+
+def hole(name: str) -> str:
+    """Stands in a shape's event for what each subscriber is told of its own. Nobody can guess it,
+    so that nothing else looks like it."""
+    return f"{name}-{uuid4().hex}"
+
+
+class Shape:
+    """What one operation makes of its events, whoever subscribed with it: the same document with
+    the same variables, but for the arguments of the subscription itself."""
+
+    _known: ClassVar[WeakValueDictionary[tuple[object, ...], Shape]] = WeakValueDictionary()
+
+    def __init__(self, executor: Executor[Any]) -> None:
+        self._executor = executor
+        executor.context_value = None  # it is nobody's: it serves all of them
+
+    @classmethod
+    def of(cls, executor: Executor[Any]) -> Shape:
+        """The operation is known by its node, which the shape keeps: documents are parsed once."""
+        values = executor.variable_values.coerced
+        names = _variables_below(executor)
+        key = id(executor.operation), *((name, repr(values.get(name))) for name in names)
+        shape = cls._known.get(key)
+        if shape is None:
+            shape = cls._known[key] = cls(executor)
+        return shape
+
+    def execute(self, event: Any, context: object) -> Any:
+        """An ExecutionResult, or an awaitable of one."""
+        executor = self._executor.build_per_event_executor(event)
+        executor.context_value = context
+        executor.pending_incremental_futures = set()  # each its own
+        executor.background_futures = set()
+        return execute_subscription_event(executor)
+
+    def pieces(self, event: Any, holes: Mapping[str, int]) -> Pieces | None:
+        """The `payload` of a `next` message for this event. None for what only an execution of
+        each subscriber's own can tell."""
+        try:
+            result = self.execute(event, None)
+            if isawaitable(result):
+                cast("Any", result).close()
+                return None
+            text = None if result.errors else msgspec.json.encode({"data": result.data})
+        except Exception:
+            return None
+        return _cut(text, holes) if text is not None else None
+
+
+Pieces = tuple[list[bytes], list[int]]
+"""The bytes between the holes, one more than holes; and which hole follows each."""
+
+
+def filled(pieces: Pieces, values: tuple[bytes, ...]) -> bytes:
+    """`values`: the JSON that stands in each hole, by its number."""
+    texts, holes = pieces
+    parts = [texts[0]]
+    for hole, text in zip(holes, texts[1:], strict=True):
+        parts += (values[hole], text)
+    return b"".join(parts)
+
+
+def _cut(text: bytes, holes: Mapping[str, int]) -> Pieces:
+    found = sorted(
+        (place, hole, number)
+        for hole, number in holes.items()
+        for place in _places(text, f'"{hole}"'.encode())
+    )
+    texts, numbers, start = [], [], 0
+    for place, hole, number in found:
+        texts.append(text[start:place])
+        numbers.append(number)
+        start = place + len(hole) + 2
+    return [*texts, text[start:]], numbers
+
+
+def _places(text: bytes, part: bytes) -> list[int]:
+    places, place = [], text.find(part)
+    while place >= 0:
+        places.append(place)
+        place = text.find(part, place + 1)
+    return places
+
+
+class _Variables(Visitor):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def enter_variable(self, node: VariableNode, *_: object) -> None:
+        self.names.add(node.name.value)
+
+
+def _variables_below(executor: Executor[Any]) -> list[str]:
+    """Those that count for an event: used anywhere but in the root field's own arguments."""
+    variables = _Variables()
+    for selection in executor.operation.selection_set.selections:
+        arguments = getattr(selection, "arguments", None)
+        for part in (*(selection.directives or ()), getattr(selection, "selection_set", None)):
+            if part is not None:
+                visit(part, variables)
+        if arguments is None:  # a fragment at the root
+            visit(selection, variables)
+    for fragment in executor.fragment_definitions.values():
+        visit(fragment, variables)
+    return sorted(variables.names)
