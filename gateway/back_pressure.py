@@ -26,6 +26,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 from websockets.protocol import State
 
+from gateway.idle import Gate, Mailbox
 from services.shared.log import get_logger
 
 TRY_AGAIN_LATER: Final = 1013
@@ -100,6 +101,11 @@ class BoundedSocket(WebSocketsSansIOProtocol):
     _last: TimerHandle | None = None
     _unsent_at_ping = 0
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.queue = Mailbox()  # type: ignore[assignment]
+        self.writable = Gate()  # type: ignore[assignment]
+
     @classmethod
     def lasting(cls, seconds: float) -> type[BoundedSocket]:
         """Sockets whose clients may take nothing for so many seconds."""
@@ -120,6 +126,8 @@ class BoundedSocket(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_watching()
         super().connection_lost(exc)
+        if self.handshake_initiated and hasattr(self, "scope"):
+            self.scope["extensions"].pop(DIRECT, None)  # a circle, with ourselves
 
     def data_received(self, data: bytes) -> None:
         """A request that websockets refuses is answered and ends: uvicorn would wait for ever."""
@@ -182,6 +190,8 @@ class BoundedSocket(WebSocketsSansIOProtocol):
         while not (self.writable.is_set() or self.disconnected):
             await self.writable.wait()  # one at a time: the first that goes makes the others wait
         await super().send(message)
+        if message["type"] == "websocket.accept":
+            self.request = self.response = None  # type: ignore[assignment]
 
     def _give_up(self, event: str, reason: str) -> None:
         log.warning(event, unsent=unsent(self.transport))

@@ -81,6 +81,7 @@ class Context:
     at_once: AtOnce | None = None
     connection_params: dict[str, Any] = field(default_factory=dict)
     _identifying: asyncio.Task[Identity] | None = None
+    _identity: Identity | None = None
 
     @cached_property
     def user_by_id(self) -> DataLoader[str, User | None]:
@@ -109,6 +110,8 @@ class Context:
             raise Unauthenticated(
                 "Log in first: send the header Authorization: Bearer <accessToken>."
             )
+        if self._identity is not None:
+            return self._identity
         if self._identifying is None:
             self._identifying = asyncio.ensure_future(self.services.identify(self.token))
             self._identifying.add_done_callback(self._heard)
@@ -145,8 +148,9 @@ class Context:
 
     def _heard(self, task: asyncio.Task[Identity]) -> None:
         """Who asks next after an error asks anew. It may have nobody left to hear it."""
-        if task.cancelled() or task.exception():
-            self._identifying = None
+        if not (task.cancelled() or task.exception()):
+            self._identity = task.result()
+        self._identifying = None
 
 
 Info: TypeAlias = strawberry.Info[Context, None]

@@ -77,12 +77,23 @@ class Live:
             checking.cancel()
             settling.cancel()
 
-    @asynccontextmanager
-    async def session(self, identity: Identity, end: Callable[[], None]) -> AsyncIterator[None]:
-        """Have `end` called when the session ends, or has ended already."""
-        async with self._hearing_of(identity.user_id):
-            with self.sessions.watched(identity.session_id, end):
-                yield
+    async def watch_session(
+        self, identity: Identity, end: Callable[[], None]
+    ) -> Callable[[], None]:
+        """Have `end` called when the session ends, or has ended already; until what is returned is
+        called."""
+
+        def stop() -> None:
+            self.sessions.unwatch(identity.session_id, end)
+            self._forget(identity.user_id)
+
+        self.sessions.watch(identity.session_id, end)
+        try:
+            await self._hear_of(identity.user_id)
+        except BaseException:
+            stop()
+            raise
+        return stop
 
     async def ask(self, question: Callable[[], Awaitable[T]], what: str) -> T:
         """The database's answer, when it is back. A few at once: after a gap all readers ask, and
@@ -108,7 +119,9 @@ class Live:
         Hints may be late, as the outbox that they wait in may be: what was told is read once more
         when it is settled. Raises Resync for a cursor that can't be resumed exactly.
         """
-        async with self._registered(user_id) as hints:
+        hints = await self._register(user_id)
+        arrivals: Arrivals | None = None
+        try:
             if after is not None:
                 await self._check_resumable(user_id, after, types)
             arrivals = Arrivals(
@@ -123,19 +136,20 @@ class Live:
                 self._settings.max_cursor_ids,
             )
             hint: Hint | Page | None = None
-            try:
-                while True:
-                    async for cursor, notification in arrivals.new(hint):
-                        yield cursor, notification
-                    if arrivals.is_full:
-                        if hint is None:
-                            await asyncio.sleep(self._settings.write_window_seconds)
-                        hint = None  # reading settles what is older than the window
-                        continue
-                    arrivals.see_to_settling()
-                    hint = None  # an idle reader keeps nothing
-                    hint = await hints.get()
-            finally:
+            while True:
+                async for cursor, notification in arrivals.new(hint):
+                    yield cursor, notification
+                if arrivals.is_full:
+                    if hint is None:
+                        await asyncio.sleep(self._settings.write_window_seconds)
+                    hint = None  # reading settles what is older than the window
+                    continue
+                arrivals.see_to_settling()
+                hint = None  # an idle reader keeps nothing
+                hint = await hints.get()
+        finally:
+            self._leave(user_id, hints)
+            if arrivals is not None:
                 arrivals.is_over = True
 
     async def changed(
@@ -208,30 +222,40 @@ class Live:
 
     @asynccontextmanager
     async def _registered(self, user_id: str) -> AsyncIterator[Hints]:
-        hints = Hints(self._settings.reader_queue_size)
-        readers = self._waiting[user_id]
-        readers.add(hints)
+        hints = await self._register(user_id)
         try:
-            async with self._hearing_of(user_id):
-                yield hints
+            yield hints
         finally:
-            readers.discard(hints)
-            if not readers:
-                del self._waiting[user_id]
+            self._leave(user_id, hints)
 
-    @asynccontextmanager
-    async def _hearing_of(self, user_id: str) -> AsyncIterator[None]:
-        self._heard_of[user_id] += 1
+    async def _register(self, user_id: str) -> Hints:
+        """A reader of this user's, heard of until it leaves."""
+        hints = Hints(self._settings.reader_queue_size)
+        self._waiting[user_id].add(hints)
         try:
+            await self._hear_of(user_id)
+        except BaseException:
+            self._leave(user_id, hints)
+            raise
+        return hints
+
+    def _leave(self, user_id: str, hints: Hints) -> None:
+        self._waiting[user_id].discard(hints)
+        if not self._waiting[user_id]:
+            del self._waiting[user_id]
+        self._forget(user_id)
+
+    async def _hear_of(self, user_id: str) -> None:
+        self._heard_of[user_id] += 1
+        if self._feed:
+            await self._feed.watch(user_id)
+
+    def _forget(self, user_id: str) -> None:
+        self._heard_of[user_id] -= 1
+        if not self._heard_of[user_id]:
+            del self._heard_of[user_id]
             if self._feed:
-                await self._feed.watch(user_id)
-            yield
-        finally:
-            self._heard_of[user_id] -= 1
-            if not self._heard_of[user_id]:
-                del self._heard_of[user_id]
-                if self._feed:
-                    await self._feed.unwatch(user_id)
+                self._feed.unwatch(user_id)
 
     async def _cursor_at(self, user_id: str, began: datetime) -> Cursor:
         most = self._settings.max_cursor_ids

@@ -6,8 +6,9 @@ https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
+from functools import partial
 from json import JSONDecodeError
 from typing import Any, Final
 
@@ -102,7 +103,9 @@ class _Operation(Operation[Context, None]):
 class Socket(BaseGraphQLTransportWSHandler[Context, None]):
     """One websocket: what the protocol's text wants, message by message."""
 
-    _expiry: asyncio.Task[None] | None = None
+    _watching: asyncio.Task[None] | None = None
+    _stop_watching: Callable[[], None] | None = None
+    _expiry: asyncio.TimerHandle | None = None
 
     async def handle_message(self, message: Any) -> None:
         if problem := _malformed(message):
@@ -123,11 +126,12 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
         except Exception as error:
             await self.websocket.close(INTERNAL, masked(error).message)
             return
+        self.connection_init_timeout_task = None  # it is over, and would be kept with its frames
         token = self.context.token
         if token is None or is_api_key(token):  # each operation asks whether the key still counts
             return
-        if self._expiry is None and self.connection_acknowledged:
-            self._expiry = asyncio.create_task(self._end_with(token))
+        if self._watching is None and self._expiry is None and self.connection_acknowledged:
+            self._watching = asyncio.create_task(self._end_with(token))
 
     async def handle_subscribe(self, message: Any) -> None:
         """One operation more than allowed, or an unknown document, is refused; the socket lives."""
@@ -216,6 +220,10 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
         await self.send_message(message)
 
     async def shutdown(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._stop_watching is not None:
+            self._stop_watching()
         if self._expiry is not None:
             self._expiry.cancel()
         await super().shutdown()
@@ -224,16 +232,23 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
         """Close when the access token expires, on which clients come back with a new one, or when
         its session ends."""
         services = self.context.services
-        ended = asyncio.Event()
-        with suppress(Unauthenticated, TimeoutError):  # it has expired, meanwhile or by now
+        left = 0.0
+        try:
             identity = services.sessions.read_token(token)
+        except Unauthenticated:  # it has expired meanwhile
+            pass
+        else:
             assert identity.expires_at is not None
-            left = identity.expires_at - services.clock.now()
-            async with services.live.session(identity, ended.set):
-                async with asyncio.timeout(left.total_seconds()):
-                    await ended.wait()
-        why = "session has ended: log in" if ended.is_set() else "access token has expired: refresh"
-        await self.websocket.close(FORBIDDEN, f"The {why}")
+            left = (identity.expires_at - services.clock.now()).total_seconds()
+        loop = asyncio.get_running_loop()
+        self._expiry = loop.call_later(left, self._end, "access token has expired: refresh")
+        if left > 0:
+            ended = partial(self._end, "session has ended: log in")
+            self._stop_watching = await services.live.watch_session(identity, ended)
+        self._watching = None
+
+    def _end(self, why: str) -> None:
+        self._ending = asyncio.create_task(self.websocket.close(FORBIDDEN, f"The {why}"))
 
 
 def _malformed(message: Any) -> str | None:

@@ -150,7 +150,7 @@ class LiveConnection:
         """Have the user bound; while the broker is away, that is done when it is back."""
         await self._bindings.want(user_id)
 
-    async def unwatch(self, user_id: str) -> None:
+    def unwatch(self, user_id: str) -> None:
         """Returns at once: what is still heard is nobody's."""
         self._bindings.forget(user_id)
 
