@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from uuid import uuid4
 
 import aio_pika
@@ -81,16 +82,19 @@ async def main() -> None:
             log_config=None,
             access_log=False,
         )
-        server = uvicorn.Server(config)
+        server = _Server(config)
         telling = asyncio.create_task(sockets.tell())
         serving = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
-        print("ready", flush=True)
         await asyncio.wait([telling, serving], return_when=asyncio.FIRST_COMPLETED)
         telling.cancel()
         server.should_exit = True
         await serving
+
+
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print("ready", flush=True)
 
 
 if __name__ == "__main__":

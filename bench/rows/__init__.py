@@ -6,10 +6,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from bench.results import Row
+from bench.rows.latency import latency
+from bench.rows.live import live
 from bench.rows.page import mutation, page
 from bench.world import World
 
 ROWS: Final[Mapping[str, Callable[[World], Awaitable[Sequence[Row]]]]] = {
     "page": page,
     "mutation": mutation,
+    "live": live,
+    "latency": latency,
 }
