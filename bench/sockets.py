@@ -65,7 +65,7 @@ class Crowd:
         return _Member(self, keeps=self._keeps)
 
 
-class _Member(WSListener):  # type: ignore[misc]
+class _Member(WSListener):
     """One socket."""
 
     def __init__(self, crowd: Crowd, *, keeps: bool) -> None:
@@ -76,7 +76,7 @@ class _Member(WSListener):  # type: ignore[misc]
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type != WSMsgType.TEXT:
             if frame.msg_type == WSMsgType.CLOSE:
-                self._crowd.fail(f"closed: {frame.get_close_code()} {frame.get_close_message()}")
+                self._crowd.fail(f"closed: {frame.get_close_code()}")
             return
         message = frame.get_payload_as_bytes()
         if _NEXT in message:
@@ -107,9 +107,10 @@ async def subscribed(
     subscribe = msgspec.json.encode({"id": "1", "type": "subscribe", "payload": payload})
 
     async def join(token: str) -> WSTransport:
+        member = crowd.member()
         async with turns:
-            transport, member = await ws_connect(
-                crowd.member,
+            transport, _ = await ws_connect(
+                lambda: member,
                 f"ws://127.0.0.1:{port}/graphql",
                 extra_headers={"Sec-WebSocket-Protocol": _PROTOCOL},
                 read_buffer_init_size=4096,

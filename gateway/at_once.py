@@ -7,7 +7,7 @@ each is sent its own bytes while the event is in hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
@@ -44,7 +44,7 @@ class AtOnce:
     def is_free(self) -> bool:
         return self._direct.is_free
 
-    def send(self, pieces: Pieces, values: Sequence[bytes]) -> None:
+    def send(self, pieces: Pieces, values: tuple[bytes, ...]) -> None:
         self._direct.send_now(self._start + filled(pieces, values) + b"}")
 
 

@@ -168,7 +168,7 @@ class BoundedSocket(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if self.response.status_code == _SWITCHING:
-            self.scope["extensions"][DIRECT] = self
+            self.scope["extensions"][DIRECT] = self  # type: ignore[assignment]
 
     @property
     def is_free(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from time import perf_counter
 from typing import Any, Final
 
@@ -49,10 +49,10 @@ class Contestant:
         async with self._subscribed(range(self.users.start, self.users.start + _WARM)) as crowd:
             await self._followed(crowd, _WARM)
         before = self.program.memory()
-        self._crowd = await stack.enter_async_context(self._subscribed(self.users))
+        self._crowd = crowd = await stack.enter_async_context(self._subscribed(self.users))
         await self._idle()
         self.kilobytes = (self.program.memory() - before) / SOCKETS / 1000
-        await self._followed(self._crowd, SOCKETS)
+        await self._followed(crowd, SOCKETS)
 
     async def promotion(self) -> float:
         """Milliseconds from publishing it to the last receipt."""
@@ -76,7 +76,9 @@ class Contestant:
         own = ("id", "userId", "sentAt")
         return [{name: node[name] for name in node if name not in own} for node in nodes]
 
-    def _subscribed(self, users: range, *, keeps: bool = False) -> Any:
+    def _subscribed(
+        self, users: range, *, keeps: bool = False
+    ) -> AbstractAsyncContextManager[Crowd]:
         tokens = [token(number) for number in users]
         return subscribed(self.program.port, tokens, ADDED, {}, keeps=keeps)
 
