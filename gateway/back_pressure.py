@@ -191,7 +191,8 @@ class BoundedSocket(WebSocketsSansIOProtocol):
             await self.writable.wait()  # one at a time: the first that goes makes the others wait
         await super().send(message)
         if message["type"] == "websocket.accept":
-            self.request = self.response = None  # type: ignore[assignment]
+            for handshake in (self.request, self.response):  # the library keeps them
+                handshake.headers.clear()
 
     def _give_up(self, event: str, reason: str) -> None:
         log.warning(event, unsent=unsent(self.transport))
