@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from gateway.hints import Hint, Hints, Page
+from gateway.news import News
 from gateway.settling import ReadPage, Settling
 from gateway.shapes import Pieces
 from services.notifications.cursor import Cursor, Position, Progress
@@ -24,9 +25,9 @@ Types = tuple[NotificationType, ...] | None
 class Teller(Protocol):
     """Tells a subscriber at once. `ready`: what there is to tell, or None: not now."""
 
-    def ready(self, created: NotificationCreated) -> Pieces | None: ...
+    def ready(self, news: News) -> Pieces | None: ...
 
-    def tell(self, pieces: Pieces, created: NotificationCreated, cursor: str) -> None: ...
+    def tell(self, pieces: Pieces, id: str, cursor: bytes) -> None: ...
 
 
 class Arrivals:
@@ -122,29 +123,28 @@ class Arrivals:
         self._is_settling = False
         self._hints.lose_track()
 
-    def _tell_at_once(self, hint: Hint) -> bool:
+    def _tell_at_once(self, news: News, id: str) -> bool:
         """Whether nothing is left to do: it was told, or is not wanted."""
-        if not isinstance(hint, NotificationCreated):
-            return True
+        progress = self._progress
         try:
-            place = Position.of_hex(hint.sent_at, hint.id)
+            place = Position.of_hex(news.at, id)
         except ValueError:
             return False
-        progress = self._progress
         if not progress.wants(place):
             return True
         if progress.unsettled + 1 >= self._most:  # it has to read, soon
             return False
-        if self._is_shown(hint.kind, hint.expires_at):
+        if self._is_shown(news.kind, news.expires_at):
             assert self._teller is not None
-            pieces = self._teller.ready(hint)
+            pieces = self._teller.ready(news)
             if pieces is None:
                 return False
             progress.saw(place)
-            self._teller.tell(pieces, hint, progress.cursor().encode())
+            self._teller.tell(pieces, id, progress.encoded())
         else:
             progress.saw(place)
-        self.see_to_settling()
+        if not self._is_settling:
+            self.see_to_settling()
         return True
 
     async def _missed(self, page: Page | None) -> AsyncIterator[Notification]:

@@ -174,10 +174,9 @@ class BoundedSocket(WebSocketsSansIOProtocol):
     def is_free(self) -> bool:
         """Whether it is open, and nothing waits to be sent."""
         return (
-            self.writable.is_set()
-            and self.handshake_complete
-            and not (self.close_sent or self.disconnected or self.transport.is_closing())
-            and self.conn.state is State.OPEN
+            self.conn.state is State.OPEN  # which ends with the first close frame, whoever sends it
+            and self.writable.is_set()
+            and not self.transport.is_closing()
             and not self.transport.get_write_buffer_size()
         )
 

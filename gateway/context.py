@@ -14,8 +14,8 @@ from strawberry.extensions import FieldExtension
 from strawberry.permission import BasePermission, PermissionExtension
 
 from gateway.admission import Place
-from gateway.at_once import AtOnce
 from gateway.live import Live
+from gateway.news import AtOnce
 from services.notifications.announcing import Announcing
 from services.notifications.broadcasting import Broadcasting
 from services.notifications.intake import Intake

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from gateway.news import News
 from services.notifications.models import Notification
 from services.shared.events import NotificationChanged, NotificationCreated
 from services.shared.tasks import end_if_cancelled
@@ -29,7 +30,7 @@ class Page:
 class Hints:
     """Those that wait for one reader. When there are too many, only that is remembered.
 
-    `at_once`: does with a hint what there is to do, if it can, and says whether it did. It is asked
+    `at_once`: does with news what there is to do, if it can, and says whether it did. It is asked
     while the reader waits and nothing else does: what comes then need not wake it up.
     A list and a future, since an idle asyncio.Queue takes 3 KB.
     """
@@ -40,14 +41,19 @@ class Hints:
         self._hints: list[Hint | Page | None] = []
         self._size = size
         self._waiting: asyncio.Future[None] | None = None
-        self.at_once: Callable[[Hint], bool] | None = None
+        self.at_once: Callable[[News, str], bool] | None = None
         self.has_page = False
+
+    def tell(self, news: News, id: str, user_id: str) -> None:
+        """Put the hint of it, unless all is done at once."""
+        waiting = self._waiting
+        is_idle = waiting is not None and not waiting.done()
+        if not (is_idle and self.at_once is not None and self.at_once(news, id)):
+            self.put(news.hint(id, user_id))
 
     def put(self, hint: Hint | Page) -> None:
         if isinstance(hint, Page):
             self.has_page = True
-        elif self._is_awaited and self.at_once is not None and self.at_once(hint):
-            return
         if len(self._hints) >= self._size:
             self.lose_track()
         else:
@@ -78,10 +84,6 @@ class Hints:
         if isinstance(hint, Page):
             self.has_page = False
         return hint
-
-    @property
-    def _is_awaited(self) -> bool:
-        return self._waiting is not None and not self._waiting.done()
 
     def _wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():

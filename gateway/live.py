@@ -18,9 +18,9 @@ from functools import partial
 from typing import Final, TypeVar
 
 from gateway.arrivals import Arrivals, Teller, Types
-from gateway.at_once import Said
 from gateway.ends import Ends
 from gateway.hints import Hint, Hints, Page
+from gateway.news import News
 from gateway.session_watch import SessionWatch
 from gateway.settling import Settling
 from gateway.told import Told
@@ -31,7 +31,13 @@ from services.notifications.queries import Filter
 from services.shared.bus import Bus, LiveFeed
 from services.shared.clock import Clock
 from services.shared.errors import Resync
-from services.shared.events import Event, NotificationChanged, NotificationCreated, SessionsEnded
+from services.shared.events import (
+    Event,
+    NotificationChanged,
+    NotificationCreated,
+    NotificationsCreated,
+    SessionsEnded,
+)
 from services.shared.settings import Settings
 from services.shared.vocabulary import ChangeKind
 from services.shared.worker import when_back
@@ -57,7 +63,6 @@ class Live:
         self._turns = asyncio.Semaphore(settings.reads_at_once)
         self._settling_turns = asyncio.Semaphore(max(1, settings.reads_at_once // 2))
         self._settling = Settling(self._page, self.ask, clock, self.window, self._settling_turns)
-        self.said = Said()
 
     @property
     def is_heard(self) -> bool:
@@ -341,11 +346,21 @@ class Live:
         return await self.ask(count, "an unread count")
 
     def _dispatch(self, event: Event) -> None:
-        if isinstance(event.data, NotificationCreated | NotificationChanged):
-            for hints in self._waiting.get(event.data.user_id, ()):
-                hints.put(event.data)
-        elif isinstance(event.data, SessionsEnded):
-            self.sessions.ended(event.data)
+        data = event.data
+        if isinstance(data, NotificationCreated):
+            news = News(data)
+            for hints in self._waiting.get(data.user_id, ()):
+                hints.tell(news, data.id, data.user_id)
+        elif isinstance(data, NotificationsCreated):
+            news = News.to_many(data)
+            for one in data.recipients:
+                for hints in self._waiting.get(one.user_id, ()):
+                    hints.tell(news, one.id, one.user_id)
+        elif isinstance(data, NotificationChanged):
+            for hints in self._waiting.get(data.user_id, ()):
+                hints.put(data)
+        elif isinstance(data, SessionsEnded):
+            self.sessions.ended(data)
 
     def _lose_track(self) -> None:
         self.sessions.lose_track()

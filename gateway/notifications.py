@@ -283,7 +283,7 @@ class NotificationSubscription:
         viewer = await info.context.follower()
         shown = tuple(types) if types is not None else None
         live, at_once = info.context.services.live, info.context.at_once
-        teller = Telling(at_once, live.said) if at_once else None
+        teller = Telling(at_once, viewer.user_id) if at_once else None
         return _edges(live.added(viewer.user_id, cursor, shown, began, teller))
 
     @strawberry.subscription(

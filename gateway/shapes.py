@@ -38,6 +38,8 @@ class Shape:
         shape = cls._known.get(key)
         if shape is None:
             shape = cls._known[key] = cls(executor)
+        else:
+            del executor.async_helpers  # with which it holds itself
         return shape
 
     def execute(self, event: Any, context: object) -> Any:
@@ -62,16 +64,16 @@ class Shape:
         return _cut(text, holes) if text is not None else None
 
 
-Pieces = tuple[list[bytes], list[int]]
-"""The bytes between the holes, one more than holes; and which hole follows each."""
+Pieces = tuple[list[bytes], list[tuple[int, int]]]
+"""The bytes, with a place for each hole; and which places those are, and whose numbers."""
 
 
 def filled(pieces: Pieces, values: tuple[bytes, ...]) -> bytes:
     """`values`: the JSON that stands in each hole, by its number."""
     texts, holes = pieces
-    parts = [texts[0]]
-    for hole, text in zip(holes, texts[1:], strict=True):
-        parts += (values[hole], text)
+    parts = texts.copy()
+    for place, number in holes:
+        parts[place] = values[number]
     return b"".join(parts)
 
 
@@ -81,12 +83,14 @@ def _cut(text: bytes, holes: Mapping[str, int]) -> Pieces:
         for hole, number in holes.items()
         for place in _places(text, f'"{hole}"'.encode())
     )
-    texts, numbers, start = [], [], 0
+    parts: list[bytes] = []
+    holes_in: list[tuple[int, int]] = []
+    start = 0
     for place, hole, number in found:
-        texts.append(text[start:place])
-        numbers.append(number)
+        holes_in.append((len(parts) + 1, number))
+        parts += (text[start:place], b"")
         start = place + len(hole) + 2
-    return [*texts, text[start:]], numbers
+    return [*parts, text[start:]], holes_in
 
 
 def _places(text: bytes, part: bytes) -> list[int]:

@@ -27,11 +27,11 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 from strawberry.types.execution import PreExecutionError
 
 from gateway.admission import TryAgainLater
-from gateway.at_once import AtOnce
 from gateway.back_pressure import DIRECT
 from gateway.context import Context
 from gateway.errors import as_told, mapped, masked
 from gateway.http import GraphQLRequest
+from gateway.news import AtOnce
 from gateway.streams import Source
 from services.shared.errors import DomainError, TooComplex, Unauthenticated
 from services.users.api_keys import is_api_key

@@ -6,7 +6,7 @@ from typing import Final
 
 from strawberry import ID
 
-from gateway.at_once import AtOnce, Said, encode
+from gateway.news import AtOnce, News, encode
 from gateway.notification_types import Notification, NotificationEdge
 from gateway.shapes import Pieces, Shape, hole
 from services.shared.events import NotificationCreated
@@ -20,39 +20,23 @@ _HOLES: Final = {_CURSOR: 0, _ID: 1, _USER_ID: 2}
 class Telling:
     """To one subscriber."""
 
-    __slots__ = ("_at_once", "_said")
+    __slots__ = ("_at_once", "_user_id")
 
-    def __init__(self, at_once: AtOnce, said: Said) -> None:
+    def __init__(self, at_once: AtOnce, user_id: str) -> None:
         self._at_once = at_once
-        self._said = said
+        self._user_id = encode(user_id)
 
-    def ready(self, created: NotificationCreated) -> Pieces | None:
+    def ready(self, news: News) -> Pieces | None:
         """None where it can't be told at once."""
         shape = self._at_once.shape
-        if shape is None or not self._at_once.is_free:
+        if shape is None or not self._at_once.direct.is_free:
             return None
-        return self._said.pieces(shape, _said(created), lambda one: _pieces(one, created))
+        return news.pieces(shape, _pieces)
 
-    def tell(self, pieces: Pieces, created: NotificationCreated, cursor: str) -> None:
-        values = (encode(cursor), encode(created.id), encode(created.user_id))
+    def tell(self, pieces: Pieces, id: str, cursor: bytes) -> None:
+        """`id`: hex digits; `cursor`: base64: neither has anything to be escaped."""
+        values = (b'"%b"' % cursor, b'"%b"' % id.encode(), self._user_id)
         self._at_once.send(pieces, values)
-
-
-def _said(created: NotificationCreated) -> tuple[object, ...]:
-    """All but whose it is and which."""
-    return (
-        created.sent_at,
-        created.content,
-        created.body,
-        created.title,
-        created.kind,
-        created.expires_at,
-        created.revision,
-        created.read_at,
-        created.seen,
-        created.archived,
-        created.snoozed_until,
-    )
 
 
 def _pieces(shape: Shape, created: NotificationCreated) -> Pieces | None:

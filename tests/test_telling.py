@@ -12,10 +12,11 @@ import pytest
 from graphql import parse
 from websockets.asyncio.client import ClientConnection
 
-from gateway.at_once import Said
+from gateway.news import News
 from gateway.schema import make_schema
 from gateway.shapes import Pieces, Shape, filled
 from services.notifications.cursor import Cursor
+from services.shared.events import NotificationCreated
 from services.shared.settings import Settings
 from tests.kit import House, Socket, Stream, open_house, quick_settings, raw_socket
 from tests.notices import Wire, ago, row, store, told, wired
@@ -104,27 +105,30 @@ async def test_all_are_told_what_their_own_execution_would_tell(
                 assert shown["content"] == content
 
 
-async def test_what_many_are_told_is_made_once_for_all_of_them() -> None:
+def test_what_many_are_told_is_made_once_for_all_of_them() -> None:
     shape, other = _shape(PLAIN), _shape("subscription { notificationAdded { cursor } }")
-    made: list[tuple[Shape, str]] = []
-    said = Said()
+    made: list[Shape] = []
+    news = News(told(row("ann", ago(0))).read(NotificationCreated))
 
-    def tell(one: Shape, text: str) -> Pieces | None:
-        def make(shape: Shape) -> Pieces:
-            made.append((shape, text))
-            return [text.encode()], []
-
-        return said.pieces(one, (text,), make)
+    def make(shape: Shape, created: NotificationCreated) -> Pieces:
+        made.append(shape)
+        return [created.title.encode()], []
 
     for _ in range(3):
-        assert tell(shape, "sale") == ([b"sale"], [])
-        assert tell(other, "sale") == ([b"sale"], [])
-    assert made == [(shape, "sale"), (other, "sale")]
-    assert tell(shape, "order") == ([b"order"], [])
-    assert made[2:] == [(shape, "order")]
+        assert news.pieces(shape, make) == ([b"By hand"], [])
+        assert news.pieces(other, make) == ([b"By hand"], [])
+    assert made == [shape, other]
 
 
-async def test_one_document_is_one_shape_but_for_what_its_variables_show() -> None:
+def test_no_more_is_kept_of_it_than_a_few_operations_make() -> None:
+    news = News(told(row("ann", ago(0))).read(NotificationCreated))
+    shapes = [_shape(f"subscription {{ notificationAdded {{ a{n}: cursor }} }}") for n in range(50)]
+    for shape in shapes:
+        assert news.pieces(shape, lambda _, created: ([created.id.encode()], [])) is not None
+    assert len(news._pieces) <= 20
+
+
+def test_one_document_is_one_shape_but_for_what_its_variables_show() -> None:
     document = parse(
         """subscription($after: String, $with: Boolean!) { notificationAdded(after: $after) {
         node { id @include(if: $with) } } }"""
@@ -134,8 +138,8 @@ async def test_one_document_is_one_shape_but_for_what_its_variables_show() -> No
     assert _shape_of(document, {"after": "one", "with": False}) is not first
 
 
-async def test_what_has_a_hole_in_several_places_is_filled_in_all() -> None:
-    pieces = ([b'{"a":', b',"b":', b',"c":', b"}"], [0, 1, 0])
+def test_what_has_a_hole_in_several_places_is_filled_in_all() -> None:
+    pieces = ([b'{"a":', b"", b',"b":', b"", b',"c":', b"", b"}"], [(1, 0), (3, 1), (5, 0)])
     assert json.loads(filled(pieces, (b"1", b"2"))) == {"a": 1, "b": 2, "c": 1}
 
 

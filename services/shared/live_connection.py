@@ -16,7 +16,6 @@ from services.shared.amqp import FAULTS, Connection, abandon, bounded, on_break,
 from services.shared.clock import Clock
 from services.shared.events import Event, Malformed, decode
 from services.shared.inflow import Inflow
-from services.shared.live_messages import each
 from services.shared.log import get_logger
 from services.shared.settings import Settings
 from services.shared.tasks import end_if_cancelled
@@ -55,9 +54,6 @@ class _Bindings:
         self._news.set()
         done, _ = await asyncio.wait({waiting}, timeout=self._seconds)
         self._is_late = self._is_late or not done
-
-    def wants(self, user_id: str) -> bool:
-        return user_id in self._wanted
 
     def forget(self, user_id: str) -> None:
         self._wanted.discard(user_id)
@@ -243,5 +239,4 @@ class LiveConnection:
             log.warning("live_event_refused", error=str(error).partition(": ")[0])
             self._on_gap()  # of another version, perhaps: readers find it in the database
         else:
-            for one in each(event, self._bindings.wants):
-                self._on_event(one)
+            self._on_event(event)

@@ -7,7 +7,7 @@ A gateway of before does not know it, takes it for a gap, and reads what is miss
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
@@ -42,33 +42,6 @@ def live_messages(events: Sequence[tuple[int, Event]]) -> Iterator[LiveMessage]:
                 yield LiveMessage(encode(event), [event.subject], [place])
             else:
                 yield _of_many(part)
-
-
-def each(event: Event, is_heard_of: Callable[[str], bool]) -> Iterator[Event]:
-    """What it tells, to one user each; of many only to those that are heard of."""
-    data = event.data
-    if not isinstance(data, NotificationsCreated):
-        yield event
-        return
-    for recipient in data.recipients:
-        if not is_heard_of(recipient.user_id):
-            continue
-        yield Event(
-            id=recipient.id,
-            source=event.source,
-            subject=recipient.user_id,
-            time=event.time,
-            data=NotificationCreated(
-                id=recipient.id,
-                user_id=recipient.user_id,
-                kind=data.kind,
-                title=data.title,
-                body=data.body,
-                content=data.content,
-                sent_at=data.sent_at,
-                expires_at=data.expires_at,
-            ),
-        )
 
 
 def _said(event: Event) -> object:
