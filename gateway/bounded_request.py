@@ -60,7 +60,7 @@ class BoundedRequest(HttpToolsProtocol):
         self._unparsed += len(data)
         super().data_received(data)
         if self.transport.get_protocol() is not self:  # a websocket by now
-            self.parser = None  # a circle, with ourselves
+            self.parser = None  # type: ignore[assignment]  # it holds us, as we hold it
             return
         if self.transport.is_closing():
             return

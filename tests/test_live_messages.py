@@ -109,18 +109,16 @@ def _each(event: Event) -> list[Any]:
 
 
 def _created(user_id: str, **fields: Any) -> Event:
-    data = NotificationCreated(
-        **{
-            "id": str(ObjectId()),
-            "user_id": user_id,
-            "kind": NotificationType.PROMOTION,
-            "title": "Sale",
-            "body": "Half the price",
-            "content": {"title": "Sale"},
-            "sent_at": NOW,
-        }
-        | fields
-    )
+    given: dict[str, Any] = {
+        "id": str(ObjectId()),
+        "user_id": user_id,
+        "kind": NotificationType.PROMOTION,
+        "title": "Sale",
+        "body": "Half the price",
+        "content": {"title": "Sale"},
+        "sent_at": NOW,
+    }
+    data = NotificationCreated(**(given | fields))
     return Event.of(data, time=NOW)
 
 

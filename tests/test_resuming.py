@@ -284,14 +284,33 @@ async def test_readers_that_make_sure_leave_turns_to_those_that_miss_something(
     house: House, watch: Watch, backend: Wire, ann: Wire
 ) -> None:
     async with ann.somebody.api.socket() as socket:
-        waiting = {(await socket.subscribe(ADDED)).id for _ in range(MANY)}
+        subscribed = {(await socket.subscribe(ADDED)).id for _ in range(MANY)}
         await answered(socket)
         await sent(backend, ann)
+        waiting = set(subscribed)
         while waiting:
             waiting.discard((await socket.receive())["id"])
         watch.begin()
-        await until(lambda: watch.asked >= MANY)
-    assert watch.most <= AT_ONCE // 2
+        await store([row(ann.id, ago(0))])  # and nobody is told
+        waiting = set(subscribed)
+        while waiting:
+            waiting.discard((await socket.receive())["id"])
+    assert watch.asked >= MANY
+    assert watch.most <= AT_ONCE // 2 + 1  # and the question who misses something
+
+
+async def test_readers_that_miss_nothing_make_sure_of_it_together(
+    house: House, watch: Watch, backend: Wire, ann: Wire
+) -> None:
+    async with ann.somebody.api.socket() as socket:
+        waiting = {(await socket.subscribe(ADDED)).id for _ in range(MANY)}
+        await answered(socket)
+        watch.begin()
+        await sent(backend, ann)
+        while waiting:
+            waiting.discard((await socket.receive())["id"])
+        await asyncio.sleep(house.runtime.settings.write_window_seconds + 1)
+    assert 0 < watch.asked < MANY // 2
 
 
 async def test_a_reading_takes_no_more_bytes_at_once_than_a_part_has(ann: Wire) -> None:
