@@ -26,6 +26,7 @@ SECRET: Final = "a secret for benches, and only for benches"
 CACHE_GB: Final = 4.0
 _START_SECONDS: Final = 120.0
 _STOP_SECONDS: Final = 20.0
+_SHOWN: Final = 3000  # characters
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Program:
 
         told = await until(found, timeout, every=0.005)
         if not isinstance(told, str):
-            raise AssertionError(f"{self.name} has ended: {self.output.read_text()[-3000:]}")
+            raise AssertionError(f"{self.name} has ended: {self.output.read_text()[-_SHOWN:]}")
         return told
 
 
@@ -159,6 +160,9 @@ class World:
             )
         try:
             yield Program(name, process, port, output)
+        except Exception:
+            print(f"\n{name} said:\n{output.read_text()[-_SHOWN:]}", file=sys.stderr)
+            raise
         finally:
             await _end(process)
 
@@ -184,7 +188,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 async def _is_ready(program: Program) -> bool:
     if program.process.returncode is not None:
-        raise AssertionError(f"{program.name} has ended: {program.output.read_text()[-3000:]}")
+        raise AssertionError(f"{program.name} has ended: {program.output.read_text()[-_SHOWN:]}")
     with suppress(httpx.TransportError):
         async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
             return (await client.get(f"{program.url}/readyz")).status_code == 200

@@ -31,6 +31,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.shared import loop
+from services.shared.condition_wait import mend_waiting
+from services.shared.fair_pool import FairPool
 
 SECRET: Final = os.environ["JWT_SECRET"]
 TYPES: Final = ["order_update", "promotion", "recommendation"]
@@ -208,8 +210,13 @@ class Server(uvicorn.Server):
 
 async def serve() -> None:
     global client, database
+    mend_waiting()
     client = AsyncMongoClient(
-        os.environ["MONGODB_URL"], tz_aware=True, maxPoolSize=8, timeoutMS=TIMEOUT_MS
+        os.environ["MONGODB_URL"],
+        tz_aware=True,
+        maxPoolSize=8,
+        timeoutMS=TIMEOUT_MS,
+        _pool_class=FairPool,  # else some of 64 clients wait for seconds
     )
     database = client[os.environ["MONGODB_DATABASE"]]
     app = Starlette(
