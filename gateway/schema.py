@@ -27,6 +27,7 @@ from gateway.notifications import (
 from gateway.ready import ReadyOperations
 from gateway.scheduled import ScheduledMutation, ScheduledQuery
 from gateway.schedules import ScheduleMutation, ScheduleQuery
+from gateway.shapes import Shapes
 from gateway.streams import StreamingSchema
 from gateway.tags import TagMutation
 from gateway.texts import TextMutation, TextQuery
@@ -81,6 +82,7 @@ def make_schema(settings: Settings) -> strawberry.Schema:
 
     class Schema(StreamingSchema):
         ready = kept
+        shapes = Shapes()
 
     class Executor(_Executor):
         compiled = Compiled(settings.kept_documents, LONGEST_KEPT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from inspect import isawaitable
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -23,24 +23,9 @@ class Shape:
     """What one operation makes of its events, whoever subscribed with it: the same document with
     the same variables, but for the arguments of the subscription itself."""
 
-    _known: ClassVar[WeakValueDictionary[tuple[object, ...], Shape]] = WeakValueDictionary()
-
     def __init__(self, executor: Executor[Any]) -> None:
         self._executor = executor
         executor.context_value = None  # it is nobody's: it serves all of them
-
-    @classmethod
-    def of(cls, executor: Executor[Any]) -> Shape:
-        """The operation is known by its node, which the shape keeps: documents are parsed once."""
-        values = executor.variable_values.coerced
-        names = _variables_below(executor)
-        key = id(executor.operation), *((name, repr(values.get(name))) for name in names)
-        shape = cls._known.get(key)
-        if shape is None:
-            shape = cls._known[key] = cls(executor)
-        else:
-            del executor.async_helpers  # with which it holds itself
-        return shape
 
     def execute(self, event: Any, context: object) -> Any:
         """An ExecutionResult, or an awaitable of one."""
@@ -62,6 +47,25 @@ class Shape:
         except Exception:
             return None
         return _cut(text, holes) if text is not None else None
+
+
+class Shapes:
+    """Those of the subscriptions that are open now."""
+
+    def __init__(self) -> None:
+        self._known: WeakValueDictionary[tuple[object, ...], Shape] = WeakValueDictionary()
+
+    def of(self, executor: Executor[Any]) -> Shape:
+        """The operation is known by its node, which the shape keeps: documents are parsed once."""
+        values = executor.variable_values.coerced
+        names = _variables_below(executor)
+        key = id(executor.operation), *((name, repr(values.get(name))) for name in names)
+        shape = self._known.get(key)
+        if shape is None:
+            shape = self._known[key] = Shape(executor)
+        else:
+            del executor.async_helpers  # with which it holds itself
+        return shape
 
 
 Pieces = tuple[list[bytes], list[tuple[int, int]]]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable
 from inspect import isawaitable
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from graphql import (
     ExecutionResult,
@@ -25,7 +25,7 @@ from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
 from gateway.ready import ReadySchema
-from gateway.shapes import Shape
+from gateway.shapes import Shape, Shapes
 
 _REFUSALS: Final = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
 
@@ -61,6 +61,8 @@ class Source:
 
 class StreamingSchema(ReadySchema):
     """A schema whose subscriptions are handed out when they have begun."""
+
+    shapes: ClassVar[Shapes]
 
     async def _stream(
         self,
@@ -113,7 +115,7 @@ class StreamingSchema(ReadySchema):
         if isinstance(stream, ExecutionResult):
             return PreExecutionError(data=None, errors=stream.errors)
         extensions = await runner.get_extensions_results(context)
-        return Source(stream, Shape.of(executor), context.context, extensions)
+        return Source(stream, self.shapes.of(executor), context.context, extensions)
 
 
 def _refused(error: Exception) -> PreExecutionError:

@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection
 
 from gateway.news import News
 from gateway.schema import make_schema
-from gateway.shapes import Pieces, Shape, filled
+from gateway.shapes import Pieces, Shape, Shapes, filled
 from services.notifications.cursor import Cursor
 from services.shared.events import NotificationCreated
 from services.shared.settings import Settings
@@ -133,9 +133,10 @@ def test_one_document_is_one_shape_but_for_what_its_variables_show() -> None:
         """subscription($after: String, $with: Boolean!) { notificationAdded(after: $after) {
         node { id @include(if: $with) } } }"""
     )
-    first = _shape_of(document, {"after": "one", "with": True})
-    assert _shape_of(document, {"after": "two", "with": True}) is first
-    assert _shape_of(document, {"after": "one", "with": False}) is not first
+    shapes = Shapes()
+    first = _shape_of(shapes, document, {"after": "one", "with": True})
+    assert _shape_of(shapes, document, {"after": "two", "with": True}) is first
+    assert _shape_of(shapes, document, {"after": "one", "with": False}) is not first
 
 
 def test_what_has_a_hole_in_several_places_is_filled_in_all() -> None:
@@ -183,13 +184,13 @@ def _placed(told: Any) -> Any:
 
 
 def _shape(document: str) -> Shape:
-    return _shape_of(parse(document), {})
+    return _shape_of(Shapes(), parse(document), {})
 
 
-def _shape_of(document: Any, variables: dict[str, Any]) -> Shape:
+def _shape_of(shapes: Shapes, document: Any, variables: dict[str, Any]) -> Shape:
     schema = make_schema(Settings(_env_file=None))
     executor = schema.execution_context_class.build(
         schema._schema, document, raw_variable_values=variables
     )
     assert not isinstance(executor, list), executor
-    return Shape.of(executor)
+    return shapes.of(executor)
