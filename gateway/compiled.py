@@ -99,7 +99,9 @@ class Plan:
         if conversions:
             completed = list(values)
             for place, convert in conversions:
-                completed[place] = convert(completed[place])
+                completed[place] = value = convert(completed[place])
+                if type(value) not in _COMPLETED:
+                    raise Unsure
             values = completed
         return dict(zip(self._names, values, strict=False))
 
@@ -284,10 +286,13 @@ def _constant(value: str) -> Callable[[type], Convert]:
 def _of_list(item: Callable[[type], Convert | None]) -> Callable[[type], Convert]:
     def convert(values: Any) -> list[Any]:
         conversions = {kind: item(kind) or _same for kind in set(map(type, values))}
-        if len(conversions) == 1:
-            (conversion,) = conversions.values()
-            return list(map(conversion, values))
-        return [conversions[type(value)](value) for value in values]
+        completed = [conversions[type(value)](value) for value in values]
+        there = completed
+        if NoneType in conversions:  # and may be
+            there = [one for one, value in zip(completed, values, strict=True) if value is not None]
+        if not _COMPLETED.issuperset(map(type, there)):
+            raise Unsure
+        return completed
 
     def completion(kind: type) -> Convert:
         if kind is not list and kind is not tuple:
@@ -304,19 +309,13 @@ def _same(value: Any) -> Any:
 def _of_leaf(type_: Any) -> Callable[[type], Convert | None]:
     complete: Convert = type_.coerce_output_value
 
-    def convert(value: Any) -> Any:
-        completed = complete(value)
-        if type(completed) not in _COMPLETED:
-            raise Unsure
-        return completed
-
     def completion(kind: type) -> Convert | None:
         if (type_, kind) in _AS_IT_IS:
             return None
         if issubclass(kind, Enum) and not _is_suspect(kind):
-            return {member: convert(member) for member in kind}.__getitem__
+            return {member: complete(member) for member in kind}.__getitem__
         if kind in _PLAIN:
-            return convert
+            return complete
         raise Unsure
 
     return completion

@@ -12,6 +12,7 @@ from services.notifications.cursor import Cursor, Position, Progress, Seen, to_m
 from services.notifications.models import Notification
 from services.notifications.queries import Filter, Span, between, beyond, query
 from services.notifications.shown import COLUMNS, Shown
+from services.shared.store import quickly
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ async def cursor_at(user_id: str, now: datetime, window: timedelta, most_ids: in
 async def _rows(user_id: str, which: Filter, span: Span, now: datetime) -> list[Shown]:
     there = query(user_id, which, now) | between(span.after, span.before)
     order = 1 if span.from_end else -1
-    found = Notification.get_pymongo_collection().find(there, COLUMNS)
+    found = quickly(Notification).find(there, COLUMNS)
     rows = found.sort([("sent_at", order), ("_id", order)]).limit(span.size + 1)
     return [Shown.of(row) for row in await rows.to_list()]
 

@@ -16,7 +16,7 @@ from msgspec.structs import fields
 from services.notifications.cursor import Position
 from services.notifications.models import Notification
 from services.notifications.queries import alive
-from services.shared.store import Row
+from services.shared.store import Row, plain, quickly
 from services.shared.vocabulary import NotificationType
 
 _TYPES: Final = {type_.value: type_ for type_ in NotificationType}
@@ -50,7 +50,7 @@ class Shown(Struct, frozen=True, kw_only=True):
             type=_TYPES[row["type"]],
             title=row["title"],
             body=row["body"],
-            content=row["content"],
+            content=plain(row["content"]),
             sent_at=row["sent_at"],
             expires_at=told("expires_at"),
             read=told("read", False),
@@ -58,7 +58,7 @@ class Shown(Struct, frozen=True, kw_only=True):
             seen=told("seen", True),
             archived=told("archived", False),
             snoozed_until=told("snoozed_until"),
-            revision=told("revision", 1),
+            revision=int(told("revision", 1)),
         )
 
     @property
@@ -68,7 +68,7 @@ class Shown(Struct, frozen=True, kw_only=True):
     @classmethod
     async def one(cls, user_id: str, id: ObjectId, now: datetime) -> Self | None:
         there = {"_id": id, "user_id": user_id, **alive(now)}
-        row = await Notification.get_pymongo_collection().find_one(there, COLUMNS)
+        row = await quickly(Notification).find_one(there, COLUMNS)
         return cls.of(row) if row else None
 
 

@@ -149,6 +149,8 @@ class AccessTokens:
                 datetime.fromtimestamp(at, UTC)
                 for at in (max(claims["iat"], claims.get("nbf", 0)), claims["exp"])
             )
+            if not isinstance(claims["sid"], str):
+                raise jwt.InvalidTokenError("It names no session.")
             identity = Identity(claims["sub"], Role(claims["role"]), claims["sid"], expires_at)
             known = self._known[key] = (begins, expires_at, identity)
             if len(self._known) > self._kept:
