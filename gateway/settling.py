@@ -24,6 +24,7 @@ ReadPage = Callable[[str, Position], Awaitable[Page]]
 Ask = Callable[[Callable[[], Awaitable[Any]], str], Awaitable[Any]]
 
 BREATH: Final = 0.1  # seconds
+_GATHERED: Final = 0.1  # seconds for which others may become due
 _READERS_AT_ONCE: Final = 100
 _PLACES_AT_ONCE: Final = 2000
 
@@ -72,7 +73,7 @@ class Settling:
                 while not self._line:
                     self._news.clear()
                     await self._news.wait()
-                await asyncio.sleep(max(0.0, self._line[0][0] - loop.time()))
+                await asyncio.sleep(max(0.0, self._line[0][0] + _GATHERED - loop.time()))
                 for reader in await self._settle(self._due(loop.time())):
                     group.create_task(self._look_up(reader))
 

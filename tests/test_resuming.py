@@ -308,10 +308,10 @@ async def test_readers_that_miss_nothing_make_sure_of_it_together(
     async with ann.somebody.api.socket() as socket:
         waiting = {(await socket.subscribe(ADDED)).id for _ in range(MANY)}
         await answered(socket)
-        watch.begin()
         await sent(backend, ann)
         while waiting:
             waiting.discard((await socket.receive())["id"])
+        watch.begin()
         await asyncio.sleep(house.runtime.settings.write_window_seconds + 1)
     assert 0 < watch.asked < MANY // 2
 
