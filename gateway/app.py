@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
@@ -17,8 +17,9 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from gateway.back_pressure import BoundedSocket
@@ -40,6 +41,7 @@ from services.users.links import PATH
 
 log = get_logger()
 
+_GRAPHQL: Final = "/graphql"
 _STATIC: Final = Path(__file__).parent / "static"
 
 
@@ -84,29 +86,42 @@ def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
     pages = [Route("/", _to_graphiql), Mount("/static", StaticFiles(directory=_STATIC))]
     return Starlette(
         routes=[
-            Route("/graphql", endpoint),
-            WebSocketRoute("/graphql", endpoint),
+            Route(_GRAPHQL, endpoint),
             Route("/healthz", _healthy),
             Route("/readyz", ready),
             Route(f"{PATH}/{{token}}", UnsubscribePage(services).answer, methods=["GET", "POST"]),
             *([] if settings.in_production else pages),
         ],
-        middleware=_middleware(settings),
+        middleware=_middleware(settings, endpoint),
     )
 
 
-def _middleware(settings: Settings) -> list[Middleware]:
+def _middleware(settings: Settings, endpoint: Endpoint) -> list[Middleware]:
     cors = Middleware(
         CORSMiddleware,
         allow_origins=settings.allowed_origins,
         allow_methods=["GET", "POST"],
         allow_headers=["authorization", "content-type"],
     )
-    stack = [cors]
+    stack = [Middleware(SocketsFirst, endpoint=endpoint, path=_GRAPHQL), cors]
     if settings.trusted_proxies:
         trusted = list(settings.trusted_proxies)
         stack.insert(0, Middleware(ProxyHeadersMiddleware, trusted_hosts=trusted))
     return stack
+
+
+class SocketsFirst:
+    """Leads websockets to the endpoint, past what answers requests: each middleware and router that
+    they came through would stay on the stack as long as they are open."""
+
+    def __init__(self, app: ASGIApp, endpoint: ASGIApp, path: str) -> None:
+        self._app = app
+        self._endpoint = endpoint
+        self._path = path
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        is_socket = scope["type"] == "websocket" and scope["path"] == self._path
+        return (self._endpoint if is_socket else self._app)(scope, receive, send)
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -138,6 +153,7 @@ async def serve(runtime: Runtime, listening: Sequence[socket.socket], stop: asyn
     live = Live(runtime.bus, runtime.clock, settings)
     config = uvicorn.Config(
         SecurityHeaders(create_app(runtime, live, stop)),
+        interface="asgi3",
         lifespan="off",
         http=BoundedRequest.within(settings),
         limit_concurrency=settings.max_connections + 1,  # it counts the one that is too many

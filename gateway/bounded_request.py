@@ -59,8 +59,11 @@ class BoundedRequest(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._unparsed += len(data)
         super().data_received(data)
-        if self.transport.is_closing() or self.transport.get_protocol() is not self:
-            return  # it is over, or a websocket by now
+        if self.transport.get_protocol() is not self:  # a websocket by now
+            self.parser = None  # type: ignore[assignment]  # it holds us, as we hold it
+            return
+        if self.transport.is_closing():
+            return
         if self.cycle is None or self.cycle.response_complete:
             self._await_head()
         if self._unparsed > self.most_bytes:

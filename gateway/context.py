@@ -15,6 +15,7 @@ from strawberry.permission import BasePermission, PermissionExtension
 
 from gateway.admission import Place
 from gateway.live import Live
+from gateway.news import AtOnce
 from services.notifications.announcing import Announcing
 from services.notifications.broadcasting import Broadcasting
 from services.notifications.intake import Intake
@@ -69,15 +70,18 @@ class Services:
 @dataclass
 class Context:
     """One request, or one operation on a websocket. `token`: the bearer token that came with it;
-    `place`: the websocket's among the open ones; `tells_cost`: whether the answer is to tell it."""
+    `place`: the websocket's among the open ones; `tells_cost`: whether the answer is to tell it;
+    `at_once`: what tells a subscriber of events without its task, where the server can."""
 
     services: Services
     token: str | None
     caller: Caller
     place: Place | None = None
     tells_cost: bool = False
+    at_once: AtOnce | None = None
     connection_params: dict[str, Any] = field(default_factory=dict)
     _identifying: asyncio.Task[Identity] | None = None
+    _identity: Identity | None = None
 
     @cached_property
     def user_by_id(self) -> DataLoader[str, User | None]:
@@ -87,9 +91,9 @@ class Context:
     def notification_by_key(self) -> DataLoader[tuple[str, str], Notification | None]:
         return DataLoader(self._load_notifications, cache=False)
 
-    def again(self, tells_cost: bool) -> Context:
+    def again(self, tells_cost: bool, at_once: AtOnce | None) -> Context:
         """The same caller's next operation."""
-        return Context(self.services, self.token, self.caller, self.place, tells_cost)
+        return Context(self.services, self.token, self.caller, self.place, tells_cost, at_once)
 
     async def viewer(self, scope: Scope | None = None) -> Identity:
         """Who is asking. Raises Unauthenticated, and Forbidden for an API key without the scope:
@@ -106,6 +110,8 @@ class Context:
             raise Unauthenticated(
                 "Log in first: send the header Authorization: Bearer <accessToken>."
             )
+        if self._identity is not None:
+            return self._identity
         if self._identifying is None:
             self._identifying = asyncio.ensure_future(self.services.identify(self.token))
             self._identifying.add_done_callback(self._heard)
@@ -142,8 +148,9 @@ class Context:
 
     def _heard(self, task: asyncio.Task[Identity]) -> None:
         """Who asks next after an error asks anew. It may have nobody left to hear it."""
-        if task.cancelled() or task.exception():
-            self._identifying = None
+        if not (task.cancelled() or task.exception()):
+            self._identity = task.result()
+        self._identifying = None
 
 
 Info: TypeAlias = strawberry.Info[Context, None]

@@ -91,7 +91,10 @@ class Endpoint(GraphQL[Context, None]):
             await request.close(TRY_AGAIN_LATER, str(error))
 
     async def get_context(self, request: HTTPConnection, response: Response | WebSocket) -> Context:
-        return self._context(request, tells_cost=False)
+        """A websocket's. Its headers are forgotten: they would stay as long as it is open."""
+        context = self._context(request, tells_cost=False)
+        request.scope["headers"].clear()
+        return context
 
     def _context(self, request: HTTPConnection, *, tells_cost: bool) -> Context:
         return Context(

@@ -17,9 +17,12 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 
+from gateway.arrivals import Arrivals, Teller, Types
 from gateway.ends import Ends
 from gateway.hints import Hint, Hints, Page
+from gateway.news import News
 from gateway.session_watch import SessionWatch
+from gateway.settling import Settling
 from gateway.told import Told
 from services.notifications import pages
 from services.notifications.cursor import Cursor, Position, Progress
@@ -28,9 +31,15 @@ from services.notifications.queries import Filter
 from services.shared.bus import Bus, LiveFeed
 from services.shared.clock import Clock
 from services.shared.errors import Resync
-from services.shared.events import Event, NotificationChanged, NotificationCreated, SessionsEnded
+from services.shared.events import (
+    Event,
+    NotificationChanged,
+    NotificationCreated,
+    NotificationsCreated,
+    SessionsEnded,
+)
 from services.shared.settings import Settings
-from services.shared.vocabulary import ChangeKind, NotificationType
+from services.shared.vocabulary import ChangeKind
 from services.shared.worker import when_back
 from services.users.tokens import Identity
 
@@ -38,10 +47,7 @@ T = TypeVar("T")
 
 _READ_AT_ONCE: Final = 100  # or fewer, of PART_BYTES
 _CHANGES_AT_ONCE: Final = 25
-_BREATH: Final = 0.1  # seconds
 _READ_ANEW: Final = "read the first page, and subscribe with its first cursor."
-
-Types = tuple[NotificationType, ...] | None
 
 
 class Live:
@@ -56,6 +62,7 @@ class Live:
         self._feed: LiveFeed | None = None
         self._turns = asyncio.Semaphore(settings.reads_at_once)
         self._settling_turns = asyncio.Semaphore(max(1, settings.reads_at_once // 2))
+        self._settling = Settling(self._page, self.ask, clock, self.window, self._settling_turns)
 
     @property
     def is_heard(self) -> bool:
@@ -70,15 +77,28 @@ class Live:
             asyncio.TaskGroup() as group,
         ):
             checking = group.create_task(self.sessions.keep_checking())
+            settling = group.create_task(self._settling.keep_settling())
             yield
             checking.cancel()
+            settling.cancel()
 
-    @asynccontextmanager
-    async def session(self, identity: Identity, end: Callable[[], None]) -> AsyncIterator[None]:
-        """Have `end` called when the session ends, or has ended already."""
-        async with self._hearing_of(identity.user_id):
-            with self.sessions.watched(identity.session_id, end):
-                yield
+    async def watch_session(
+        self, identity: Identity, end: Callable[[], None]
+    ) -> Callable[[], None]:
+        """Have `end` called when the session ends, or has ended already; until what is returned is
+        called."""
+
+        def stop() -> None:
+            self.sessions.unwatch(identity.session_id, end)
+            self._forget(identity.user_id)
+
+        self.sessions.watch(identity.session_id, end)
+        try:
+            await self._hear_of(identity.user_id)
+        except BaseException:
+            stop()
+            raise
+        return stop
 
     async def ask(self, question: Callable[[], Awaitable[T]], what: str) -> T:
         """The database's answer, when it is back. A few at once: after a gap all readers ask, and
@@ -91,44 +111,51 @@ class Live:
         return await when_back(in_turn, what)
 
     async def added(
-        self, user_id: str, after: Cursor | None, types: Types, began: datetime
+        self,
+        user_id: str,
+        after: Cursor | None,
+        types: Types,
+        began: datetime,
+        teller: Teller | None = None,
     ) -> AsyncGenerator[tuple[Cursor, Notification], None]:
-        """Every notification since `after` (since it `began`, without), each once, with its cursor.
+        """Every notification since `after` (since it `began`, without), each once, with its cursor:
+        those that `teller` does not tell at once, while nothing else is to be told.
 
         Hints may be late, as the outbox that they wait in may be: what was told is read once more
         when it is settled. Raises Resync for a cursor that can't be resumed exactly.
         """
-        async with self._registered(user_id) as hints:
+        hints = await self._register(user_id)
+        arrivals: Arrivals | None = None
+        try:
             if after is not None:
                 await self._check_resumable(user_id, after, types)
-            progress = Progress(after or await self._cursor_at(user_id, began))
+            arrivals = Arrivals(
+                user_id,
+                after or await self._cursor_at(user_id, began),
+                types,
+                hints,
+                teller,
+                self._page,
+                self._settling,
+                self._clock,
+                self._settings.max_cursor_ids,
+            )
             hint: Hint | Page | None = None
-            settling: asyncio.Task[None] | None = None
-            try:
-                while True:
-                    if hint is None or isinstance(hint, Page):
-                        async for notification in self._missed(user_id, progress, hint):
-                            if self._is_shown(notification, types):
-                                yield progress.cursor(), notification
-                    elif isinstance(hint, NotificationCreated):
-                        notification = Notification.from_event(hint)
-                        if progress.wants(notification.position):
-                            progress.saw(notification.position)
-                            if self._is_shown(notification, types):
-                                yield progress.cursor(), notification
-                    if self._is_full(progress):
-                        if hint is None:
-                            await asyncio.sleep(self._settings.write_window_seconds)
-                        hint = None  # reading settles what is older than the window
-                        continue
-                    is_settling = hints.has_page or not (settling is None or settling.done())
-                    if progress.unsettled and not is_settling:
-                        settling = asyncio.create_task(self._settle(user_id, progress, hints))
-                    hint = None  # an idle reader keeps nothing
-                    hint = await hints.get()
-            finally:
-                if settling is not None:
-                    settling.cancel()
+            while True:
+                async for cursor, notification in arrivals.new(hint):
+                    yield cursor, notification
+                if arrivals.is_full:
+                    if hint is None:
+                        await asyncio.sleep(self._settings.write_window_seconds)
+                    hint = None  # reading settles what is older than the window
+                    continue
+                arrivals.see_to_settling()
+                hint = None  # an idle reader keeps nothing
+                hint = await hints.get()
+        finally:
+            self._leave(user_id, hints)
+            if arrivals is not None:
+                arrivals.is_over = True
 
     async def changed(
         self, user_id: str, began: datetime
@@ -190,17 +217,6 @@ class Live:
                     hint = await hints.get(ends.seconds_left(self._clock.now()))
                 ends.hear(hint)
 
-    async def _settle(self, user_id: str, progress: Progress, hints: Hints) -> None:
-        """Read, when all that has been told by now is settled: the page comes among the hints."""
-        try:
-            await asyncio.sleep(self.window.total_seconds() + _BREATH)
-            async with self._settling_turns:
-                page = await self._page(user_id, progress.start)
-        except (Exception, asyncio.CancelledError):
-            hints.lose_track()  # the reader, if it is still there, asks itself and is told
-        else:
-            hints.put(page)
-
     async def _page(self, user_id: str, start: Position) -> Page:
         async def read() -> Page:
             now = self._clock.now()
@@ -209,68 +225,42 @@ class Live:
 
         return await self.ask(read, "a subscription's read")
 
-    async def _missed(
-        self, user_id: str, progress: Progress, page: Page | None
-    ) -> AsyncIterator[Notification]:
-        """What the database holds and the reader has not seen, the oldest first. `page`: its
-        beginning, if that has been read.
-
-        Ends early when the cursor would have to name too many that are not settled yet. What a
-        slow reader takes its time over is settled as of the beginning: what was committed late,
-        behind rows that were read by then, was not seen.
-        """
-        page = page or await self._page(user_id, progress.start)
-        settled = page.settled
-        while True:
-            for row in page.rows:
-                if not progress.wants(row.position):
-                    continue
-                if row.sent_at >= settled:
-                    progress.settle(settled)  # all that is stamped before was read by now
-                    if self._is_full(progress):
-                        return
-                progress.saw_in_order(row.position, settled)
-                yield row
-            if page.is_last:
-                progress.settle(settled)
-                return
-            page = await self._page(user_id, page.rows[-1].position)
-
-    def _is_shown(self, notification: Notification, types: Types) -> bool:
-        """Whether it is of these types, and not over yet: what is told may come late."""
-        ends = notification.expires_at
-        wanted = types is None or notification.type in types
-        return wanted and (ends is None or ends > self._clock.now())
-
-    def _is_full(self, progress: Progress) -> bool:
-        return progress.unsettled >= self._settings.max_cursor_ids
-
     @asynccontextmanager
     async def _registered(self, user_id: str) -> AsyncIterator[Hints]:
-        hints = Hints(self._settings.reader_queue_size)
-        readers = self._waiting[user_id]
-        readers.add(hints)
+        hints = await self._register(user_id)
         try:
-            async with self._hearing_of(user_id):
-                yield hints
+            yield hints
         finally:
-            readers.discard(hints)
-            if not readers:
-                del self._waiting[user_id]
+            self._leave(user_id, hints)
 
-    @asynccontextmanager
-    async def _hearing_of(self, user_id: str) -> AsyncIterator[None]:
-        self._heard_of[user_id] += 1
+    async def _register(self, user_id: str) -> Hints:
+        """A reader of this user's, heard of until it leaves."""
+        hints = Hints(self._settings.reader_queue_size)
+        self._waiting[user_id].add(hints)
         try:
+            await self._hear_of(user_id)
+        except BaseException:
+            self._leave(user_id, hints)
+            raise
+        return hints
+
+    def _leave(self, user_id: str, hints: Hints) -> None:
+        self._waiting[user_id].discard(hints)
+        if not self._waiting[user_id]:
+            del self._waiting[user_id]
+        self._forget(user_id)
+
+    async def _hear_of(self, user_id: str) -> None:
+        self._heard_of[user_id] += 1
+        if self._feed:
+            await self._feed.watch(user_id)
+
+    def _forget(self, user_id: str) -> None:
+        self._heard_of[user_id] -= 1
+        if not self._heard_of[user_id]:
+            del self._heard_of[user_id]
             if self._feed:
-                await self._feed.watch(user_id)
-            yield
-        finally:
-            self._heard_of[user_id] -= 1
-            if not self._heard_of[user_id]:
-                del self._heard_of[user_id]
-                if self._feed:
-                    await self._feed.unwatch(user_id)
+                self._feed.unwatch(user_id)
 
     async def _cursor_at(self, user_id: str, began: datetime) -> Cursor:
         most = self._settings.max_cursor_ids
@@ -356,11 +346,21 @@ class Live:
         return await self.ask(count, "an unread count")
 
     def _dispatch(self, event: Event) -> None:
-        if isinstance(event.data, NotificationCreated | NotificationChanged):
-            for hints in self._waiting.get(event.data.user_id, ()):
-                hints.put(event.data)
-        elif isinstance(event.data, SessionsEnded):
-            self.sessions.ended(event.data)
+        data = event.data
+        if isinstance(data, NotificationCreated):
+            news = News(data)
+            for hints in self._waiting.get(data.user_id, ()):
+                hints.tell(news, data.id, data.user_id)
+        elif isinstance(data, NotificationsCreated):
+            news = News.to_many(data)
+            for one in data.recipients:
+                for hints in self._waiting.get(one.user_id, ()):
+                    hints.tell(news, one.id, one.user_id)
+        elif isinstance(data, NotificationChanged):
+            for hints in self._waiting.get(data.user_id, ()):
+                hints.put(data)
+        elif isinstance(data, SessionsEnded):
+            self.sessions.ended(data)
 
     def _lose_track(self) -> None:
         self.sessions.lose_track()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated
 
@@ -23,7 +24,9 @@ from gateway.notification_types import (
     NotificationRevision,
     Recommendation,
 )
+from gateway.telling import Telling
 from services.notifications import models, pages
+from services.notifications.cursor import Cursor
 from services.notifications.queries import Filter
 from services.notifications.revisions import Revision
 from services.shared.errors import BadInput
@@ -256,6 +259,15 @@ async def _marked(info: Info, user_id: str, marked: int) -> MarkAllPayload:
     )
 
 
+async def _edges(
+    added: AsyncGenerator[tuple[Cursor, models.Notification], None],
+) -> AsyncIterator[NotificationEdge]:
+    """Apart from the resolver, whose `info` would stay as long as the subscription is open."""
+    async with aclosing(added):
+        async for cursor, row in added:
+            yield NotificationEdge(cursor=cursor.encode(), node=Notification.of(row))
+
+
 @strawberry.type
 class NotificationSubscription:
     @strawberry.subscription(
@@ -270,9 +282,9 @@ class NotificationSubscription:
         cursor = decode_cursor(after, "after")
         viewer = await info.context.follower()
         shown = tuple(types) if types is not None else None
-        added = info.context.services.live.added(viewer.user_id, cursor, shown, began)
-        async for cursor, row in added:
-            yield NotificationEdge(cursor=cursor.encode(), node=Notification.of(row))
+        live, at_once = info.context.services.live, info.context.at_once
+        teller = Telling(at_once, viewer.user_id) if at_once else None
+        return _edges(live.added(viewer.user_id, cursor, shown, began, teller))
 
     @strawberry.subscription(
         description="What happens to the viewer's notifications, on whatever screen."

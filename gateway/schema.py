@@ -24,9 +24,11 @@ from gateway.notifications import (
     NotificationQuery,
     NotificationSubscription,
 )
-from gateway.ready import ReadyOperations, ReadySchema
+from gateway.ready import ReadyOperations
 from gateway.scheduled import ScheduledMutation, ScheduledQuery
 from gateway.schedules import ScheduleMutation, ScheduleQuery
+from gateway.shapes import Shapes
+from gateway.streams import StreamingSchema
 from gateway.tags import TagMutation
 from gateway.texts import TextMutation, TextQuery
 from gateway.users import UserMutation, UserQuery
@@ -78,8 +80,9 @@ def make_schema(settings: Settings) -> strawberry.Schema:
 
     kept = ReadyOperations(settings)
 
-    class Schema(ReadySchema):
+    class Schema(StreamingSchema):
         ready = kept
+        shapes = Shapes()
 
     class Executor(_Executor):
         compiled = Compiled(settings.kept_documents, LONGEST_KEPT)

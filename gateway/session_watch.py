@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -31,18 +31,16 @@ class SessionWatch:
         self._unchecked: set[str] = set()
         self._news = asyncio.Event()
 
-    @contextmanager
-    def watched(self, session_id: str, end: Callable[[], None]) -> Iterator[None]:
+    def watch(self, session_id: str, end: Callable[[], None]) -> None:
         """Have `end` called when the session ends, or has ended already."""
         self._watched[session_id].add(end)
         self._unchecked.add(session_id)
         self._news.set()
-        try:
-            yield
-        finally:
-            self._watched[session_id].discard(end)
-            if not self._watched[session_id]:
-                del self._watched[session_id]
+
+    def unwatch(self, session_id: str, end: Callable[[], None]) -> None:
+        self._watched[session_id].discard(end)
+        if not self._watched[session_id]:
+            del self._watched[session_id]
 
     def ended(self, event: SessionsEnded) -> None:
         for session_id in event.session_ids:

@@ -6,8 +6,9 @@ https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
+from functools import partial
 from json import JSONDecodeError
 from typing import Any, Final
 
@@ -26,9 +27,12 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 from strawberry.types.execution import PreExecutionError
 
 from gateway.admission import TryAgainLater
+from gateway.back_pressure import DIRECT
 from gateway.context import Context
-from gateway.errors import mapped, masked
+from gateway.errors import as_told, mapped, masked
 from gateway.http import GraphQLRequest
+from gateway.news import AtOnce
+from gateway.streams import Source
 from services.shared.errors import DomainError, TooComplex, Unauthenticated
 from services.users.api_keys import is_api_key
 
@@ -99,7 +103,9 @@ class _Operation(Operation[Context, None]):
 class Socket(BaseGraphQLTransportWSHandler[Context, None]):
     """One websocket: what the protocol's text wants, message by message."""
 
-    _expiry: asyncio.Task[None] | None = None
+    _watching: asyncio.Task[None] | None = None
+    _stop_watching: Callable[[], None] | None = None
+    _expiry: asyncio.TimerHandle | None = None
 
     async def handle_message(self, message: Any) -> None:
         if problem := _malformed(message):
@@ -120,11 +126,12 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
         except Exception as error:
             await self.websocket.close(INTERNAL, masked(error).message)
             return
+        self.connection_init_timeout_task = None  # it is over, and would be kept with its frames
         token = self.context.token
         if token is None or is_api_key(token):  # each operation asks whether the key still counts
             return
-        if self._expiry is None and self.connection_acknowledged:
-            self._expiry = asyncio.create_task(self._end_with(token))
+        if self._watching is None and self._expiry is None and self.connection_acknowledged:
+            self._watching = asyncio.create_task(self._end_with(token))
 
     async def handle_subscribe(self, message: Any) -> None:
         """One operation more than allowed, or an unknown document, is refused; the socket lives."""
@@ -144,7 +151,7 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
             await operation.refuse(GraphQLError(error.message, extensions=error.extensions))
             return
         # Of its own, since each operation asks anew whether the session is still open.
-        context = self.context.again(request.asks_for_cost)
+        context = self.context.again(request.asks_for_cost, self._at_once(id))
         self.operations[id] = operation
         operation.task = asyncio.create_task(self._run(operation, document, request, context))
         operation.task.add_done_callback(self._task_done)
@@ -159,21 +166,48 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
             operation_name=request.operation_name,
         )
         del document, request  # an open subscription keeps no more than it needs
+        source: Source | None = None
         try:
             async with aclosing(results):
                 async for result in results:
-                    errors = [mapped(error, valid=False) for error in result.errors or ()]
-                    was_executed = any(error.path for error in errors) or result.data is not None
-                    if isinstance(result, PreExecutionError) or not was_executed:
-                        await operation.send_initial_errors(errors)
+                    if isinstance(result, Source):
+                        source = result
+                    elif not await self._tell(operation, result):
                         return
-                    result.errors = errors or None
-                    await operation.send_next(result)
+            if source is not None:
+                del results, result
+                await self._follow(operation, source, context)
             await operation.send_operation_message({"id": operation.id, "type": "complete"})
         except WebSocketDisconnected:  # who is gone is told nothing
             self.operations.pop(operation.id, None)
         except Exception as error:
             await operation.send_initial_errors([masked(error)])
+
+    async def _follow(self, operation: _Operation, source: Source, context: Context) -> None:
+        """Tell what happens until nothing more will. Whatever ends it is told as its result."""
+        if context.at_once is not None:
+            context.at_once.shape = source.shape
+        async with aclosing(source.events):
+            async for event in source.events:
+                result = await source.execute(event)
+                settings = context.services.settings
+                result.errors = as_told(result.errors or (), settings, valid=True)
+                await self._tell(operation, result)
+
+    async def _tell(self, operation: _Operation, result: Any) -> bool:
+        """Whether more may follow."""
+        errors = [mapped(error, valid=False) for error in result.errors or ()]
+        was_executed = any(error.path for error in errors) or result.data is not None
+        if isinstance(result, PreExecutionError) or not was_executed:
+            await operation.send_initial_errors(errors)
+            return False
+        result.errors = errors or None
+        await operation.send_next(result)
+        return True
+
+    def _at_once(self, id: str) -> AtOnce | None:
+        direct = self.websocket.ws.scope["extensions"].get(DIRECT)  # type: ignore[attr-defined]
+        return AtOnce(id, direct) if direct is not None else None
 
     def forget_id(self, id: str) -> None:
         """The client may have completed it meanwhile, and begun another of the same id."""
@@ -186,6 +220,10 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
         await self.send_message(message)
 
     async def shutdown(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._stop_watching is not None:
+            self._stop_watching()
         if self._expiry is not None:
             self._expiry.cancel()
         await super().shutdown()
@@ -194,16 +232,23 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
         """Close when the access token expires, on which clients come back with a new one, or when
         its session ends."""
         services = self.context.services
-        ended = asyncio.Event()
-        with suppress(Unauthenticated, TimeoutError):  # it has expired, meanwhile or by now
+        left = 0.0
+        try:
             identity = services.sessions.read_token(token)
+        except Unauthenticated:  # it has expired meanwhile
+            pass
+        else:
             assert identity.expires_at is not None
-            left = identity.expires_at - services.clock.now()
-            async with services.live.session(identity, ended.set):
-                async with asyncio.timeout(left.total_seconds()):
-                    await ended.wait()
-        why = "session has ended: log in" if ended.is_set() else "access token has expired: refresh"
-        await self.websocket.close(FORBIDDEN, f"The {why}")
+            left = (identity.expires_at - services.clock.now()).total_seconds()
+        loop = asyncio.get_running_loop()
+        self._expiry = loop.call_later(left, self._end, "access token has expired: refresh")
+        if left > 0:
+            ended = partial(self._end, "session has ended: log in")
+            self._stop_watching = await services.live.watch_session(identity, ended)
+        self._watching = None
+
+    def _end(self, why: str) -> None:
+        self._ending = asyncio.create_task(self.websocket.close(FORBIDDEN, f"The {why}"))
 
 
 def _malformed(message: Any) -> str | None:

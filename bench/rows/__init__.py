@@ -8,6 +8,8 @@ from typing import Final
 from bench.results import Row
 from bench.rows.due import due
 from bench.rows.growth import growth
+from bench.rows.latency import latency
+from bench.rows.live import live
 from bench.rows.login import login
 from bench.rows.page import mutation, page
 from bench.rows.start import start
@@ -16,6 +18,8 @@ from bench.world import World
 ROWS: Final[Mapping[str, Callable[[World], Awaitable[Sequence[Row]]]]] = {
     "page": page,
     "mutation": mutation,
+    "live": live,
+    "latency": latency,
     "due": due,
     "growth": growth,
     "login": login,

@@ -48,6 +48,16 @@ class Position(NamedTuple):
     def of(cls, sent_at: datetime, id: ObjectId) -> Position:
         return cls(to_milliseconds(sent_at), id.binary)
 
+    @classmethod
+    def of_hex(cls, at: int, id: str) -> Position:
+        """`id`: 24 hex digits. Raises ValueError."""
+        if len(id) != 24:
+            raise ValueError(f"{id} is no id of a notification")
+        raw = bytes.fromhex(id)
+        if len(raw) != 12:
+            raise ValueError(f"{id} is no id of a notification")
+        return cls(at, raw)
+
     @property
     def sent_at(self) -> datetime:
         return from_milliseconds(self.at)
@@ -81,7 +91,7 @@ class Cursor(Struct, frozen=True, array_like=True):
         return Position(self.at, self.id)
 
     def encode(self) -> str:
-        return base64.urlsafe_b64encode(msgspec.msgpack.encode(self)).rstrip(b"=").decode()
+        return _text(self).decode()
 
     @classmethod
     def decode(cls, text: str) -> Cursor:
@@ -139,9 +149,20 @@ class Progress:
             self._floor = before
             self._seen = {id: at for id, at in self._seen.items() if at >= before}
 
+    def encoded(self) -> bytes:
+        """As the cursor's text is, without making the cursor first."""
+        at, id = self._position
+        floor = self._floor
+        seen = [(id, at - floor) for id, at in self._seen.items()]
+        return _text((at, id, floor, seen, True))
+
     def cursor(self) -> Cursor:
         seen = tuple(Seen(id, at - self._floor) for id, at in self._seen.items())
         return Cursor(*self._position, self._floor, seen)
+
+
+def _text(cursor: object) -> bytes:
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).rstrip(b"=")
 
 
 def to_milliseconds(moment: datetime) -> int:

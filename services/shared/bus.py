@@ -107,7 +107,7 @@ class LiveFeed(Protocol):
 
     async def watch(self, user_id: str) -> None: ...
 
-    async def unwatch(self, user_id: str) -> None: ...
+    def unwatch(self, user_id: str) -> None: ...
 
     @property
     def hears(self) -> bool:
@@ -130,7 +130,8 @@ class Bus(Protocol):
     def live(
         self, on_event: Callable[[Event], None], on_gap: Callable[[], None]
     ) -> AbstractAsyncContextManager[LiveFeed]:
-        """Hear live events; `on_gap` says that some may have been missed."""
+        """Hear live events; `on_gap` says that some may have been missed. One that tells many of
+        NotificationsCreated tells some whom nobody here looks at."""
 
     async def dead_letters(self, limit: int, prefix: str = "") -> Sequence[DeadLetter]:
         """The oldest dead letters whose id starts so; they stay where they are."""

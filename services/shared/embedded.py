@@ -164,7 +164,7 @@ class _EverybodysFeed:
     async def watch(self, user_id: str) -> None:
         return
 
-    async def unwatch(self, user_id: str) -> None:
+    def unwatch(self, user_id: str) -> None:
         return
 
     hears = True

@@ -172,6 +172,37 @@ class NotificationCreated(Data, frozen=True, kw_only=True, rename="camel"):
     def subject(self) -> str:
         return self.user_id
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has been done with it yet."""
+        touched = self.seen or self.archived or self.read_at or self.snoozed_until
+        return self.revision == 1 and not touched
+
+
+class Recipient(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Whose notification it is, and its id."""
+
+    id: Id
+    user_id: Id
+
+
+class NotificationsCreated(Data, frozen=True, kw_only=True, rename="camel"):
+    """The same was stored for many users at the same time, as a broadcast is."""
+
+    type = "notifications.created"
+    live = True
+    kind: NotificationType
+    title: str
+    body: str
+    content: Any
+    sent_at: Instant
+    expires_at: Instant | None = None
+    recipients: Annotated[tuple[Recipient, ...], Meta(min_length=1)]
+
+    @property
+    def subject(self) -> str:
+        return self.title
+
 
 class NotificationChanged(Data, frozen=True, kw_only=True, rename="camel"):
     """Some notifications of one user were read, archived and so on."""
@@ -212,6 +243,7 @@ CATALOGUE: Final[Mapping[str, type[Data]]] = {
         PromotionAnnounced,
         RecommendationsRequested,
         NotificationCreated,
+        NotificationsCreated,
         NotificationChanged,
         SessionsEnded,
     )

@@ -23,6 +23,7 @@ from services.shared.topology import LIVE
 
 log = get_logger()
 _AT_ONCE: Final = 50  # users that are bound in RABBITMQ_TIMEOUT_SECONDS, however slow the broker
+_MUCH: Final = 4096  # bytes
 
 
 class _Bindings:
@@ -145,7 +146,7 @@ class LiveConnection:
         """Have the user bound; while the broker is away, that is done when it is back."""
         await self._bindings.want(user_id)
 
-    async def unwatch(self, user_id: str) -> None:
+    def unwatch(self, user_id: str) -> None:
         """Returns at once: what is still heard is nobody's."""
         self._bindings.forget(user_id)
 
@@ -184,6 +185,8 @@ class LiveConnection:
                 messages = await inflow.take(self._settings.live_prefetch)
                 for message in messages:
                     self._hear(message)
+                    if len(message.body) > _MUCH:
+                        await asyncio.sleep(0)  # it may be for many
                 async with bounded(seconds):
                     await messages[-1].ack(multiple=True)
         finally:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from itertools import groupby
 from typing import Any, Final
 
 import aio_pika
@@ -34,6 +35,7 @@ from services.shared.errors import Unavailable
 from services.shared.events import Event, encode
 from services.shared.inflow import Inflow
 from services.shared.live_connection import LiveConnection
+from services.shared.live_messages import live_messages
 from services.shared.log import get_logger
 from services.shared.publisher import Publisher
 from services.shared.rabbit_letters import DeadLetterQueue, burial, instant
@@ -67,16 +69,12 @@ class RabbitBus:
         self._letters = DeadLetterQueue(self.connect, self._put_back, settings)
 
     async def publish(self, events: Sequence[Event]) -> None:
-        await self.publisher.send(
-            [
-                (
-                    LIVE if event.data.live else EVENTS,
-                    event.subject if event.data.live else event.type,
-                    _message(encode(event)),
-                )
-                for event in events
-            ]
-        )
+        destined, places = _destined(events)
+        try:
+            await self.publisher.send(destined)
+        except PartlyPublished as error:
+            confirmed = {place for number in error.confirmed for place in places[number]}
+            raise PartlyPublished(str(error), frozenset(confirmed)) from error
 
     @asynccontextmanager
     async def subscribe(self, queue: str) -> AsyncIterator[_RabbitSubscription]:
@@ -246,6 +244,25 @@ class _RabbitSubscription:
         wait = shortened(verdict.wait, self._settings.retry_jitter)
         message = _message(delivery.body, headers=headers, expiration=wait)
         return "", retry_queue_name(self._queue, verdict.wait), message
+
+
+def _destined(
+    events: Sequence[Event],
+) -> tuple[list[tuple[str, str, aio_pika.Message]], list[Sequence[int]]]:
+    """(exchange, routing key, message) for these events, and the places of those in each."""
+    destined, places = [], []
+    for is_live, some in groupby(enumerate(events), lambda placed: placed[1].data.live):
+        if is_live:
+            for message in live_messages([*some]):
+                key, *others = message.keys
+                headers = {"CC": others} if others else None
+                destined.append((LIVE, key, _message(message.body, headers=headers)))
+                places.append(message.places)
+        else:
+            for place, event in some:
+                destined.append((EVENTS, event.type, _message(encode(event))))
+                places.append([place])
+    return destined, places
 
 
 def _is_suspect(message: AbstractIncomingMessage) -> bool:

@@ -1,0 +1,59 @@
+"""A new notification for an open subscription, as bytes that are ready but for whose it is."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from strawberry import ID
+
+from gateway.news import AtOnce, News, encode
+from gateway.notification_types import Notification, NotificationEdge
+from gateway.shapes import Pieces, Shape, hole
+from services.shared.events import NotificationCreated
+
+_CURSOR: Final = hole("cursor")
+_ID: Final = hole("id")
+_USER_ID: Final = hole("user")
+_HOLES: Final = {_CURSOR: 0, _ID: 1, _USER_ID: 2}
+
+
+class Telling:
+    """To one subscriber."""
+
+    __slots__ = ("_at_once", "_user_id")
+
+    def __init__(self, at_once: AtOnce, user_id: str) -> None:
+        self._at_once = at_once
+        self._user_id = encode(user_id)
+
+    def ready(self, news: News) -> Pieces | None:
+        """None where it can't be told at once."""
+        shape = self._at_once.shape
+        if shape is None or not self._at_once.direct.is_free:
+            return None
+        return news.pieces(shape, _pieces)
+
+    def tell(self, pieces: Pieces, id: str, cursor: bytes) -> None:
+        """`id`: hex digits; `cursor`: base64: neither has anything to be escaped."""
+        values = (b'"%b"' % cursor, b'"%b"' % id.encode(), self._user_id)
+        self._at_once.send(pieces, values)
+
+
+def _pieces(shape: Shape, created: NotificationCreated) -> Pieces | None:
+    node = Notification(
+        id=ID(_ID),
+        user_id=ID(_USER_ID),
+        type=created.kind,
+        title=created.title,
+        body=created.body,
+        content=created.content,
+        sent_at=created.sent_at,
+        read=created.read_at is not None,
+        read_at=created.read_at,
+        seen=created.seen,
+        archived=created.archived,
+        snoozed_until=created.snoozed_until,
+        expires_at=created.expires_at,
+        revision=created.revision,
+    )
+    return shape.pieces(NotificationEdge(cursor=_CURSOR, node=node), _HOLES)

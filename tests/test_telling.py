@@ -1,0 +1,196 @@
+"""What is told at once: the same bytes as each subscriber's own execution would make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from graphql import parse
+from websockets.asyncio.client import ClientConnection
+
+from gateway.news import News
+from gateway.schema import make_schema
+from gateway.shapes import Pieces, Shape, Shapes, filled
+from services.notifications.cursor import Cursor
+from services.shared.events import NotificationCreated
+from services.shared.settings import Settings
+from tests.kit import House, Socket, Stream, open_house, quick_settings, raw_socket
+from tests.notices import Wire, ago, row, store, told, wired
+from tests.servers import PrivateMongod
+from tests.test_live import answered
+
+PLAIN = """subscription { notificationAdded { cursor node {
+    id userId type title body content sentAt read readAt seen archived snoozedUntil expiresAt
+    revision } } }"""
+DOCUMENTS: Sequence[tuple[str, dict[str, Any]]] = (
+    (PLAIN, {}),
+    ("subscription { notificationAdded { node { id } } }", {}),
+    ("subscription { a: notificationAdded { b: cursor c: cursor node { d: id e: id } } }", {}),
+    ("subscription { notificationAdded { __typename node { __typename userId title } } }", {}),
+    (
+        """subscription S($after: String) { notificationAdded(after: $after) { ...E } }
+        fragment E on NotificationEdge { cursor node { ...N } }
+        fragment N on Notification { id content sentAt }""",
+        {},
+    ),
+    (
+        """subscription($with: Boolean!) { notificationAdded {
+        cursor node { id body @include(if: $with) title @skip(if: $with) } } }""",
+        {"with": True},
+    ),
+    (
+        """subscription($with: Boolean!) { notificationAdded {
+        cursor node { id body @include(if: $with) title @skip(if: $with) } } }""",
+        {"with": False},
+    ),
+    ("subscription { notificationAdded(types: [ORDER_UPDATE]) { node { id userId } } }", {}),
+)
+CONTENTS: Sequence[Any] = (
+    "plain",
+    'quotes " and \\ and \u2028 and 😀',
+    {"title": "Sale", "nested": [1, 2.5, None, True, {"ä": "ö"}]},
+    [],
+)
+
+
+@dataclass
+class Screen:
+    """One connection with all documents subscribed twice: as it is, and so that every event of the
+    second is executed for it alone, since its answers tell their cost."""
+
+    connection: ClientConnection
+    streams: Sequence[tuple[Stream, Stream]]
+
+
+@pytest.fixture(scope="module")
+async def house(mongod: PrivateMongod) -> AsyncIterator[House]:
+    async with open_house(quick_settings(mongod.url)) as house:
+        yield house
+
+
+@pytest.fixture
+async def ann(house: House) -> AsyncIterator[Wire]:
+    async with wired(await house.somebody()) as ann:
+        yield ann
+
+
+@pytest.fixture
+async def ben(house: House) -> AsyncIterator[Wire]:
+    async with wired(await house.somebody()) as ben:
+        yield ben
+
+
+async def test_all_are_told_what_their_own_execution_would_tell(
+    house: House, ann: Wire, ben: Wire
+) -> None:
+    async with AsyncExitStack() as stack:
+        screens = {one.id: await _screen(stack, one) for one in (ann, ben)}
+        for content in CONTENTS:
+            sent_at = ago(0)
+            rows = [row(id, sent_at, content=content) for id in screens]
+            await store(rows)
+            await house.runtime.bus.publish([told(one) for one in rows])
+            for one in rows:
+                screen = screens[one["user_id"]]
+                received = await _received(screen)
+                for at_once, executed in screen.streams:
+                    assert _placed(received[at_once.id]) == _placed(received[executed.id])
+                shown = received[screen.streams[0][0].id]["notificationAdded"]["node"]
+                assert shown["id"] == str(one["_id"])
+                assert shown["userId"] == one["user_id"]
+                assert shown["content"] == content
+
+
+def test_what_many_are_told_is_made_once_for_all_of_them() -> None:
+    shape, other = _shape(PLAIN), _shape("subscription { notificationAdded { cursor } }")
+    made: list[Shape] = []
+    news = News(told(row("ann", ago(0))).read(NotificationCreated))
+
+    def make(shape: Shape, created: NotificationCreated) -> Pieces:
+        made.append(shape)
+        return [created.title.encode()], []
+
+    for _ in range(3):
+        assert news.pieces(shape, make) == ([b"By hand"], [])
+        assert news.pieces(other, make) == ([b"By hand"], [])
+    assert made == [shape, other]
+
+
+def test_no_more_is_kept_of_it_than_a_few_operations_make() -> None:
+    news = News(told(row("ann", ago(0))).read(NotificationCreated))
+    shapes = [_shape(f"subscription {{ notificationAdded {{ a{n}: cursor }} }}") for n in range(50)]
+    for shape in shapes:
+        assert news.pieces(shape, lambda _, created: ([created.id.encode()], [])) is not None
+    assert len(news._pieces) <= 20
+
+
+def test_one_document_is_one_shape_but_for_what_its_variables_show() -> None:
+    document = parse(
+        """subscription($after: String, $with: Boolean!) { notificationAdded(after: $after) {
+        node { id @include(if: $with) } } }"""
+    )
+    shapes = Shapes()
+    first = _shape_of(shapes, document, {"after": "one", "with": True})
+    assert _shape_of(shapes, document, {"after": "two", "with": True}) is first
+    assert _shape_of(shapes, document, {"after": "one", "with": False}) is not first
+
+
+def test_what_has_a_hole_in_several_places_is_filled_in_all() -> None:
+    pieces = ([b'{"a":', b"", b',"b":', b"", b',"c":', b"", b"}"], [(1, 0), (3, 1), (5, 0)])
+    assert json.loads(filled(pieces, (b"1", b"2"))) == {"a": 1, "b": 2, "c": 1}
+
+
+async def _screen(stack: AsyncExitStack, somebody: Wire) -> Screen:
+    api = somebody.somebody.api
+    connection = await stack.enter_async_context(raw_socket(api.url))
+    socket = Socket(connection)
+    await socket.send({"type": "connection_init", "payload": api.headers})
+    assert (await socket.receive())["type"] == "connection_ack"
+    streams = []
+    for number, (document, variables) in enumerate(DOCUMENTS):
+        at_once = await socket.subscribe(document, **variables)
+        executed = Stream(socket, f"own-{number}")
+        payload = {"query": document, "variables": variables, "extensions": {"cost": True}}
+        await socket.send({"id": executed.id, "type": "subscribe", "payload": payload})
+        streams.append((at_once, executed))
+    await answered(socket)
+    return Screen(connection, streams)
+
+
+async def _received(screen: Screen) -> dict[str, Any]:
+    """What came to each stream, by its id."""
+    received: dict[str, Any] = {}
+    while len(received) < 2 * len(screen.streams):
+        message = json.loads(await screen.connection.recv())
+        assert message["type"] == "next", message
+        is_own = message["id"].startswith("own-")
+        assert ("extensions" in message["payload"]) is is_own
+        received[message["id"]] = message["payload"]["data"]
+    return received
+
+
+def _placed(told: Any) -> Any:
+    """With cursors' positions: what each has seen before depends on when it began."""
+    if isinstance(told, dict):
+        return {
+            name: Cursor.decode(value).position if name in ("cursor", "b", "c") else _placed(value)
+            for name, value in told.items()
+        }
+    return told
+
+
+def _shape(document: str) -> Shape:
+    return _shape_of(Shapes(), parse(document), {})
+
+
+def _shape_of(shapes: Shapes, document: Any, variables: dict[str, Any]) -> Shape:
+    schema = make_schema(Settings(_env_file=None))
+    executor = schema.execution_context_class.build(
+        schema._schema, document, raw_variable_values=variables
+    )
+    assert not isinstance(executor, list), executor
+    return shapes.of(executor)
