@@ -51,7 +51,9 @@ async def main() -> None:
     await client.close()
 
 
-async def like(model: AsyncCollection[dict[str, Any]], made: AsyncCollection[dict[str, Any]]) -> None:
+async def like(
+    model: AsyncCollection[dict[str, Any]], made: AsyncCollection[dict[str, Any]]
+) -> None:
     """An empty collection with the indexes of another one."""
     await made.drop()
     for name, index in (await model.index_information()).items():

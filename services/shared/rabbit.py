@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import aio_pika
 from aio_pika import DeliveryMode
-from aio_pika.abc import AbstractIncomingMessage
 
 from services.shared.amqp import FAULTS, Connection, abandon, bounded, close, connect, pause
 from services.shared.bus import (
@@ -32,10 +31,11 @@ from services.shared.bus import (
 from services.shared.clock import Clock
 from services.shared.errors import Unavailable
 from services.shared.events import Event, encode
+from services.shared.frames import Received
 from services.shared.inflow import Inflow
 from services.shared.live_connection import LiveConnection
 from services.shared.log import get_logger
-from services.shared.publisher import Publisher
+from services.shared.publisher import CONTENT_TYPE, Publisher
 from services.shared.rabbit_letters import DeadLetterQueue, burial, instant
 from services.shared.settings import Settings
 from services.shared.tasks import end_if_cancelled, vital
@@ -43,7 +43,6 @@ from services.shared.topology import (
     DEAD,
     DELIVERY_LIMIT,
     EVENTS,
-    LIVE,
     declare_topology,
     queue_name,
     retry_queue_name,
@@ -52,7 +51,6 @@ from services.shared.worker import when_back
 
 log = get_logger()
 
-CONTENT_TYPE: Final = "application/cloudevents+json"
 _SHORT_LIVED: Final = 1.0  # seconds; a consumer that was well for longer comes back at once
 _PATIENCE: Final = 10  # of declaring some thirty things, each bounded by RABBITMQ_TIMEOUT_SECONDS
 
@@ -67,16 +65,23 @@ class RabbitBus:
         self._letters = DeadLetterQueue(self.connect, self._put_back, settings)
 
     async def publish(self, events: Sequence[Event]) -> None:
-        await self.publisher.send(
-            [
-                (
-                    LIVE if event.data.live else EVENTS,
-                    event.subject if event.data.live else event.type,
-                    _message(encode(event)),
+        """Hints all at once: there are as many as notifications, and nobody waits for them."""
+        hints = [place for place, event in enumerate(events) if event.data.live]
+        others = [place for place, event in enumerate(events) if not event.data.live]
+        done: list[int] = []
+        try:
+            if others:
+                told = [events[place] for place in others]
+                await self.publisher.send(
+                    [(EVENTS, event.type, _message(encode(event))) for event in told]
                 )
-                for event in events
-            ]
-        )
+                done += others
+            if hints:
+                told = [events[place] for place in hints]
+                await self.publisher.hint([(event.subject, encode(event)) for event in told])
+        except PartlyPublished as error:
+            done += [others[place] for place in error.confirmed]
+            raise PartlyPublished(str(error), frozenset(done)) from error
 
     @asynccontextmanager
     async def subscribe(self, queue: str) -> AsyncIterator[_RabbitSubscription]:
@@ -182,7 +187,7 @@ class _RabbitSubscription:
             if moved:
                 await when_back(lambda: self._move(moved), f"moving what failed in {self._queue}")
             last = settled[-1][0].receipt
-            assert isinstance(last, AbstractIncomingMessage)
+            assert isinstance(last, Received)
             async with bounded(self._settings.rabbitmq_timeout_seconds):
                 await last.ack(multiple=True)
         except (Unavailable, *FAULTS) as error:
@@ -210,7 +215,7 @@ class _RabbitSubscription:
         self._connection = await self._bus.connect()
         async with bounded(self._settings.rabbitmq_timeout_seconds):
             channel = await self._connection.channel()
-        self._inflow = Inflow(channel, queue_name(self._queue), self._settings)
+        self._inflow = Inflow(self._connection, channel, queue_name(self._queue), self._settings)
         await self._inflow.start(prefetch=1)
         return self._inflow
 
@@ -221,7 +226,7 @@ class _RabbitSubscription:
                 self._bus.lay_out_again()
             abandon(connection)
 
-    def _delivery(self, message: AbstractIncomingMessage) -> Delivery:
+    def _delivery(self, message: Received) -> Delivery:
         headers = message.headers
         failures = headers.get("x-tidings-failures", 0)
         return Delivery(
@@ -248,7 +253,7 @@ class _RabbitSubscription:
         return "", retry_queue_name(self._queue, verdict.wait), message
 
 
-def _is_suspect(message: AbstractIncomingMessage) -> bool:
+def _is_suspect(message: Received) -> bool:
     returned = message.headers.get("x-delivery-count", 0)
     return isinstance(returned, int) and returned >= DELIVERY_LIMIT // 4
 
