@@ -25,7 +25,7 @@ from services.notifications.personalize import SAME_EVENT, Decision, Reason, Sit
 from services.shared.settings import Settings
 from services.shared.store import Row, Session
 from services.shared.vocabulary import Channel, DeliveryState, MessageClass, Outcome
-from services.users.models import User
+from services.users.recipients import Addressee
 
 _STATES: Final = {
     **DELIVERED,
@@ -40,7 +40,7 @@ class Wanted(NamedTuple):
     """A draft, and for whom. `channels`: on which it is decided, besides the app."""
 
     draft: Draft
-    user: User
+    user: Addressee
     message_class: MessageClass
     channels: tuple[Channel, ...]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from asyncio import gather
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -31,7 +32,8 @@ from services.shared.failpoints import Failpoint, reach
 from services.shared.settings import Settings
 from services.shared.tasks import let_others_run
 from services.shared.vocabulary import NotificationType
-from services.users.models import Activity, User
+from services.users.models import Activity
+from services.users.recipients import Recipient
 
 _RECOMMENDED_AT_ONCE: Final = 50  # users; each takes some queries
 
@@ -66,21 +68,24 @@ class NotificationHandlers:
 
     async def on_user_registered(self, events: Sequence[Event]) -> None:
         ids = [event.read(UserRegistered).user_id for event in events]
-        await self._announce_to_their_users(events, ids, _welcome)
+        await self._announce_to_their_users(events, ids, await Recipient.by_ids(ids), _welcome)
 
     async def on_order_status_changed(self, events: Sequence[Event]) -> None:
         orders = [event.read(OrderStatusChanged) for event in events]
-        await self._scheduling.cancel_on_orders(events)
-        for order in orders:
-            if (size := json_size(_order_content(order))) > self._most_bytes:
-                raise BadInput(
-                    f"The order makes a content of {size} bytes; {self._most_bytes} is the most "
-                    "(MAX_CONTENT_BYTES). Store large details elsewhere and send a link.",
-                    "data.details",
-                )
+        contents = [_order_content(order) for order in orders]
+        size = max(map(json_size, contents))
         ids = [order.user_id for order in orders]
+        _, users = await gather(
+            self._scheduling.cancel_on_orders(events), Recipient.by_ids(set(ids))
+        )
+        if size > self._most_bytes:
+            raise BadInput(
+                f"The order makes a content of {size} bytes; {self._most_bytes} is the most "
+                "(MAX_CONTENT_BYTES). Store large details elsewhere and send a link.",
+                "data.details",
+            )
         order_update = partial(_order_update, now=self._clock.now())
-        await self._announce_to_their_users(events, ids, order_update)
+        await self._announce_to_their_users(events, ids, users, order_update)
 
     async def on_promotion_announced(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -89,7 +94,7 @@ class NotificationHandlers:
                 drafts = []
                 for user in users:
                     words = self._texts.words(user)
-                    drafts.append(offer_draft(str(user.id), event.key, promotion, words))
+                    drafts.append(offer_draft(user.id, event.key, promotion, words))
                     await let_others_run(len(drafts))
                 await self._announce_to_those_who_are(drafts)
                 reach(Failpoint.IN_FAN_OUT)
@@ -100,7 +105,7 @@ class NotificationHandlers:
             crowd = await self._gatherer.crowd(self._clock.now())
             async for user_ids in self._active_or(request):
                 drafts = []
-                for user_id, user in (await User.by_ids(user_ids)).items():
+                for user_id, user in (await Recipient.by_ids(user_ids)).items():
                     found = await self._gatherer.recommendations(
                         user_id, crowd, 5, self._clock.now()
                     )
@@ -117,7 +122,7 @@ class NotificationHandlers:
 
     async def _announce_to_those_who_are(self, drafts: Sequence[Draft]) -> None:
         """With their preferences of this moment: to make the drafts took a while."""
-        users = await User.by_ids({draft.user_id for draft in drafts})
+        users = await Recipient.by_ids({draft.user_id for draft in drafts})
         still_there = [draft for draft in drafts if draft.user_id in users]
         await self._announcing.announce(still_there, users)
 
@@ -125,10 +130,10 @@ class NotificationHandlers:
         self,
         events: Sequence[Event],
         user_ids: Sequence[str],
+        users: Mapping[str, Recipient],
         draft: Callable[[Event, Words], Draft],
     ) -> None:
         """Raises NotFound when a user does not exist: the event's sender is mistaken."""
-        users = await User.by_ids(set(user_ids))
         for user_id in user_ids:
             if user_id not in users:
                 raise NotFound(f"There is no user {user_id}.")
@@ -138,15 +143,17 @@ class NotificationHandlers:
             await let_others_run(len(drafts))
         await self._announcing.announce(drafts, users)
 
-    async def _everyone_or(self, user_ids: Sequence[str] | None) -> AsyncIterator[Sequence[User]]:
+    async def _everyone_or(
+        self, user_ids: Sequence[str] | None
+    ) -> AsyncIterator[Sequence[Recipient]]:
         if user_ids is not None:
             for start in range(0, len(user_ids), self._chunk):
-                found = await User.by_ids(user_ids[start : start + self._chunk])
+                found = await Recipient.by_ids(user_ids[start : start + self._chunk])
                 yield list(found.values())
             return
         after: str | None = None
-        while users := await User.audience(after, self._chunk):
-            after = str(users[-1].id)
+        while users := await Recipient.audience(after, self._chunk):
+            after = users[-1].id
             yield users
 
     async def _active_or(self, request: RecommendationsRequested) -> AsyncIterator[Sequence[str]]:

@@ -93,8 +93,7 @@ class Situation:
     @property
     def choice(self) -> ChannelPreference:
         """The user's, for this channel of this type."""
-        channels = self.preferences.of(self.type).channels
-        return next(entry for entry in channels if entry.channel is self.channel)
+        return self.preferences.of(self.type).on(self.channel)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,10 +32,10 @@ _PERSISTENT: Final = b"\x02"
 class Received:
     """A message that was delivered, to be acknowledged."""
 
-    __slots__ = ("_channel", "_properties", "body", "tag")
+    __slots__ = ("_properties", "body", "channel", "tag")
 
     def __init__(self, channel: AbstractChannel, tag: int, properties: bytes, body: bytes) -> None:
-        self._channel = channel
+        self.channel = channel
         self._properties = properties
         self.tag = tag
         self.body = body
@@ -51,7 +51,7 @@ class Received:
 
     async def ack(self, multiple: bool = False) -> None:
         """Raises what amqp.FAULTS lists."""
-        await self._channel.basic_ack(self.tag, multiple=multiple)
+        await self.channel.basic_ack(self.tag, multiple=multiple)
 
 
 Taker = Callable[[Received], None]

@@ -31,13 +31,14 @@ class Inflow:
         self._messages: deque[Received] = deque()
         self._news = asyncio.Event()
         self._consumer: str | None = None
+        self._underlay: object = None
         self.ended = False
 
     async def start(self, prefetch: int) -> None:
         """Consume, with up to `prefetch` messages in hand. Raises what FAULTS lists."""
         async with bounded(self._settings.rabbitmq_timeout_seconds):
             await on_break(self._channel, self.end)
-            underlay = await self._channel.get_underlay_channel()
+            self._underlay = underlay = await self._channel.get_underlay_channel()
             self._connection.deliveries.take(underlay, self._arrive)
             await self._consume(prefetch)
 
@@ -48,6 +49,10 @@ class Inflow:
             underlay = await self._channel.get_underlay_channel()
             await underlay.basic_cancel(self._consumer)
             await self._consume(prefetch)
+
+    def brought(self, message: Received) -> bool:
+        """Whether it came here, and not before a break."""
+        return message.channel is self._underlay
 
     def end(self) -> None:
         """It has broken: whoever takes from it is told."""

@@ -146,6 +146,8 @@ class _RabbitSubscription:
     """One queue's events, at first one at a time: until the first that is not suspect of having
     killed its consumers. What they held beside it would come to the delivery limit with it."""
 
+    at_once = 2
+
     def __init__(self, bus: RabbitBus, queue: str, clock: Clock, settings: Settings) -> None:
         self._bus = bus
         self._queue = queue
@@ -166,7 +168,7 @@ class _RabbitSubscription:
                     end_if_cancelled()
                     messages = await inflow.take(self._settings.batch_size)
                     if is_careful and not _is_suspect(messages[0]):
-                        await inflow.widen(prefetch=2 * self._settings.batch_size)
+                        await inflow.widen(prefetch=3 * self._settings.batch_size)
                         is_careful = False
                     yield [self._delivery(message) for message in messages]
             except FAULTS as error:
@@ -183,22 +185,27 @@ class _RabbitSubscription:
             if not isinstance(verdict, Ack)
         ]
         moved.sort(key=_expiration)  # a retry queue lets go of its head only
+        last = settled[-1][0].receipt
+        assert isinstance(last, Received)
+        inflow = self._inflow if self._inflow and self._inflow.brought(last) else None
         try:
             if moved:
-                await when_back(lambda: self._move(moved), f"moving what failed in {self._queue}")
-            last = settled[-1][0].receipt
-            assert isinstance(last, Received)
+                await when_back(
+                    lambda: self._move(moved, inflow), f"moving what failed in {self._queue}"
+                )
             async with bounded(self._settings.rabbitmq_timeout_seconds):
                 await last.ack(multiple=True)
         except (Unavailable, *FAULTS) as error:
             log.warning("settling_failed", queue=self._queue, error=repr(error))
-            if self._inflow is not None:
-                self._inflow.end()
+            if inflow is not None:
+                inflow.end()
 
-    async def _move(self, moved: list[tuple[str, str, aio_pika.Message]]) -> None:
+    async def _move(
+        self, moved: list[tuple[str, str, aio_pika.Message]], inflow: Inflow | None
+    ) -> None:
         """Publish them. What is prefetched stays ours meanwhile: returned to the queue too often,
         it would count as poison."""
-        if self._inflow is None or self._inflow.ended:
+        if inflow is None or inflow.ended:
             raise ConnectionError("the broker delivers them again")
         try:
             await self._bus.publisher.send(moved)

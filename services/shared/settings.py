@@ -246,8 +246,9 @@ class Settings(BaseSettings):
     # How events travel
     batch_size: Count = Field(
         500,
-        description="Events a worker takes at once; as many again wait in its memory, each of up "
-        "to RabbitMQ's max_message_size, which must be more than MAX_EVENT_BYTES.",
+        description="Events a worker takes at once; it has two such batches in hand and a third "
+        "waits in its memory, each event of up to RabbitMQ's max_message_size, which must be more "
+        "than MAX_EVENT_BYTES.",
     )
     retry_waits: tuple[Seconds, ...] = Field(
         (1, 5, 30, 120),
