@@ -64,6 +64,7 @@ class Announcing:
         self._bus = bus
         self._clock = clock
         self._settings = settings
+        self._channels = frozenset(settings.delivery_channels)
         self._trace_life = timedelta(seconds=settings.trace_seconds)
         self._lives = {
             NotificationType.PROMOTION: timedelta(seconds=settings.promotion_life_seconds),
@@ -238,9 +239,15 @@ class Announcing:
         wanted = []
         for draft in drafts:
             user, class_ = recipients[draft.user_id], class_of(draft.type, draft.status)
-            channels = other_channels(user.choices, draft.type, class_)
+            channels = self._connected(other_channels(user.choices, draft.type, class_))
             wanted.append(Wanted(draft, user, class_, channels))
         return wanted
+
+    def _connected(self, channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
+        """Those among them that have a sender."""
+        if self._channels.issuperset(channels):
+            return channels
+        return tuple(channel for channel in channels if channel in self._channels)
 
     def _zone(self, user: Addressee) -> str:
         return user.timezone or self._settings.shop_timezone

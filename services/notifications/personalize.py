@@ -95,6 +95,21 @@ class Situation:
         """The user's, for this channel of this type."""
         return self.preferences.of(self.type).on(self.channel)
 
+    def on(self, channel: Channel, told_rank: Rank | None, allowance: Allowance) -> Situation:
+        """The same on another channel; quicker than `replace`."""
+        return Situation(
+            self.type,
+            self.message_class,
+            self.preferences,
+            self.at,
+            self.expires_at,
+            channel,
+            self.timezone,
+            self.rank,
+            told_rank,
+            allowance,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:

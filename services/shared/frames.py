@@ -25,6 +25,7 @@ _PUBLISH: Final = struct.pack(">HHH", 60, 40, 0)
 _head: Final = struct.Struct(">BHI")  # of a frame: its kind, its channel, the size of what follows
 _content: Final = struct.Struct(">HHQH")  # class, weight, size of the body, which properties
 _HAS_HEADERS: Final = 1 << 13
+_BEFORE_HEADERS: Final = (1 << 15, 1 << 14)  # shortstr each: content type, content encoding
 _CONTENT_TYPE_AND_MODE: Final = 1 << 15 | 1 << 12
 _PERSISTENT: Final = b"\x02"
 
@@ -43,11 +44,19 @@ class Received:
     @property
     def headers(self) -> dict[str, Any]:
         (flags,) = struct.unpack_from(">H", self._properties, 12)
-        if not flags & _HAS_HEADERS:
+        if not flags & _HAS_HEADERS or not self._has_entries(flags):
             return {}
         header = ContentHeader()
         header.unmarshal(self._properties)
         return header.properties.headers or {}
+
+    def _has_entries(self, flags: int) -> bool:
+        """Most clients send a table of headers that is empty."""
+        place = _content.size
+        for flag in _BEFORE_HEADERS:
+            if flags & flag:
+                place += 1 + self._properties[place]
+        return bool(struct.unpack_from(">I", self._properties, place)[0])
 
     async def ack(self, multiple: bool = False) -> None:
         """Raises what amqp.FAULTS lists."""
