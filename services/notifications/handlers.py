@@ -72,8 +72,8 @@ class NotificationHandlers:
 
     async def on_order_status_changed(self, events: Sequence[Event]) -> None:
         orders = [event.read(OrderStatusChanged) for event in events]
-        contents = [_order_content(order) for order in orders]
-        size = max(map(json_size, contents))
+        contents = {event.key: _order_content(event.read(OrderStatusChanged)) for event in events}
+        size = max(map(json_size, contents.values()))
         ids = [order.user_id for order in orders]
         _, users = await gather(
             self._scheduling.cancel_on_orders(events), Recipient.by_ids(set(ids))
@@ -84,7 +84,7 @@ class NotificationHandlers:
                 "(MAX_CONTENT_BYTES). Store large details elsewhere and send a link.",
                 "data.details",
             )
-        order_update = partial(_order_update, now=self._clock.now())
+        order_update = partial(_order_update, contents=contents, now=self._clock.now())
         await self._announce_to_their_users(events, ids, users, order_update)
 
     async def on_promotion_announced(self, events: Sequence[Event]) -> None:
@@ -176,15 +176,20 @@ def _welcome(event: Event, words: Words) -> Draft:
     return Draft(user.user_id, event.key, NotificationType.PROMOTION, text, content)
 
 
-def _order_update(event: Event, words: Words, now: datetime) -> Draft:
-    """A status of a time to come counts as of now: it must not outrank those until then."""
+def _order_update(
+    event: Event, words: Words, contents: Mapping[str, dict[str, Any]], now: datetime
+) -> Draft:
+    """A status of a time to come counts as of now: it must not outrank those until then.
+
+    `contents`: by the events' keys.
+    """
     order = event.read(OrderStatusChanged)
     return Draft(
         user_id=order.user_id,
         event=event.key,
         type=NotificationType.ORDER_UPDATE,
         text=templates.order_text(order, words),
-        content=_order_content(order),
+        content=contents[event.key],
         status=order.status,
         collapse=Collapse(
             f"order:{order.order_id}", Rank.of(order.version, min(event.time, now), event.key)
