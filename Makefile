@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test check campaign
+.PHONY: help run test check campaign bench
 
 # The first that fits; looked for only when something has to be installed.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -31,6 +31,10 @@ campaign: .venv/.ready-to-test ## Break everything, check that nothing is lost; 
 	@scripts/needs.sh test
 	$(BIN)/python -m campaign $(ARGS)
 
+bench: .venv/.ready-to-test bench/peers/node_modules/.ready ## Speed beside peers; ROW=page measures one
+	@scripts/needs.sh test
+	$(BIN)/python -m bench $(ROW) $(ARGS)
+
 check: .venv/.ready-to-test ## Lint, types, exported files, compose.yaml, Dockerfile, house rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -54,6 +58,12 @@ check: .venv/.ready-to-test ## Lint, types, exported files, compose.yaml, Docker
 	@UV_PYTHON='$(PYTHON)' $(SYNC)
 	@scripts/needs.sh run .venv/lib/python*/site-packages/fiftyone/db/bin/mongod
 	@touch $@ .venv/.ready-to-run
+
+bench/peers/node_modules/.ready: bench/peers/package-lock.json
+	@echo "Installing the packages of bench/peers ..." >&2
+	@scripts/needs.sh test
+	@cd bench/peers && npm ci --silent --no-fund --no-audit
+	@touch $@
 
 $(UV):
 	@test -n '$(PYTHON)' || { echo "No Python 3.11, 3.12 or 3.13 is on PATH: install one, \

@@ -1,4 +1,4 @@
-"""Steady load, nothing broken: does memory stay flat? Samples, a slope, and a plot by hand."""
+"""Steady load, nothing broken: does memory stay flat? Samples, a slope, and a plot."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+from matplotlib.figure import Figure
 
 from campaign.verdict import Finding, Violation
 from campaign.world import World
@@ -18,8 +19,6 @@ from campaign.world import World
 EVERY_SECONDS: Final = 5.0
 WARM_PART: Final = 1 / 4  # of the time is left out of the slope
 NOISES, LEAST_MIB = 3, 2.0  # flat is what rises by no more than these
-_COLOURS: Final = ("#1b6ca8", "#4aa3df", "#b3541e", "#e08e45", "#2d7d46", "#7bc47f", "#6b4fa0")
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 900, 420, 70, 50, 32
 _MIB: Final = 1024 * 1024
 
 Points = Sequence[tuple[float, float]]
@@ -63,7 +62,7 @@ class Soak:
                 yield Finding(Violation.GROWTH, evidence)
 
     def draw(self, path: Path) -> None:
-        path.write_text(plot(self.points))
+        draw(self.points, path)
 
 
 def warm(points: Points) -> Points:
@@ -95,43 +94,15 @@ def noise(points: Points) -> float:
     return float((sum((one - mean) ** 2 for one in rest) / len(rest)) ** 0.5)
 
 
-def plot(series: Mapping[str, Points]) -> str:
-    """An SVG of MiB over minutes."""
-    every = [point for points in series.values() for point in points] or [(0.0, 0.0)]
-    most_x, most_y = max(x for x, _ in every) or 1, 1.15 * max(y for _, y in every) or 1
-
-    def place(x: float, y: float) -> str:
-        across = _LEFT + x / most_x * (_WIDTH - _LEFT - 150)
-        return f"{across:.1f},{_HEIGHT - _BOTTOM - y / most_y * (_HEIGHT - _BOTTOM - _TOP):.1f}"
-
-    lines = []
-    for step in range(6):
-        mib, minutes = most_y * step / 5, most_x * step / 5 / 60
-        x, height = place(0, mib).split(",")
-        lines.append(f'<text x="{_LEFT - 8}" y="{height}" text-anchor="end">{mib:.0f}</text>')
-        end = place(most_x, mib)
-        lines.append(f'<polyline points="{x},{height} {end}" fill="none" stroke="#ddd"/>')
-        x, height = place(most_x * step / 5, 0).split(",")
-        lines.append(
-            f'<text x="{x}" y="{float(height) + 18}" text-anchor="middle">{minutes:.1f}</text>'
-        )
-    for number, (name, points) in enumerate(series.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        path = " ".join(place(x, y) for x, y in points)
-        lines.append(
-            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
-        )
-        lines.append(
-            f'<text x="{_WIDTH - 140}" y="{30 + 18 * number}" fill="{colour}">{name}</text>'
-        )
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-            'font-family="sans-serif" font-size="12">',
-            f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
-            *lines,
-            f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 8}" text-anchor="middle">minutes</text>',
-            '<text x="12" y="14">resident memory, MiB</text>',
-            "</svg>\n",
-        ]
-    )
+def draw(series: Mapping[str, Points], path: Path) -> None:
+    """MiB over minutes."""
+    figure = Figure(figsize=(9, 4.5))
+    axes = figure.subplots()
+    for name, points in series.items():
+        axes.plot([at / 60 for at, _ in points], [mib for _, mib in points], label=name)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("minutes")
+    axes.set_ylabel("resident memory, MiB")
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path)

@@ -80,9 +80,9 @@ def _rabbitmq() -> Path | None:
 class PrivateMongod:
     """A mongod of its own; a start after `kill` or `stop` keeps its data, its port and its URL."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cache: float = 0.25) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._mongod = Mongod(find_mongod(), folder.resolve())
+        self._mongod = Mongod(find_mongod(), folder.resolve(), cache)
 
     @property
     def url(self) -> str:
@@ -230,9 +230,9 @@ class PrivateRabbitMQ:
 
 
 @asynccontextmanager
-async def private_mongod_server(folder: Path) -> AsyncIterator[PrivateMongod]:
-    """A running mongod, a replica set of one, on `folder`."""
-    server = PrivateMongod(folder)
+async def private_mongod_server(folder: Path, cache: float = 0.25) -> AsyncIterator[PrivateMongod]:
+    """A running mongod, a replica set of one, on `folder`. `cache`: GB."""
+    server = PrivateMongod(folder, cache)
     try:
         await server.start()
         yield server

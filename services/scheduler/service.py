@@ -1,13 +1,15 @@
 """What is done with schedules: made, changed, paused, run now, and fired when they are due.
 
-Several schedulers need no leader. A fire and the move to the next one are a single transaction
-that names the fire it found, so of two schedulers that find the same one only one succeeds.
+Several schedulers need no leader. Fires and the moves to the next ones are a single transaction
+that asks which still wait for the fires that were found, so of two schedulers that find the same
+one only one succeeds.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -16,27 +18,22 @@ from uuid import uuid4
 
 import msgspec
 from beanie import PydanticObjectId
+from bson import ObjectId
+from pymongo import UpdateMany
 from pymongo.errors import DuplicateKeyError
 
 from services.scheduler import mock
 from services.scheduler.cron import Cron
-from services.scheduler.models import Schedule
+from services.scheduler.fires import PUBLISHABLE, Fire, cron_of, event_of, fire_of, times_at
+from services.scheduler.models import Due, Schedule
 from services.shared.clock import Clock
 from services.shared.content import ContentRefused, check_content, composed
 from services.shared.errors import BadInput, Conflict, NotFound, Unavailable
-from services.shared.events import (
-    Data,
-    Event,
-    Malformed,
-    OrderStatusChanged,
-    PromotionAnnounced,
-    RecommendationsRequested,
-    parse_data,
-)
+from services.shared.events import Malformed, parse_data
 from services.shared.log import get_logger
 from services.shared.outbox import Outbox
 from services.shared.settings import Settings
-from services.shared.store import Session, Store, is_away
+from services.shared.store import Session, Store, is_away, parts
 from services.shared.tasks import end_if_cancelled
 from services.shared.worker import when_back
 from services.users.models import User
@@ -44,11 +41,7 @@ from services.users.models import User
 log = get_logger()
 
 LONGEST_NAME: Final = 100
-_PUBLISHABLE: Final = (
-    OrderStatusChanged.type,
-    PromotionAnnounced.type,
-    RecommendationsRequested.type,
-)
+_NAMES_TOLD: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +100,7 @@ class SchedulerService:
         schedule = await self._find(schedule_id)
         if schedule.paused == paused:
             return schedule
-        next_fire_at = _cron(schedule).next_after(self._clock.now())
+        next_fire_at = cron_of(schedule.cron, schedule.timezone).next_after(self._clock.now())
         return await self._set(schedule_id, {"paused": paused, "next_fire_at": next_fire_at})
 
     async def delete(self, schedule_id: str) -> None:
@@ -118,7 +111,8 @@ class SchedulerService:
         """Publish now, beside the cron's fires; the event's id. Raises NotFound."""
         schedule = await self._find(schedule_id)
         now = self._clock.now()
-        event = await self._event(schedule, now, f"{schedule.id}/run/{uuid4().hex}")
+        id = f"{schedule.id}/run/{uuid4().hex}"
+        event = event_of(schedule.event, now, id, now, await _customers([schedule.event]))
         if event is None:
             raise NotFound("There is no customer yet to mock an order for.")
 
@@ -133,9 +127,19 @@ class SchedulerService:
         return event.id
 
     async def tick(self, now: datetime) -> int:
-        """Fire what is due; how many fired here."""
+        """Fire what is due, or the first of it; how many fired here."""
         due = await Schedule.due(now, self._settings.fan_out_size)
-        return sum([await self._fire_or_pause(schedule, now) for schedule in due])
+        if not due:
+            return 0
+        grace = timedelta(seconds=self._settings.missed_run_grace_seconds)
+        times, customers = times_at(now), await _customers([schedule.event for schedule in due])
+        fires: list[Fire] = []
+        for schedule in due:
+            try:
+                fires.append(fire_of(schedule, times, now, grace, customers))
+            except Exception as error:
+                await self._pause(schedule, error)
+        return sum([await self._fire(part) for part in parts(fires, lambda fire: fire.size)])
 
     async def keep_ticking(self) -> None:
         """Tick until cancelled; waits while the database is away."""
@@ -144,61 +148,43 @@ class SchedulerService:
             end_if_cancelled()
             await asyncio.sleep(self._settings.scheduler_tick_seconds)
 
-    async def _fire_or_pause(self, schedule: Schedule, now: datetime) -> bool:
+    async def _fire(self, fires: Sequence[Fire]) -> int:
+        """In halves where all at once fails, so that what can't be fired holds up nothing else."""
         try:
-            return await self._fire(schedule, now)
+            return await self._fire_together(fires)
+        except Unavailable:  # the outbox is full: for half of them, too
+            raise
         except Exception as error:
-            if is_away(error) or isinstance(error, Unavailable):
+            if len(fires) > 1:
+                log.warning("schedules_in_halves", count=len(fires), exc_info=error)
+                half = len(fires) // 2
+                return await self._fire(fires[:half]) + await self._fire(fires[half:])
+            if is_away(error):
                 raise
-            log.error("schedule_paused", schedule=schedule.name, exc_info=error)
-            with suppress(NotFound):  # it was deleted meanwhile
-                await self._set(str(schedule.id), {"paused": True})
-            return False
+            await self._pause(fires[0].schedule, error)
+            return 0
 
-    async def _fire(self, schedule: Schedule, now: datetime) -> bool:
-        cron = _cron(schedule)
-        fire = cron.latest_until(now, since=schedule.next_fire_at)
-        grace = timedelta(seconds=self._settings.missed_run_grace_seconds)
-        missed = now - fire > grace
-        event = await self._event(schedule, fire, f"{schedule.id}/{cron.fire_id(fire)}")
-        publish = [event] if event and not missed else []
-        moved: dict[str, Any] = {"next_fire_at": cron.next_after(now)}
-        if publish:
-            moved["last_fired_at"] = fire
+    async def _fire_together(self, fires: Sequence[Fire]) -> int:
+        """Those of them that are still to be fired; how many publish something."""
 
-        async def write(session: Session) -> bool:
-            if not await self._move_on(schedule, moved, session):
-                return False
-            if publish:
-                await self._outbox.put(publish, session)
-            return True
+        async def write(session: Session) -> Sequence[Fire]:
+            there = await Schedule.still_due([fire.schedule for fire in fires], session)
+            ours = [fire for fire in fires if fire.schedule.id in there]
+            if ours:
+                await _move_on(ours, session)
+            if events := [fire.event for fire in ours if fire.event]:
+                await self._outbox.put(events, session)
+            return ours
 
-        won = await self._store.transact(write)
-        if won and publish:
-            self._outbox.wake()
-            log.info("schedule_fired", schedule=schedule.name, fire=fire, event_id=publish[0].id)
-        elif won:
-            log.warning("schedule_skipped", schedule=schedule.name, fire=fire, missed=missed)
-        return won and bool(publish)
+        ours = await self._store.transact(write)
+        self._outbox.wake()
+        _tell(ours)
+        return sum(fire.event is not None for fire in ours)
 
-    async def _move_on(self, schedule: Schedule, moved: dict[str, Any], session: Session) -> bool:
-        """Whether it is still at the fire that was found, and so ours to fire."""
-        found = {"_id": schedule.id, "paused": False, "next_fire_at": schedule.next_fire_at}
-        result = await Schedule.get_pymongo_collection().update_one(
-            found, {"$set": moved}, session=session
-        )
-        return result.modified_count == 1
-
-    async def _event(self, schedule: Schedule, fire: datetime, id: str) -> Event | None:
-        type_ = schedule.event.get("type")
-        data: Data | None
-        if type_ in mock.TYPES:
-            data = mock.mock_event(type_, fire, await _customers())
-        elif type_ not in _PUBLISHABLE:
-            raise Malformed(f"{type_!r} can't be scheduled")
-        else:
-            data = parse_data(type_, msgspec.json.encode(schedule.event.get("data", {})))
-        return Event.of(data, time=self._clock.now(), id=id) if data else None
+    async def _pause(self, schedule: Due, error: Exception) -> None:
+        log.error("schedule_paused", schedule=schedule.name, exc_info=error)
+        with suppress(NotFound):  # it was deleted meanwhile
+            await self._set(str(schedule.id), {"paused": True})
 
     def _checked(self, plan: Plan) -> tuple[Plan, Cron]:
         """The plan with its name in NFC, so that no two look the same. Raises BadInput."""
@@ -217,7 +203,7 @@ class SchedulerService:
         return replace(plan, name=composed(plan.name)), cron
 
     def _check_event(self, event: Any) -> None:
-        allowed = (*_PUBLISHABLE, *(mock.TYPES if self._settings.demo_data else ()))
+        allowed = (*PUBLISHABLE, *(mock.TYPES if self._settings.demo_data else ()))
         if not isinstance(event, dict) or event.get("type") not in allowed:
             raise BadInput(
                 f'An event is {{"type": …, "data": {{…}}}} of a type of: {", ".join(allowed)}.',
@@ -249,14 +235,37 @@ class SchedulerService:
         return await self._find(schedule_id)
 
 
-def _cron(schedule: Schedule) -> Cron:
-    return Cron.parse(schedule.cron, schedule.timezone)
+async def _move_on(fires: Sequence[Fire], session: Session) -> None:
+    """To their next fires: one write for all that move alike."""
+    alike: dict[tuple[datetime, datetime | None], list[ObjectId]] = defaultdict(list)
+    for fire in fires:
+        alike[fire.next_at, fire.at if fire.event else None].append(fire.schedule.id)
+    writes = []
+    for (next_at, fired_at), ids in alike.items():
+        moved = {"next_fire_at": next_at}
+        if fired_at:
+            moved["last_fired_at"] = fired_at
+        writes.append(UpdateMany({"_id": {"$in": ids}}, {"$set": moved}))
+    await Schedule.get_pymongo_collection().bulk_write(writes, ordered=False, session=session)
+
+
+def _tell(fires: Sequence[Fire]) -> None:
+    """In the log, one line for all that fired: one for each would take longer than to fire it."""
+    if fired := [fire.schedule.name for fire in fires if fire.event]:
+        log.info("schedules_fired", count=len(fired), schedules=fired[:_NAMES_TOLD])
+    for fire in fires:
+        if fire.event is None:
+            log.warning(
+                "schedule_skipped", schedule=fire.schedule.name, fire=fire.at, missed=fire.missed
+            )
 
 
 def _taken(name: str) -> Conflict:
     return Conflict(f"A schedule named {name!r} exists: choose another name.")
 
 
-async def _customers() -> Sequence[str]:
-    """The first customers: whom mock orders are for."""
+async def _customers(scheduled: Sequence[Mapping[str, Any]]) -> Sequence[str]:
+    """The first customers: whom mock orders are for, if any of these events is one."""
+    if all(event.get("type") != mock.ORDER for event in scheduled):
+        return ()
     return [str(user.id) for user in await User.customers(10)]

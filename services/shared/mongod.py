@@ -101,13 +101,17 @@ def find_mongod(package: str = "fiftyone", path: str | None = None) -> Path:
 
 
 class Mongod:
-    """One mongod process on `folder`, a replica set of one; it can be started again."""
+    """One mongod process on `folder`, a replica set of one; it can be started again.
 
-    def __init__(self, binary: Path, folder: Path) -> None:
+    `cache`: how much of the data it holds in memory, GB.
+    """
+
+    def __init__(self, binary: Path, folder: Path, cache: float = 0.25) -> None:
         self.url = ""
         self.process: asyncio.subprocess.Process | None = None
         self._binary = binary
         self._folder = folder
+        self._cache = cache
 
     async def start(self) -> None:
         """Return when it accepts writes. Raises CannotStart with mongod's own reason."""
@@ -152,7 +156,7 @@ class Mongod:
         command += [str(self._binary), "--dbpath", str(database), "--port", str(port)]
         command += ["--bind_ip", "127.0.0.1", "--nounixsocket", "--replSet", "tidings"]
         command += ["--keyFile", str(self._folder / "mongod.key"), "--oplogSize", "512"]
-        command += ["--wiredTigerCacheSizeGB", "0.25", "--quiet", "--slowms", "1000"]
+        command += ["--wiredTigerCacheSizeGB", str(self._cache), "--quiet", "--slowms", "1000"]
         command += ["--logpath", str(log), "--logappend"]
         for parameter in PARAMETERS:
             command += ["--setParameter", parameter]

@@ -39,6 +39,7 @@ from pymongo.errors import (
 from services.shared.condition_wait import mend_waiting
 from services.shared.errors import CannotStart
 from services.shared.failpoints import Failpoint, reach
+from services.shared.fair_pool import FairPool
 from services.shared.log import get_logger
 from services.shared.tasks import end_if_cancelled
 
@@ -149,6 +150,7 @@ async def open_store(
             maxPoolSize=connections,
             maxConnecting=_CONNECTING_AT_ONCE,
             appname="tidings",
+            _pool_class=FairPool,
         )
         store = Store(client, database, timeout)
     except InvalidName as error:
