@@ -6,10 +6,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from bench.results import Row
+from bench.rows.broadcast import broadcast
+from bench.rows.events import events
 from bench.rows.page import mutation, page
 from bench.world import World
 
 ROWS: Final[Mapping[str, Callable[[World], Awaitable[Sequence[Row]]]]] = {
     "page": page,
     "mutation": mutation,
+    "events": events,
+    "broadcast": broadcast,
 }
