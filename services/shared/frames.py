@@ -114,7 +114,6 @@ class Deliveries:
 
     def take(self, channel: AbstractChannel, taker: Taker) -> None:
         """From now on what the channel delivers goes to the taker."""
-        assert isinstance(channel, Channel)
         self._coming[channel.number] = _Coming(channel, taker)
 
     def _feed(self, data: bytes) -> None:

@@ -51,6 +51,7 @@ from services.shared.worker import when_back
 
 log = get_logger()
 
+_AGAIN: Final = "the broker delivers them again"
 _SHORT_LIVED: Final = 1.0  # seconds; a consumer that was well for longer comes back at once
 _PATIENCE: Final = 10  # of declaring some thirty things, each bounded by RABBITMQ_TIMEOUT_SECONDS
 
@@ -193,6 +194,9 @@ class _RabbitSubscription:
                 await when_back(
                     lambda: self._move(moved, inflow), f"moving what failed in {self._queue}"
                 )
+            # What the batch before could not settle must not be acknowledged with this one.
+            if inflow is None or inflow.ended:
+                raise ConnectionError(_AGAIN)
             async with bounded(self._settings.rabbitmq_timeout_seconds):
                 await last.ack(multiple=True)
         except (Unavailable, *FAULTS) as error:
@@ -206,7 +210,7 @@ class _RabbitSubscription:
         """Publish them. What is prefetched stays ours meanwhile: returned to the queue too often,
         it would count as poison."""
         if inflow is None or inflow.ended:
-            raise ConnectionError("the broker delivers them again")
+            raise ConnectionError(_AGAIN)
         try:
             await self._bus.publisher.send(moved)
         except PartlyPublished as error:
