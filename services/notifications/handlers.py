@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from asyncio import gather
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from asyncio import Task, create_task, gather
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -89,15 +90,8 @@ class NotificationHandlers:
 
     async def on_promotion_announced(self, events: Sequence[Event]) -> None:
         for event in events:
-            promotion = event.read(PromotionAnnounced)
-            async for users in self._everyone_or(promotion.user_ids):
-                drafts = []
-                for user in users:
-                    words = self._texts.words(user)
-                    drafts.append(offer_draft(user.id, event.key, promotion, words))
-                    await let_others_run(len(drafts))
-                await self._announce_to_those_who_are(drafts)
-                reach(Failpoint.IN_FAN_OUT)
+            async with aclosing(self._offers(event)) as offers:
+                await self._announce_each(offers)
 
     async def on_recommendations_requested(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -119,6 +113,34 @@ class NotificationHandlers:
         await catalogue.keep_products(
             [(event.read(ProductChanged), event.time) for event in events]
         )
+
+    async def _offers(self, event: Event) -> AsyncGenerator[Sequence[Draft], None]:
+        promotion = event.read(PromotionAnnounced)
+        async with aclosing(self._everyone_or(promotion.user_ids)) as everyone:
+            async for users in everyone:
+                drafts = []
+                for user in users:
+                    words = self._texts.words(user)
+                    drafts.append(offer_draft(user.id, event.key, promotion, words))
+                    await let_others_run(len(drafts))
+                yield drafts
+
+    async def _announce_each(self, parts: AsyncIterator[Sequence[Draft]]) -> None:
+        """One part after the other; while the database stores one the next one is worded."""
+        storing: Task[None] | None = None
+        try:
+            async for drafts in parts:
+                if storing is not None:
+                    await storing
+                    reach(Failpoint.IN_FAN_OUT)
+                storing = create_task(self._announce_to_those_who_are(drafts))
+            if storing is not None:
+                await storing
+                reach(Failpoint.IN_FAN_OUT)
+        finally:
+            if storing is not None and not storing.done():
+                storing.cancel()
+                await gather(storing, return_exceptions=True)
 
     async def _announce_to_those_who_are(self, drafts: Sequence[Draft]) -> None:
         """With their preferences of this moment: to make the drafts took a while."""
@@ -145,7 +167,7 @@ class NotificationHandlers:
 
     async def _everyone_or(
         self, user_ids: Sequence[str] | None
-    ) -> AsyncIterator[Sequence[Recipient]]:
+    ) -> AsyncGenerator[Sequence[Recipient], None]:
         if user_ids is not None:
             for start in range(0, len(user_ids), self._chunk):
                 found = await Recipient.by_ids(user_ids[start : start + self._chunk])
