@@ -24,4 +24,4 @@ def token(number: int) -> str:
 
 @cache
 def _tokens() -> AccessTokens:
-    return AccessTokens(SigningKeys(SECRET, ()), _LIFE, SystemClock())
+    return AccessTokens(SigningKeys(SECRET, ()), _LIFE, SystemClock(), kept=1)

@@ -66,7 +66,7 @@ async def cast(endpoints: Endpoints, seed: int, now: Callable[[], datetime]) -> 
         }
     )
     clock = _Clock(now)
-    tokens = AccessTokens(SigningKeys(endpoints.jwt_secret), _TOKEN_LIFE, clock)
+    tokens = AccessTokens(SigningKeys(endpoints.jwt_secret), _TOKEN_LIFE, clock, kept=1)
     async with host.open_runtime(settings, clock) as runtime:
 
         async def enter(

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 
@@ -62,6 +63,7 @@ class Admission:
             del self._open[whose]
 
 
+@lru_cache(maxsize=1000)
 def network_of(host: str) -> str:
     """The address as it is counted: of IPv6 the network that a customer is given."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import strawberry
@@ -78,11 +79,13 @@ class Context:
     connection_params: dict[str, Any] = field(default_factory=dict)
     _identifying: asyncio.Task[Identity] | None = None
 
-    def __post_init__(self) -> None:
-        self.user_by_id: DataLoader[str, User | None] = DataLoader(_load_users, cache=False)
-        self.notification_by_key: DataLoader[tuple[str, str], Notification | None] = DataLoader(
-            self._load_notifications, cache=False
-        )
+    @cached_property
+    def user_by_id(self) -> DataLoader[str, User | None]:
+        return DataLoader(_load_users, cache=False)
+
+    @cached_property
+    def notification_by_key(self) -> DataLoader[tuple[str, str], Notification | None]:
+        return DataLoader(self._load_notifications, cache=False)
 
     def again(self, tells_cost: bool) -> Context:
         """The same caller's next operation."""

@@ -7,7 +7,9 @@ Mutation what WEIGHTS names at least. What is in a list is counted as often as t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from types import EllipsisType, NoneType
 from typing import Any, Final
 
 from graphql import (
@@ -21,6 +23,7 @@ from graphql import (
     GraphQLSchema,
     InlineFragmentNode,
     IntValueNode,
+    OperationDefinitionNode,
     SelectionSetNode,
     ValueNode,
     VariableNode,
@@ -54,6 +57,8 @@ _MUTATION: Final = 10
 _INTROSPECTION: Final[Mapping[str, int]] = {"__schema": 100, "__type": 10}
 _LARGE: Final = "content"  # may be 64 KiB, and may be asked for under many names
 _SLICES: Final = ("first", "last")
+_LENGTHS: Final = (int, NoneType, EllipsisType)
+_KNOWN_COSTS: Final = 100
 _EDGES: Final = "edges"  # as many as its connection was asked for
 
 
@@ -68,24 +73,15 @@ class CostLimit(SchemaExtension):
 
     def on_execute(self) -> Iterator[None]:
         context = self.execution_context
-        document = context.graphql_document
+        document, variables = context.graphql_document, context.variables or {}
         assert document is not None
-        count = _Count(
-            context.schema._schema,
-            document,
-            context.variables or {},
-            self._settings,
+        cost = OperationCost(
+            context.schema._schema, document, context.operation_name, self._settings
         )
-        self._cost = count.of_operation(context.operation_name)
+        self._cost = cost.of(variables)
         # An open subscription keeps them: no more than its document speaks of.
-        context.variables = count.declared_variables(context.operation_name)
-        limit = self._settings.max_query_cost
-        if self._cost > limit:
-            raise GraphQLError(
-                f"The operation costs {self._cost}; {limit} is the most (MAX_QUERY_COST). "
-                "Ask for shorter lists, or for less at once.",
-                extensions={"code": TooComplex.code, "cost": self._cost},
-            )
+        context.variables = cost.declared(variables)
+        check_cost(self._cost, self._settings)
         yield
 
     def get_results(self) -> dict[str, Any]:
@@ -93,28 +89,72 @@ class CostLimit(SchemaExtension):
         return {"cost": self._cost} if asked and self._cost is not None else {}
 
 
+def check_cost(cost: int, settings: Settings) -> None:
+    """Raises GraphQLError for what costs too much."""
+    limit = settings.max_query_cost
+    if cost > limit:
+        raise GraphQLError(
+            f"The operation costs {cost}; {limit} is the most (MAX_QUERY_COST). "
+            "Ask for shorter lists, or for less at once.",
+            extensions={"code": TooComplex.code, "cost": cost},
+        )
+
+
+class OperationCost:
+    """What one operation of a document costs, by the variables that its lists' lengths are. What
+    was counted is remembered for a few values of these."""
+
+    def __init__(
+        self, schema: GraphQLSchema, document: DocumentNode, name: str | None, settings: Settings
+    ) -> None:
+        self._count = partial(_Count, schema, document, settings)
+        self._operation = get_operation_ast(document, name)
+        declared = (self._operation.variable_definitions if self._operation else None) or ()
+        self._names = [variable.variable.name.value for variable in declared]
+        self._lengths: Sequence[str] | None = None
+        self._known: dict[tuple[Any, ...], int] = {}
+
+    def of(self, variables: Mapping[str, Any]) -> int:
+        values = tuple([variables.get(name, ...) for name in self._lengths or ()])
+        plain = all(type(value) in _LENGTHS for value in values)
+        if self._lengths is not None and plain and values in self._known:
+            return self._known[values]
+        count = self._count(variables)
+        cost = count.of_operation(self._operation)
+        if self._lengths is None:
+            self._lengths = sorted(count.lengths)
+        elif plain and len(self._known) < _KNOWN_COSTS:
+            self._known[values] = cost
+        return cost
+
+    def declared(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Those variables that the operation declares."""
+        return {name: variables[name] for name in self._names if name in variables}
+
+
 class _Count:
+    """`lengths`: the variables that were looked at, which are the same whatever their values."""
+
     def __init__(
         self,
         schema: GraphQLSchema,
         document: DocumentNode,
-        variables: Mapping[str, Any],
         settings: Settings,
+        variables: Mapping[str, Any],
     ) -> None:
         self._schema = schema
-        self._document = document
         self._variables = variables
         self._settings = settings
         self._known: dict[tuple[str, int], int] = {}
         self._defaults: Mapping[str, ValueNode | None] = {}
+        self.lengths: set[str] = set()
         self._fragments = {
             definition.name.value: definition
             for definition in document.definitions
             if isinstance(definition, FragmentDefinitionNode)
         }
 
-    def of_operation(self, name: str | None) -> int:
-        operation = get_operation_ast(self._document, name)
+    def of_operation(self, operation: OperationDefinitionNode | None) -> int:
         root = self._schema.get_root_type(operation.operation) if operation else None
         if operation is None or root is None:
             return 0
@@ -123,12 +163,6 @@ class _Count:
             for variable in operation.variable_definitions or ()
         }
         return self._of(root, operation.selection_set)
-
-    def declared_variables(self, name: str | None) -> dict[str, Any]:
-        operation = get_operation_ast(self._document, name)
-        declared = (operation.variable_definitions if operation else None) or ()
-        names = [variable.variable.name.value for variable in declared]
-        return {name: self._variables[name] for name in names if name in self._variables}
 
     def _of(
         self, parent: GraphQLObjectType, selections: SelectionSetNode | None, edges: int = 1
@@ -192,6 +226,7 @@ class _Count:
         """The number that is meant: written, given as a variable, or the variable's default."""
         if isinstance(node, VariableNode):
             name = node.name.value
+            self.lengths.add(name)
             if name in self._variables:
                 return self._variables[name]
             default = self._defaults.get(name)

@@ -50,6 +50,8 @@ from services.users.api_keys import is_api_key
 from services.users.sessions import Caller
 
 SUBSCRIPTION: Final = OperationType.SUBSCRIPTION
+_BY_GET: Final = OperationType.from_http("GET") - {SUBSCRIPTION}
+_BY_POST: Final = OperationType.from_http("POST") - {SUBSCRIPTION}
 
 
 class Endpoint(GraphQL[Context, None]):
@@ -94,7 +96,7 @@ class Endpoint(GraphQL[Context, None]):
     def _context(self, request: HTTPConnection, *, tells_cost: bool) -> Context:
         return Context(
             self._services,
-            bearer_token(request.headers),
+            _token_of(request.headers.get("authorization")),
             Caller(_address(request), request.headers.get("user-agent", "")),
             getattr(request.state, "place", None),
             tells_cost,
@@ -186,17 +188,23 @@ class Endpoint(GraphQL[Context, None]):
         )
 
 
-def bearer_token(headers: Mapping[str, Any]) -> str | None:
+def bearer_token(payload: Mapping[str, Any]) -> str | None:
     """The token of an `Authorization: Bearer …`, whatever the name's case; None without one."""
-    for name, value in headers.items():
+    for name, value in payload.items():
         if name.lower() == "authorization" and value is not None:
-            scheme, _, token = str(value).partition(" ")
-            return token.strip() if scheme.lower() == "bearer" else str(value)
+            return _token_of(str(value))
     return None
 
 
+def _token_of(authorization: str | None) -> str | None:
+    if authorization is None:
+        return None
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else authorization
+
+
 def _allowed(method: str) -> set[OperationType]:
-    return OperationType.from_http("GET" if method == "GET" else "POST") - {SUBSCRIPTION}
+    return _BY_GET if method == "GET" else _BY_POST
 
 
 def _asks_for_a_page(request: Request) -> bool:

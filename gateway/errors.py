@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
@@ -34,8 +34,7 @@ class MapErrors(SchemaExtension):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
-        self._most = settings.max_errors
-        self._suggests = not settings.in_production
+        self._settings = settings
 
     def on_operation(self) -> Iterator[None]:
         self._valid = self._streamed = False
@@ -54,11 +53,18 @@ class MapErrors(SchemaExtension):
 
     def _map(self, result: Any) -> None:
         if errors := getattr(result, "errors", None):
-            told = [mapped(error, valid=self._valid) for error in errors][: self._most]
-            if not self._suggests:
-                for error in told:
-                    error.message = _SUGGESTION.sub("", error.message)
-            result.errors = told
+            result.errors = as_told(errors, self._settings, valid=self._valid)
+
+
+def as_told(
+    errors: Sequence[GraphQLError], settings: Settings, *, valid: bool
+) -> list[GraphQLError]:
+    """The first few of the errors, with codes. `valid`: see mapped()."""
+    told = [mapped(error, valid=valid) for error in errors][: settings.max_errors]
+    if settings.in_production:
+        for error in told:
+            error.message = _SUGGESTION.sub("", error.message)
+    return told
 
 
 def mapped(error: GraphQLError, *, valid: bool) -> GraphQLError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import mimeparse  # type: ignore[import-untyped]
@@ -26,6 +27,8 @@ ALLOW: Final = {"allow": "GET, POST"}
 # The last is preferred where a client has no preference: legacy clients send Accept: */*.
 _OFFERED: Final = (RESPONSE_JSON, JSON)
 _FAULTS: Final = {Unavailable.code: 503, "INTERNAL_SERVER_ERROR": 500}  # ours, not the client's
+_KNOWN: Final = 100  # Accept headers, of clients that are alike
+_LONGEST_KNOWN: Final = 200  # characters of one
 _CHARSETS: Final = ("utf-8", "utf8")
 
 
@@ -71,14 +74,20 @@ class GraphQLRequest:
 def media_type(request: Request) -> str:
     """The type of the answer that the client likes best. Raises Refused with 406."""
     accept = ",".join(request.headers.getlist("accept"))
-    ranges = [range_ for range_ in accept.split(",") if _is_media_range(range_)]
-    best = str(mimeparse.best_match(_OFFERED, ",".join(ranges))) if ranges else ""
-    if not accept.strip():
-        best = JSON
+    best = _best(accept) if len(accept) <= _LONGEST_KNOWN else _best.__wrapped__(accept)
     if not best:
         advice = f"Accept {RESPONSE_JSON} or {JSON}: there is nothing else to be had here."
         raise Refused(406, BadInput(advice, "accept"))
     return best
+
+
+@lru_cache(maxsize=_KNOWN)
+def _best(accept: str) -> str:
+    """The type that this header likes best, or "" if it likes none."""
+    if not accept.strip():
+        return JSON
+    ranges = [range_ for range_ in accept.split(",") if _is_media_range(range_)]
+    return str(mimeparse.best_match(_OFFERED, ",".join(ranges))) if ranges else ""
 
 
 async def read_request(request: Request, settings: Settings) -> GraphQLRequest:
@@ -160,12 +169,18 @@ def _field(fields: Mapping[str, Any], name: str, kind: type) -> Any:
 
 
 def _check_content_type(request: Request) -> None:
-    kind, subtype, parameters = _parsed(request.headers.get("content-type", ""))
-    charset = parameters.get("charset", "utf-8").lower()
+    given = request.headers.get("content-type", "")
     encoding = request.headers.get("content-encoding", "identity").lower()
-    if f"{kind}/{subtype}".lower() != JSON or charset not in _CHARSETS or encoding != "identity":
+    is_ours = given == JSON or _is_json(given)
+    if not is_ours or encoding != "identity":
         advice = f"Send the body as {JSON} in UTF-8, uncompressed, and name that in Content-Type."
         raise Refused(415, BadInput(advice, "content-type"), {"accept": JSON})
+
+
+def _is_json(content_type: str) -> bool:
+    kind, subtype, parameters = _parsed(content_type)
+    charset = parameters.get("charset", "utf-8").lower()
+    return f"{kind}/{subtype}".lower() == JSON and charset in _CHARSETS
 
 
 def _parsed(content_type: str) -> tuple[str, str, Mapping[str, str]]:

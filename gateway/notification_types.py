@@ -12,6 +12,7 @@ from gateway.context import Info
 from gateway.enums import ChangeKind, Channel, DeliveryState, NotificationType, Outcome
 from services.notifications import channels, models, pages, personalize, recommend, revisions
 from services.notifications.drafts import Announcement
+from services.notifications.shown import Shown
 
 
 @strawberry.type(description="One notification of one user.")
@@ -41,7 +42,7 @@ class Notification:
     )
 
     @classmethod
-    def of(cls, row: models.Notification) -> Notification:
+    def of(cls, row: models.Notification | Shown) -> Notification:
         return cls(
             id=ID(str(row.id)),
             user_id=ID(row.user_id),

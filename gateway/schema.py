@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any, ClassVar
+from typing import Any
 
 import strawberry
-from graphql import (
-    ASTValidationRule,
-    ExecutionResult,
-    GraphQLError,
-    NoSchemaIntrospectionCustomRule,
-)
-from graphql.execution import Executor
+from graphql import ASTValidationRule, NoSchemaIntrospectionCustomRule
+from graphql.execution import Executor as GraphQLExecutor
 from strawberry.extensions import AddValidationRules, MaxTokensLimiter
-from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from gateway.access import AccessMutation, AccessQuery
 from gateway.broadcasts import BroadcastMutation, BroadcastQuery, BroadcastSubscription
+from gateway.compiled import Compiled, CompiledExecutor
 from gateway.consents import ConsentMutation, ConsentQuery
 from gateway.cost import CostLimit
-from gateway.documents import KnownDocuments, KnownToBeValid, OneOperation
+from gateway.documents import LONGEST_KEPT, KnownDocuments, KnownToBeValid, OneOperation
 from gateway.errors import MapErrors
 from gateway.events import EventMutation
 from gateway.explanations import ExplanationQuery
@@ -30,12 +24,12 @@ from gateway.notifications import (
     NotificationQuery,
     NotificationSubscription,
 )
+from gateway.ready import ReadyOperations, ReadySchema
 from gateway.scheduled import ScheduledMutation, ScheduledQuery
 from gateway.schedules import ScheduleMutation, ScheduleQuery
 from gateway.tags import TagMutation
 from gateway.texts import TextMutation, TextQuery
 from gateway.users import UserMutation, UserQuery
-from services.shared.errors import Unavailable
 from services.shared.settings import Settings
 
 
@@ -82,8 +76,13 @@ def make_schema(settings: Settings) -> strawberry.Schema:
     if settings.in_production:
         rules.append(NoSchemaIntrospectionCustomRule)
 
-    class Schema(_Schema):
-        operation_seconds = settings.operation_seconds
+    kept = ReadyOperations(settings)
+
+    class Schema(ReadySchema):
+        ready = kept
+
+    class Executor(_Executor):
+        compiled = Compiled(settings.kept_documents, LONGEST_KEPT)
 
     return Schema(
         query=Query,
@@ -99,37 +98,18 @@ def make_schema(settings: Settings) -> strawberry.Schema:
             OneOperation,
             lambda: CostLimit(settings),
         ],
-        execution_context_class=_Executor,
+        execution_context_class=Executor,
     )
 
 
-class _Executor(StrawberryGraphQLCoreExecutionContext):
+class _Executor(CompiledExecutor):
     """Forgets an event of a subscription when it is told.
 
     graphql-core 3.3 shares what it remembers of collected fields among all events of a
     subscription, by keys that are new for each: some 3 KB an event, as long as it is open.
     """
 
-    def build_per_event_executor(self, payload: Any) -> Executor[Any]:
+    def build_per_event_executor(self, payload: Any) -> GraphQLExecutor[Any]:
         executor = super().build_per_event_executor(payload)
         executor._relevant_sub_fields = {}
         return executor
-
-
-class _Schema(strawberry.Schema):
-    """A schema that bounds an operation's time, and logs nothing itself: MapErrors logs what is
-    unexpected, once."""
-
-    operation_seconds: ClassVar[float]
-
-    async def _execute_operation(self, *args: Any, **kwargs: Any) -> Any:
-        """Queries and mutations; subscriptions take another way."""
-        try:
-            async with asyncio.timeout(self.operation_seconds):
-                return await super()._execute_operation(*args, **kwargs)
-        except TimeoutError:
-            slow = Unavailable("It took too long, and may or may not have been done: ask for less.")
-            return ExecutionResult(None, [GraphQLError(slow.message, extensions=slow.extensions)])
-
-    def process_errors(self, *_: object, **__: object) -> None:
-        return

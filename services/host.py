@@ -191,7 +191,8 @@ def _put_together(
 ) -> Runtime:
     relay = Outbox(bus, clock, settings)
     seen = Inbox(clock, settings)
-    tokens = AccessTokens(keys, timedelta(seconds=settings.access_token_seconds), clock)
+    life = timedelta(seconds=settings.access_token_seconds)
+    tokens = AccessTokens(keys, life, clock, settings.kept_tokens)
     sessions = Sessions(store, relay, tokens, clock, settings)
     passwords = Passwords(
         settings.bcrypt_cost,

@@ -16,7 +16,14 @@ from services.shared.clock import SystemClock
 from services.shared.errors import Unauthenticated
 from services.shared.vocabulary import Role
 from services.users.tokens import AccessTokens, signing_keys
-from tests.kit import GraphQLFailed, House, Somebody, open_house, quick_settings
+from tests.kit import (
+    GraphQLFailed,
+    House,
+    ShiftedClock,
+    Somebody,
+    open_house,
+    quick_settings,
+)
 from tests.servers import PrivateMongod
 
 SECRET = "a secret for these tests, long enough"
@@ -169,7 +176,7 @@ async def test_a_token_speaks_for_its_own_user_whatever_is_asked(
 
 def tokens(secret: str, *accepted: str) -> AccessTokens:
     settings = quick_settings("", jwt_secret=secret, jwt_accepted_secrets=accepted)
-    return AccessTokens(signing_keys(settings), timedelta(minutes=15), SystemClock())
+    return AccessTokens(signing_keys(settings), timedelta(minutes=15), SystemClock(), kept=2)
 
 
 def test_a_key_is_replaced_without_anybody_noticing() -> None:
@@ -187,3 +194,32 @@ def test_a_key_is_replaced_without_anybody_noticing() -> None:
     for refusing, token in ((before, by_new), (after, by_old)):
         with pytest.raises(Unauthenticated):
             refusing.identify(token)
+
+
+def test_a_token_that_is_known_ends_at_its_time_all_the_same() -> None:
+    clock = ShiftedClock()
+    settings = quick_settings("", jwt_secret=SECRET)
+    ours = AccessTokens(signing_keys(settings), timedelta(minutes=15), clock, kept=2)
+    token, _ = ours.issue("somebody", Role.USER, "session")
+    assert ours.identify(token) == ours.identify(token)
+    with clock.moved(timedelta(minutes=-2)), pytest.raises(Unauthenticated):
+        ours.identify(token)  # it does not count yet
+    with clock.moved(timedelta(minutes=16)), pytest.raises(Unauthenticated, match="expired"):
+        ours.identify(token)
+
+
+def test_a_token_is_not_known_by_a_part_of_it() -> None:
+    ours = tokens(SECRET)
+    token, _ = ours.issue("somebody", Role.USER, "session")
+    ours.identify(token)
+    head, claims, signature = token.split(".")
+    for forged in (f"{head}.{claims}.", f"{head}.{claims}.{signature[::-1]}", token[:-2]):
+        with pytest.raises(Unauthenticated):
+            ours.identify(forged)
+
+
+def test_no_more_tokens_are_known_than_may_be() -> None:
+    ours = tokens(SECRET)
+    for _ in range(5):
+        ours.identify(ours.issue("somebody", Role.USER, "session")[0])
+    assert len(ours._known) == 2

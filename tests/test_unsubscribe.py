@@ -448,7 +448,7 @@ def test_a_secret_that_is_kept_for_links_lets_nobody_in() -> None:
 
     def tokens(secret: str, **settings: Any) -> AccessTokens:
         keys = signing_keys(quick_settings("", jwt_secret=secret, **settings))
-        return AccessTokens(keys, timedelta(minutes=15), SystemClock())
+        return AccessTokens(keys, timedelta(minutes=15), SystemClock(), kept=2)
 
     made, _ = tokens(old).issue("somebody", Role.ADMIN, "session")
     assert tokens(new, jwt_accepted_secrets=(old,)).identify(made).user_id == "somebody"

@@ -26,7 +26,7 @@ from services.notifications.queries import (
 )
 from services.shared.content import json_size
 from services.shared.events import NotificationCreated
-from services.shared.store import Row, Session, first_part
+from services.shared.store import Row, Session, first_part, quickly
 from services.shared.vocabulary import ChangeKind, NotificationType
 
 _DOWN: Final = [("sent_at", -1), ("_id", -1)]
@@ -244,11 +244,12 @@ class Notification(Document):
         cls, user_id: str, types: tuple[NotificationType, ...] | None, now: datetime
     ) -> int:
         which = Filter(types=types, unread_only=True)
-        return await cls.find(query(user_id, which, now)).count()
+        return await quickly(cls).count_documents(query(user_id, which, now))
 
     @classmethod
     async def unseen_count(cls, user_id: str, now: datetime) -> int:
-        return await cls.find({"user_id": user_id, "seen": False, **alive(now)}).count()
+        unseen = {"user_id": user_id, "seen": False, **alive(now)}
+        return await quickly(cls).count_documents(unseen)
 
     @classmethod
     async def unseen_behind(

@@ -11,13 +11,15 @@ from bson import ObjectId
 from services.notifications.cursor import Cursor, Position, Progress, Seen, to_milliseconds
 from services.notifications.models import Notification
 from services.notifications.queries import Filter, Span, between, beyond, query
+from services.notifications.shown import COLUMNS, Shown
+from services.shared.store import quickly
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """Newest first; `cursors[i]` belongs to `rows[i]`."""
 
-    rows: Sequence[Notification]
+    rows: Sequence[Shown]
     cursors: Sequence[Cursor]
     has_next: bool
     has_previous: bool
@@ -67,10 +69,12 @@ async def cursor_at(user_id: str, now: datetime, window: timedelta, most_ids: in
     return progress.cursor()
 
 
-async def _rows(user_id: str, which: Filter, span: Span, now: datetime) -> list[Notification]:
+async def _rows(user_id: str, which: Filter, span: Span, now: datetime) -> list[Shown]:
     there = query(user_id, which, now) | between(span.after, span.before)
-    order = ("sent_at", "_id") if span.from_end else ("-sent_at", "-_id")
-    return await Notification.find(there).sort(*order).limit(span.size + 1).to_list()
+    order = 1 if span.from_end else -1
+    found = quickly(Notification).find(there, COLUMNS)
+    rows = found.sort([("sent_at", order), ("_id", order)]).limit(span.size + 1)
+    return [Shown.of(row) for row in await rows.to_list()]
 
 
 async def _any(user_id: str, which: Filter, span: Span, now: datetime) -> bool:
@@ -79,7 +83,8 @@ async def _any(user_id: str, which: Filter, span: Span, now: datetime) -> bool:
     if edge is None:
         return False
     there = beyond(edge.position, "$lte" if span.from_end else "$gte")
-    return await Notification.find_one(query(user_id, which, now) | there) is not None
+    found = Notification.get_pymongo_collection()
+    return await found.find_one(query(user_id, which, now) | there, {"_id": 1}) is not None
 
 
 async def _positions_since(user_id: str, moment: datetime, limit: int) -> list[Position]:

@@ -10,6 +10,7 @@ from services.notifications.cursor import Cursor, Position
 from services.shared.vocabulary import NotificationType
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # before all times of ours
+_TYPES: Final = [type_.value for type_ in NotificationType]
 _OPPOSITE: Final = {"$lt": "$gte", "$lte": "$gt", "$gt": "$lte", "$gte": "$lt"}
 
 
@@ -57,7 +58,7 @@ def query(user_id: str, which: Filter, now: datetime) -> dict[str, Any]:
         "user_id": user_id,
         "archived": {"$in": [False, True] if which.archived is None else [which.archived]},
         "read": {"$in": [False] if which.unread_only else [False, True]},
-        "type": {"$in": list(NotificationType if which.types is None else which.types)},
+        "type": {"$in": _TYPES if which.types is None else list(which.types)},
         **alive(now),
         **(asleep() if which.snoozed else awake()),
     }

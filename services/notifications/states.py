@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from bson import ObjectId
-from pymongo import UpdateOne
+from pymongo import ReturnDocument, UpdateOne
 from pymongo.errors import PyMongoError
 
 from services.notifications.collapse import later
 from services.notifications.cursor import Cursor, Position, Progress
 from services.notifications.models import Notification, size_of
-from services.notifications.queries import asleep
+from services.notifications.queries import alive, asleep
+from services.notifications.shown import COLUMNS, Shown
 from services.shared.clock import Clock, whole_milliseconds
 from services.shared.errors import BadInput, NotFound
 from services.shared.events import Data, Event, NotificationChanged
@@ -28,6 +29,8 @@ from services.shared.tasks import end_if_cancelled
 from services.shared.vocabulary import ChangeKind
 from services.shared.worker import keep_doing
 
+T = TypeVar("T")
+_NONE: Final = "There is no such notification."
 _Behind = Callable[[str, Position, int, datetime], Awaitable[Sequence[Position]]]
 
 
@@ -49,7 +52,7 @@ class States:
 
     async def set_read(
         self, user_id: str, id: str, read: bool, revision: int | None = None
-    ) -> Notification:
+    ) -> Shown:
         """Mark one as read or unread; marking again changes nothing. `revision`: only while it
         shows this one. Raises NotFound."""
         unread = _Change(ChangeKind.UNREAD, {"read": True}, {"read": False, "read_at": None})
@@ -57,14 +60,14 @@ class States:
 
     async def set_archived(
         self, user_id: str, id: str, archived: bool, revision: int | None = None
-    ) -> Notification:
+    ) -> Shown:
         """Archive one or take it back, in the same way. Raises NotFound."""
         kind = ChangeKind.ARCHIVED if archived else ChangeKind.UNARCHIVED
         becomes = {"archived": archived, "seen": True, "snoozed_until": None}
         change = _Change(kind, {"archived": not archived}, becomes)
         return await self._change(user_id, id, change, revision)
 
-    async def snooze(self, user_id: str, id: str, until: datetime | None) -> Notification:
+    async def snooze(self, user_id: str, id: str, until: datetime | None) -> Shown:
         """Put one away until then, or take it back. Raises BadInput and NotFound."""
         change = _Change(ChangeKind.UNSNOOZED, asleep(), {"snoozed_until": None})
         if until is not None:
@@ -162,17 +165,36 @@ class States:
 
     async def _change(
         self, user_id: str, id: str, change: _Change, revision: int | None = None
-    ) -> Notification:
-        if await Notification.one(user_id, id, self._clock.now()) is None:
-            raise NotFound("There is no such notification.")
+    ) -> Shown:
+        if not ObjectId.is_valid(id):
+            raise NotFound(_NONE)
         if revision is not None:  # rows of before, which don't say, show their first
             shown = {"revision": {"$in": [1, None] if revision == 1 else [revision]}}
             change = change._replace(was=change.was | shown)
-        await self._commit(partial(self._set, user_id, [ObjectId(id)], change))
-        changed = await Notification.one(user_id, id, self._clock.now())
-        if changed is None:
-            raise NotFound("The notification has just expired.")
-        return changed
+        key = ObjectId(id)
+        changed = await self._commit(partial(self._set_one, user_id, key, change))
+        # It may have been so before.
+        found = changed or await Shown.one(user_id, key, self._clock.now())
+        if found is None:
+            raise NotFound(_NONE)
+        return found
+
+    async def _set_one(
+        self, user_id: str, id: ObjectId, change: _Change, session: Session
+    ) -> Shown | None:
+        """Change it if it is still as it was, and tell of it; what it shows then."""
+        now = self._clock.now()
+        row = await Notification.get_pymongo_collection().find_one_and_update(
+            {"_id": id, "user_id": user_id, **alive(now), **change.was},
+            {"$set": change.becomes | {"change": change.kind.value, "changed_at": now}},
+            COLUMNS,
+            return_document=ReturnDocument.AFTER,
+            session=session,
+        )
+        if row is None:
+            return None
+        await self._tell_change(user_id, change.kind, [id], session)
+        return Shown.of(row)
 
     async def _set(
         self, user_id: str, ids: Sequence[ObjectId], change: _Change, session: Session
@@ -186,16 +208,21 @@ class States:
             await collection.update_many(
                 {"_id": {"$in": changing}}, {"$set": change.becomes | told}, session=session
             )
-            changed = NotificationChanged(
-                user_id=user_id, kind=change.kind, notification_ids=tuple(map(str, changing))
-            )
-            await self._outbox.put([Event.of(changed, time=self._clock.now())], session)
+            await self._tell_change(user_id, change.kind, changing, session)
         return len(changing)
 
-    async def _commit(self, write: Callable[[Session], Awaitable[int]]) -> int:
-        count = await self._store.transact(write)
+    async def _tell_change(
+        self, user_id: str, kind: ChangeKind, ids: Sequence[ObjectId], session: Session
+    ) -> None:
+        changed = NotificationChanged(
+            user_id=user_id, kind=kind, notification_ids=tuple(map(str, ids))
+        )
+        await self._outbox.put([Event.of(changed, time=self._clock.now())], session)
+
+    async def _commit(self, write: Callable[[Session], Awaitable[T]]) -> T:
+        result = await self._store.transact(write)
         self._outbox.wake()
-        return count
+        return result
 
     def _reading(self) -> _Change:
         becomes = {"read": True, "read_at": self._clock.now(), "seen": True}

@@ -97,7 +97,11 @@ class Outbox:
             }
             for event in events
         ]
-        await OutboxRow.get_pymongo_collection().insert_many(rows, session=session)
+        collection = OutboxRow.get_pymongo_collection()
+        if len(rows) == 1:  # as most are; it takes the driver half as long
+            await collection.insert_one(rows[0], session=session)
+        else:
+            await collection.insert_many(rows, session=session)
 
     def wake(self) -> None:
         """Tell the relay of this process that there is work."""

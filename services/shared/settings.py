@@ -88,6 +88,10 @@ class Settings(BaseSettings):
         "X-Forwarded-For is the client.",
     )
     access_token_seconds: Seconds = Field(900, description="Life of an access token, seconds.")
+    kept_tokens: Count = Field(
+        10_000,
+        description="Access tokens of which a process remembers that their signatures are right.",
+    )
     refresh_token_seconds: Seconds = Field(
         30 * 86400, description="Life of a refresh token, seconds from its last use."
     )

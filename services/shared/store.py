@@ -23,6 +23,7 @@ from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.int64 import Int64
 from pymongo import AsyncMongoClient, InsertOne, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
@@ -72,6 +73,30 @@ class _PlainInteger(TypeDecoder):
 
     def transform_bson(self, value: Int64) -> int:
         return int(value)
+
+
+_AS_GIVEN: Final = CodecOptions[Row](tz_aware=True)
+_quick: dict[type[Document], AsyncCollection[Row]] = {}
+
+
+def quickly(model: type[Document]) -> AsyncCollection[Row]:
+    """A model's collection, read without looking for long integers: what may hold some is then to
+    be made `plain`. Kept with the model, as Beanie keeps its own: making one takes a while."""
+    slow: AsyncCollection[Row] = model.get_pymongo_collection()
+    quick = _quick.get(model)
+    if quick is None or quick.database is not slow.database:
+        quick = _quick[model] = slow.database.get_collection(slow.name, _AS_GIVEN)
+    return quick
+
+
+def plain(value: Any) -> Any:
+    """JSON as it was given, from what was read quickly."""
+    kind = type(value)
+    if kind is dict:
+        return {key: plain(inner) for key, inner in value.items()}
+    if kind is list:
+        return [plain(inner) for inner in value]
+    return int(value) if kind is Int64 else value
 
 
 class Store:

@@ -11,6 +11,7 @@ from beanie import Document, PydanticObjectId
 from pymongo import IndexModel
 
 from services.shared.store import Session as Transaction
+from services.shared.store import quickly
 from services.shared.vocabulary import Scope
 from services.users.models import object_id
 
@@ -38,17 +39,11 @@ class Session(Document):
         )
 
     @classmethod
-    async def is_open(cls, session_id: str, now: datetime) -> bool:
-        return bool(await cls.still_open([session_id], now))
-
-    @classmethod
     async def still_open(cls, session_ids: Sequence[str], now: datetime) -> set[str]:
         """Those of the sessions that have not ended."""
         keys = [key for key in map(object_id, session_ids) if key]
-        found = cls.get_pymongo_collection().find(
-            {"_id": {"$in": keys}, "expires_at": {"$gt": now}}, {"_id": 1}
-        )
-        return {str(row["_id"]) async for row in found}
+        there = {"_id": {"$in": keys}, "expires_at": {"$gt": now}}
+        return {str(row["_id"]) for row in await quickly(cls).find(there, {"_id": 1}).to_list()}
 
     @classmethod
     async def of_user(cls, user_id: str, now: datetime) -> Sequence[Self]:

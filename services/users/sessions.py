@@ -24,6 +24,7 @@ from services.shared.store import Session as Transaction
 from services.shared.store import Store
 from services.users.credentials import Session
 from services.users.models import User, object_id
+from services.users.open_sessions import OpenSessions
 from services.users.tokens import AccessTokens, Identity, RefreshToken
 
 _LONGEST_CLIENT: Final = 200
@@ -66,6 +67,7 @@ class Sessions:
         self._clock = clock
         self._life = timedelta(seconds=settings.refresh_token_seconds)
         self._most = settings.max_sessions_per_user
+        self._open = OpenSessions(clock)
 
     async def open(self, user: User, caller: Caller) -> Login:
         """Log in somebody who has shown who they are. Beyond MAX_SESSIONS_PER_USER the one ends
@@ -112,7 +114,7 @@ class Sessions:
     async def identify(self, access_token: str) -> Identity:
         """Whom the token speaks for. Raises Unauthenticated, also when the session has ended."""
         identity = self.read_token(access_token)
-        if not await Session.is_open(identity.session_id, self._clock.now()):
+        if not await self._open.holds(identity.session_id):
             raise Unauthenticated("The session has ended: log in again.")
         return identity
 

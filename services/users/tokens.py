@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -97,10 +98,15 @@ class SigningKeys:
 
 
 class AccessTokens:
-    def __init__(self, keys: SigningKeys, life: timedelta, clock: Clock) -> None:
+    """Those that were read lately, up to `kept` of them, are known by their hashes: their
+    signatures are checked once. Their times and sessions are looked at each time."""
+
+    def __init__(self, keys: SigningKeys, life: timedelta, clock: Clock, kept: int) -> None:
         self._keys = keys
         self._life = life
         self._clock = clock
+        self._kept = kept
+        self._known: OrderedDict[bytes, tuple[datetime, datetime, Identity]] = OrderedDict()
 
     def issue(self, user_id: str, role: Role, session_id: str) -> tuple[str, datetime]:
         """A token and the instant at which it ends."""
@@ -123,19 +129,33 @@ class AccessTokens:
         """
         now = self._clock.now()
         try:
-            claims = self._keys.read(token, _TYPE, _NAME, _CLAIMS)
-            begins, expires_at = (
-                datetime.fromtimestamp(at, now.tzinfo)
-                for at in (max(claims["iat"], claims.get("nbf", 0)), claims["exp"])
-            )
+            begins, expires_at, identity = self._read(token)
             if begins > now + _LEEWAY:
                 raise jwt.ImmatureSignatureError("It does not count yet.")
-            identity = Identity(claims["sub"], Role(claims["role"]), claims["sid"], expires_at)
         except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, OSError) as error:
             raise Unauthenticated("The access token is not valid: log in again.") from error
         if expires_at <= now:
             raise Unauthenticated("The access token has expired: call refreshSession.")
         return identity
+
+    def _read(self, token: str) -> tuple[datetime, datetime, Identity]:
+        """When it begins and ends to count, and for whom. Raises what a token may be refused for,
+        but not for its times."""
+        key = hashed(token)
+        known = self._known.get(key)
+        if known is None:
+            claims = self._keys.read(token, _TYPE, _NAME, _CLAIMS)
+            begins, expires_at = (
+                datetime.fromtimestamp(at, UTC)
+                for at in (max(claims["iat"], claims.get("nbf", 0)), claims["exp"])
+            )
+            if not isinstance(claims["sid"], str):
+                raise jwt.InvalidTokenError("It names no session.")
+            identity = Identity(claims["sub"], Role(claims["role"]), claims["sid"], expires_at)
+            known = self._known[key] = (begins, expires_at, identity)
+            if len(self._known) > self._kept:
+                self._known.popitem(last=False)
+        return known
 
 
 @dataclass(frozen=True, slots=True)
