@@ -8,7 +8,7 @@ import msgspec
 import yaml
 
 from services.shared.events import CATALOGUE, Data
-from services.shared.rabbit import CONTENT_TYPE
+from services.shared.publisher import CONTENT_TYPE
 from services.shared.topology import EVENTS, LIVE
 
 

@@ -34,6 +34,7 @@ from services.shared.settings import Settings
 from services.shared.store import Row
 from services.shared.vocabulary import NotificationType, Role
 from services.users.models import User
+from services.users.recipients import Addressee
 from tests import notices
 from tests.kit import House, ShiftedClock, open_house, quick_settings
 from tests.notices import Wire, customer, nodes, refused, unread_count, wired
@@ -290,7 +291,7 @@ class ChosenMeanwhile(Texts):
         vars(self).update(vars(texts))
         self._meanwhile = meanwhile
 
-    def words(self, user: User) -> Words:
+    def words(self, user: Addressee) -> Words:
         self._meanwhile()
         return super().words(user)
 

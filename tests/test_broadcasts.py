@@ -33,6 +33,7 @@ from services.shared.vocabulary import BroadcastState, NotificationType
 from services.shared.worker import when_back
 from services.users.models import User
 from services.users.preferences import TypeChange, Wishes
+from services.users.recipients import Addressee
 from tests.crowds import (
     assert_all_served_once,
     counters,
@@ -608,7 +609,7 @@ class Faulty(Twin):
     bad = ""
 
     async def announce(
-        self, drafts: Sequence[Draft], recipients: Mapping[str, User]
+        self, drafts: Sequence[Draft], recipients: Mapping[str, Addressee]
     ) -> Sequence[Announcement]:
         if self.bad in {draft.user_id for draft in drafts}:
             raise RuntimeError("a fault of ours")
@@ -622,7 +623,7 @@ class Slow(Twin):
     most = 0
 
     async def announce(
-        self, drafts: Sequence[Draft], recipients: Mapping[str, User]
+        self, drafts: Sequence[Draft], recipients: Mapping[str, Addressee]
     ) -> Sequence[Announcement]:
         if len(drafts) > self.most:
             raise self.error
@@ -673,7 +674,7 @@ async def test_a_chunk_that_can_not_be_served_now_is_given_back_and_holds_up_no_
 
     class Poisoned(Twin):
         async def announce(
-            self, drafts: Sequence[Draft], recipients: Mapping[str, User]
+            self, drafts: Sequence[Draft], recipients: Mapping[str, Addressee]
         ) -> Sequence[Announcement]:
             if drafts[0].text.body == broadcast.body:
                 raise error
@@ -810,7 +811,7 @@ class Chosen(Texts):
         vars(self).update(vars(texts))
         self._meanwhile = meanwhile
 
-    def words(self, user: User) -> Words:
+    def words(self, user: Addressee) -> Words:
         self._meanwhile()
         return super().words(user)
 

@@ -26,7 +26,8 @@ from services.shared.events import (
     decode,
     encode,
 )
-from services.shared.rabbit import CONTENT_TYPE, RabbitBus
+from services.shared.publisher import CONTENT_TYPE
+from services.shared.rabbit import RabbitBus
 from services.shared.settings import Settings
 from services.shared.store import PART_BYTES, open_store
 from services.shared.topology import DELIVERY_LIMIT, EVENTS, queue_name

@@ -441,3 +441,10 @@ async def test_what_is_asked_finds_its_rows_by_an_index(house: House) -> None:
     await database["system.profile"].drop()
     assert asked
     assert max(one.get("docsExamined", 0) for one in asked) <= 1
+
+
+async def test_a_channel_that_no_sender_collects_costs_no_row(house: House) -> None:
+    ann = await reached_by(house, EMAIL, PUSH)
+    [told] = await announce(announcer(house, delivery_channels=(PUSH,)), offer(ann.id))
+    assert set(told.channels) == {PUSH}
+    assert [one.channel for one in await deliveries(ann.id)] == [PUSH]

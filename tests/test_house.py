@@ -60,7 +60,7 @@ def test_shared_imports_no_sibling() -> None:
 
 def test_a_service_asks_a_sibling_through_its_models_only() -> None:
     # What a model answers with belongs to the question: users' preferences are such an answer.
-    answers = ("models", "preferences", "consent", "quiet_hours", "traits")
+    answers = ("models", "recipients", "preferences", "consent", "quiet_hours", "traits")
     allowed = {f"services.users.{name}" for name in answers}
     allowed |= {f"services.{service}.models" for service in SERVICES}
     offences = [

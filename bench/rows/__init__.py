@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from bench.results import Row
+from bench.rows.broadcast import broadcast
 from bench.rows.due import due
+from bench.rows.events import events
 from bench.rows.growth import growth
 from bench.rows.latency import latency
 from bench.rows.live import live
@@ -24,4 +26,6 @@ ROWS: Final[Mapping[str, Callable[[World], Awaitable[Sequence[Row]]]]] = {
     "growth": growth,
     "login": login,
     "start": start,
+    "events": events,
+    "broadcast": broadcast,
 }

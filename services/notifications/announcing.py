@@ -21,7 +21,7 @@ from services.notifications.caps import Allowance
 from services.notifications.dispatch import Dispatch, Wanted
 from services.notifications.drafts import Announcement, Draft
 from services.notifications.ledgers import Ledgers
-from services.notifications.models import Notification
+from services.notifications.models import Notification, created
 from services.notifications.personalize import (
     SAME_EVENT,
     Decision,
@@ -44,6 +44,7 @@ from services.shared.store import Row, Session, Store, insert_new, is_duplicate,
 from services.shared.tasks import end_if_cancelled
 from services.shared.vocabulary import ChangeKind, Channel, NotificationType, Outcome
 from services.users.models import User
+from services.users.recipients import Addressee
 
 
 class Decided(NamedTuple):
@@ -63,6 +64,7 @@ class Announcing:
         self._bus = bus
         self._clock = clock
         self._settings = settings
+        self._channels = frozenset(settings.delivery_channels)
         self._trace_life = timedelta(seconds=settings.trace_seconds)
         self._lives = {
             NotificationType.PROMOTION: timedelta(seconds=settings.promotion_life_seconds),
@@ -72,23 +74,23 @@ class Announcing:
         }
 
     async def announce(
-        self, drafts: Sequence[Draft], recipients: Mapping[str, User]
+        self, drafts: Sequence[Draft], recipients: Mapping[str, Addressee]
     ) -> Sequence[Announcement]:
         """Decide, store and tell, for many at once; in the drafts' order.
 
         For event handlers: the event stays in hand until all is done, and comes again when not.
         A draft that was announced before is not stored again, but told again, whatever is decided
-        now, since the one who stored it may not have come to that. `recipients` holds the drafts'
-        users by id.
+        now, since the one who stored it may not have come to that. Of what is a state of something
+        the shelf knows. `recipients` holds the drafts' users by id.
         """
-        known = await Notification.of_events([draft.key for draft in drafts])
+        known = await Notification.of_events([draft.key for draft in drafts if not draft.thing])
         new = {draft.key: draft for draft in drafts if draft.key not in known}
         decided = await self._store_new(self._wanted(new.values(), recipients))
         announced = {one.draft.key: one.announcement for one in decided}
         announced |= {key: Announcement(row, SAME_EVENT) for key, row in known.items()}
         await self._bus.publish(
             self._told(
-                one.notification
+                one.row
                 for one in announced.values()
                 if one.decision.outcome in (Outcome.SENT, Outcome.DUPLICATE)
             )
@@ -97,7 +99,7 @@ class Announcing:
         return [announced[draft.key] for draft in drafts]
 
     async def announce_within(
-        self, session: Session, drafts: Sequence[Draft], recipients: Mapping[str, User]
+        self, session: Session, drafts: Sequence[Draft], recipients: Mapping[str, Addressee]
     ) -> Sequence[Announcement]:
         """Decide, store and tell in the session's transaction; in the drafts' order.
 
@@ -108,13 +110,13 @@ class Announcing:
         await traces.keep(self._traces(decided), session)
         announced = [one.announcement for one in decided]
         sent = [one for one in announced if one.decision.outcome is Outcome.SENT]
-        if events := self._told(one.notification for one in sent):
+        if events := self._told(one.row for one in sent):
             await self._outbox.put(events, session)
         return announced
 
-    async def announce_one(self, draft: Draft, user: User) -> Announcement:
+    async def announce_one(self, draft: Draft, user: Addressee) -> Announcement:
         """Decide, store and tell. Raises Conflict for a key under which another was announced."""
-        recipients = {draft.user_id: user}
+        recipients: Mapping[str, Addressee] = {draft.user_id: user}
         while True:
             try:
                 [announcement] = await self._store.transact(
@@ -134,9 +136,11 @@ class Announcing:
     async def original(self, draft: Draft) -> Announcement | None:
         """What was stored before under the draft's key. Raises Conflict if it is not the same."""
         stored = (await Notification.of_events([draft.key])).get(draft.key)
-        is_same = stored is not None and draft.is_told_by(stored)
+        is_same = stored is not None and draft.is_told_by(Notification.model_validate(stored))
         if stored is None and (former := await Revision.of_event(draft.key)):
-            stored = await Notification.get(former.notification_id)
+            stored = await Notification.get_pymongo_collection().find_one(
+                {"_id": former.notification_id}
+            )
             is_same = draft.said == former.said
         if stored is None:
             return None
@@ -231,27 +235,34 @@ class Announcing:
             for draft, decision, others, trace in made
         ]
 
-    def _wanted(self, drafts: Iterable[Draft], recipients: Mapping[str, User]) -> list[Wanted]:
+    def _wanted(self, drafts: Iterable[Draft], recipients: Mapping[str, Addressee]) -> list[Wanted]:
         wanted = []
         for draft in drafts:
             user, class_ = recipients[draft.user_id], class_of(draft.type, draft.status)
-            channels = other_channels(user.choices, draft.type, class_)
+            channels = self._connected(other_channels(user.choices, draft.type, class_))
             wanted.append(Wanted(draft, user, class_, channels))
         return wanted
 
-    def _zone(self, user: User) -> str:
+    def _connected(self, channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
+        """Those among them that have a sender."""
+        if self._channels.issuperset(channels):
+            return channels
+        return tuple(channel for channel in channels if channel in self._channels)
+
+    def _zone(self, user: Addressee) -> str:
         return user.timezone or self._settings.shop_timezone
 
-    def _told(self, rows: Iterable[Notification | None]) -> list[Event]:
+    def _told(self, rows: Iterable[Row | None]) -> list[Event]:
         """What open screens are told: each notification once, as it is now."""
         events: list[Event] = []
-        for row in {row.id: row for row in rows if row}.values():
-            events.append(Event.of(row.created(), time=self._clock.now()))
-            if row.revision > 1:
+        now = self._clock.now()
+        for id, row in {row["_id"]: row for row in rows if row}.items():
+            events.append(Event.of(created(row), time=now))
+            if row.get("revision", 1) > 1:
                 revised = NotificationChanged(
-                    user_id=row.user_id, kind=ChangeKind.REVISED, notification_ids=(str(row.id),)
+                    user_id=row["user_id"], kind=ChangeKind.REVISED, notification_ids=(str(id),)
                 )
-                events.append(Event.of(revised, time=self._clock.now()))
+                events.append(Event.of(revised, time=now))
         return events
 
     def _traces(self, decided: Sequence[Decided]) -> list[Row]:
@@ -264,7 +275,7 @@ class Announcing:
         ]
 
 
-def _answered(shelf: Shelf, draft: Draft, decision: Decision) -> Notification | None:
+def _answered(shelf: Shelf, draft: Draft, decision: Decision) -> Row | None:
     if decision.outcome in (Outcome.HELD, Outcome.SUPPRESSED):
         return None
-    return shelf.notification(draft)
+    return shelf.row(draft)

@@ -25,7 +25,7 @@ from services.notifications.personalize import SAME_EVENT, Decision, Reason, Sit
 from services.shared.settings import Settings
 from services.shared.store import Row, Session
 from services.shared.vocabulary import Channel, DeliveryState, MessageClass, Outcome
-from services.users.models import User
+from services.users.recipients import Addressee
 
 _STATES: Final = {
     **DELIVERED,
@@ -40,7 +40,7 @@ class Wanted(NamedTuple):
     """A draft, and for whom. `channels`: on which it is decided, besides the app."""
 
     draft: Draft
-    user: User
+    user: Addressee
     message_class: MessageClass
     channels: tuple[Channel, ...]
 
@@ -105,9 +105,7 @@ class Dispatch:
             if (*draft.key, channel) in self._there:
                 decided[channel] = SAME_EVENT
                 continue
-            spent = self._ledgers.spent(draft.user_id, besides=units)
-            allowance = replace(self._allowance, spent=spent)
-            here = replace(situation, channel=channel, told_rank=told, allowance=allowance)
+            here = situation.on(channel, told, self._left(draft, situation, units))
             decided[channel] = decision = decide(here)
             if decision.outcome in DELIVERED:
                 self._add(draft, here, decision)
@@ -126,6 +124,12 @@ class Dispatch:
             await Delivery.get_pymongo_collection().bulk_write(
                 writes, ordered=False, session=session
             )
+
+    def _left(self, draft: Draft, situation: Situation, units: Set[Unit]) -> Allowance:
+        """Of what is capped; nothing else asks for it."""
+        if situation.message_class is not MessageClass.MARKETING:
+            return self._allowance
+        return replace(self._allowance, spent=self._ledgers.spent(draft.user_id, besides=units))
 
     def _add(self, draft: Draft, situation: Situation, decision: Decision) -> None:
         row: Row = {

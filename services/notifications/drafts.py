@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -35,7 +36,7 @@ Key = tuple[str, str]  # of a notification: its user's id, its event's key
 _STATES: Final = ("read", "read_at", "seen", "archived", "snoozed_until")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Draft:
     """A notification that is wanted for a user, before it is decided. `event`: the event's key.
     `expires_at`: None for what its type has. `own_title`: whether its caller gave the title, which
@@ -52,22 +53,22 @@ class Draft:
     own_title: bool = False
     collapse: Collapse | None = None
 
-    @property
+    @cached_property
     def key(self) -> Key:
         return self.user_id, self.event
 
-    @property
+    @cached_property
     def said(self) -> bytes:
         """A digest of what it says: equal for what says the same."""
         title = self.text.title if self.own_title else None
         return blake2b(gist(self.type, title, self.content), digest_size=16).digest()
 
-    @property
+    @cached_property
     def thing(self) -> Thing | None:
         """What it is a state of."""
         return thing_of(self.user_id, self.type, self.collapse.key) if self.collapse else None
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes, nearly."""
         return json_size((self.text.title, self.text.body, self.content))
@@ -179,18 +180,24 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What became of a draft. No notification when it was suppressed; the one that is newer when
-    it was superseded. `channels`: what was decided on those that are on, besides the app."""
+    """What became of a draft. `row`: its notification as it is stored; none when it was
+    suppressed, the one that is newer when it was superseded. `channels`: what was decided on those
+    that are on, besides the app."""
 
-    notification: Notification | None
+    row: Row | None
     decision: Decision
     channels: Mapping[Channel, Decision] = field(default_factory=dict)
+
+    @property
+    def notification(self) -> Notification | None:
+        """Made when it is asked for: who announces to many does not."""
+        return Notification.model_validate(self.row) if self.row else None
 
     @property
     def goes_out(self) -> bool:
         """Now or later, on some channel or other."""
         others = {one.outcome for one in self.channels.values()}
-        return self.notification is not None or not others.isdisjoint({Outcome.SENT, Outcome.HELD})
+        return self.row is not None or not others.isdisjoint({Outcome.SENT, Outcome.HELD})
 
 
 def check_key(key: str | None, field: str) -> None:

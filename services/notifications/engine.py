@@ -17,6 +17,7 @@ from typing import Any, Final, TextIO
 from liquid import BoundTemplate, Environment, RenderContext
 from liquid.ast import Node
 from liquid.builtin import content, illegal, output
+from liquid.builtin.expressions import FilteredExpression, Path
 from liquid.builtin.expressions.primitive import RangeLiteral
 from liquid.builtin.tags import assign_tag, capture_tag, case_tag, comment_tag, for_tag, if_tag
 from liquid.builtin.tags.unless_tag import UnlessTag
@@ -88,6 +89,9 @@ _SETTINGS: Final = {
     LocalNamespaceLimitError: "TEXT_OUTPUT_BYTES",
     TooManySteps: "TEXT_STEPS",
 }
+Part = str | tuple[str, ...]  # of a plain template: a text, or the name of one
+
+_MOST_BYTES: Final = 4  # of a character in UTF-8
 _KEPT: Final = 128  # of up to 1 MB each, when 8 KB are all variables; a usual one has 5 KB
 _OPENING: Final = re.compile(r"\{\{|\{%")
 _CLOSING: Final = {"{{": "}}", "{%": "%}"}
@@ -156,6 +160,7 @@ class Template:
         self._template = template
         self._source = source
         self._steps = steps
+        self._parts = _plain_parts(template.nodes)
 
     def check(self, sample: Mapping[str, Any]) -> None:
         """Raise TemplateFailed for a filter that does not exist, a range, or a variable that is not
@@ -177,6 +182,8 @@ class Template:
 
     def render(self, variables: Mapping[str, Any], reader: Reader) -> str:
         """Raises TemplateFailed, whatever is wrong: the data is the shop's."""
+        if self._parts is not None and (text := self._joined(self._parts, variables)) is not None:
+            return text
         scope = Scope(self._template, variables, reader, self._steps)
         written = scope.get_buffer()
         for node in self._template.nodes:
@@ -186,12 +193,54 @@ class Template:
                 raise _failure(error, _line(self._source, node.token.start_index)) from error
         return written.getvalue()
 
+    def _joined(self, parts: Sequence[Part], variables: Mapping[str, Any]) -> str | None:
+        """What Liquid would write, in a tenth of its time; None for what it may refuse."""
+        texts = []
+        for part in parts:
+            if isinstance(part, str):
+                texts.append(part)
+                continue
+            value: Any = variables
+            for name in part:
+                if not isinstance(value, dict) or name not in value:
+                    return None
+                value = value[name]
+            if not isinstance(value, str):
+                return None
+            texts.append(value)
+        text = "".join(texts)
+        limit = self._template.env.output_stream_limit
+        is_small = limit is None or len(text) * _MOST_BYTES <= limit
+        return text if is_small and len(parts) <= self._steps else None
+
     def _expressions(self, nodes: Sequence[Node]) -> Iterator[Expression]:
         for node in nodes:
             for expression in node.expressions():
                 yield from _all_of(expression)
             inner = node.children(RenderContext(self._template), include_partials=False)
             yield from self._expressions(list(inner))
+
+
+def _plain_parts(nodes: Sequence[Node]) -> Sequence[Part] | None:
+    """Texts and names, where a template has nothing else; else None."""
+    parts: list[Part] = []
+    for node in nodes:
+        if isinstance(node, content.ContentNode):
+            parts.append(node.text)
+        elif isinstance(node, _Written) and (name := _plain_name(node.expression)):
+            parts.append(name)
+        else:
+            return None
+    return parts
+
+
+def _plain_name(expression: Expression) -> tuple[str, ...] | None:
+    """Of `order.id` and the like, without filters."""
+    if not isinstance(expression, FilteredExpression) or expression.filters:
+        return None
+    path = expression.left.path if isinstance(expression.left, Path) else []
+    names = tuple(name for name in path if isinstance(name, str))
+    return names if len(names) == len(path) else None
 
 
 def _check_delimiters(source: str) -> None:

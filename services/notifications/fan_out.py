@@ -29,7 +29,7 @@ from services.shared.store import Session, Store
 from services.shared.tasks import let_others_run
 from services.shared.vocabulary import BroadcastState
 from services.shared.worker import is_passing, keep_doing, when_back
-from services.users.models import User
+from services.users.recipients import Recipient
 
 log = get_logger()
 
@@ -164,11 +164,11 @@ class FanOut:
         """With their preferences when the drafts are made, which takes a while. Whoever is gone or
         disabled by then counts as suppressed."""
         drafts = []
-        for id, user in (await User.by_ids(user_ids)).items():
+        for id, user in (await Recipient.by_ids(user_ids)).items():
             drafts.append(broadcast.draft(id, self._texts.words(user)))
             await let_others_run(len(drafts))
-        users = await User.by_ids([draft.user_id for draft in drafts])
-        there = {id for id, user in users.items() if user.disabled_at is None}
+        users = await Recipient.by_ids([draft.user_id for draft in drafts])
+        there = {id for id, user in users.items() if not user.is_disabled}
         drafts = [draft for draft in drafts if draft.user_id in there]
         announced = await self._announcing.announce(drafts, users)
         tally = await tally_of(drafts, announced)

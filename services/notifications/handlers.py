@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from asyncio import Task, create_task, gather
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -31,7 +33,8 @@ from services.shared.failpoints import Failpoint, reach
 from services.shared.settings import Settings
 from services.shared.tasks import let_others_run
 from services.shared.vocabulary import NotificationType
-from services.users.models import Activity, User
+from services.users.models import Activity
+from services.users.recipients import Recipient
 
 _RECOMMENDED_AT_ONCE: Final = 50  # users; each takes some queries
 
@@ -66,33 +69,29 @@ class NotificationHandlers:
 
     async def on_user_registered(self, events: Sequence[Event]) -> None:
         ids = [event.read(UserRegistered).user_id for event in events]
-        await self._announce_to_their_users(events, ids, _welcome)
+        await self._announce_to_their_users(events, ids, await Recipient.by_ids(ids), _welcome)
 
     async def on_order_status_changed(self, events: Sequence[Event]) -> None:
         orders = [event.read(OrderStatusChanged) for event in events]
-        await self._scheduling.cancel_on_orders(events)
-        for order in orders:
-            if (size := json_size(_order_content(order))) > self._most_bytes:
-                raise BadInput(
-                    f"The order makes a content of {size} bytes; {self._most_bytes} is the most "
-                    "(MAX_CONTENT_BYTES). Store large details elsewhere and send a link.",
-                    "data.details",
-                )
+        contents = {event.key: _order_content(event.read(OrderStatusChanged)) for event in events}
+        size = max(map(json_size, contents.values()))
         ids = [order.user_id for order in orders]
-        order_update = partial(_order_update, now=self._clock.now())
-        await self._announce_to_their_users(events, ids, order_update)
+        _, users = await gather(
+            self._scheduling.cancel_on_orders(events), Recipient.by_ids(set(ids))
+        )
+        if size > self._most_bytes:
+            raise BadInput(
+                f"The order makes a content of {size} bytes; {self._most_bytes} is the most "
+                "(MAX_CONTENT_BYTES). Store large details elsewhere and send a link.",
+                "data.details",
+            )
+        order_update = partial(_order_update, contents=contents, now=self._clock.now())
+        await self._announce_to_their_users(events, ids, users, order_update)
 
     async def on_promotion_announced(self, events: Sequence[Event]) -> None:
         for event in events:
-            promotion = event.read(PromotionAnnounced)
-            async for users in self._everyone_or(promotion.user_ids):
-                drafts = []
-                for user in users:
-                    words = self._texts.words(user)
-                    drafts.append(offer_draft(str(user.id), event.key, promotion, words))
-                    await let_others_run(len(drafts))
-                await self._announce_to_those_who_are(drafts)
-                reach(Failpoint.IN_FAN_OUT)
+            async with aclosing(self._offers(event)) as offers:
+                await self._announce_each(offers)
 
     async def on_recommendations_requested(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -100,7 +99,7 @@ class NotificationHandlers:
             crowd = await self._gatherer.crowd(self._clock.now())
             async for user_ids in self._active_or(request):
                 drafts = []
-                for user_id, user in (await User.by_ids(user_ids)).items():
+                for user_id, user in (await Recipient.by_ids(user_ids)).items():
                     found = await self._gatherer.recommendations(
                         user_id, crowd, 5, self._clock.now()
                     )
@@ -115,9 +114,37 @@ class NotificationHandlers:
             [(event.read(ProductChanged), event.time) for event in events]
         )
 
+    async def _offers(self, event: Event) -> AsyncGenerator[Sequence[Draft], None]:
+        promotion = event.read(PromotionAnnounced)
+        async with aclosing(self._everyone_or(promotion.user_ids)) as everyone:
+            async for users in everyone:
+                drafts = []
+                for user in users:
+                    words = self._texts.words(user)
+                    drafts.append(offer_draft(user.id, event.key, promotion, words))
+                    await let_others_run(len(drafts))
+                yield drafts
+
+    async def _announce_each(self, parts: AsyncIterator[Sequence[Draft]]) -> None:
+        """One part after the other; while the database stores one the next one is worded."""
+        storing: Task[None] | None = None
+        try:
+            async for drafts in parts:
+                if storing is not None:
+                    await storing
+                    reach(Failpoint.IN_FAN_OUT)
+                storing = create_task(self._announce_to_those_who_are(drafts))
+            if storing is not None:
+                await storing
+                reach(Failpoint.IN_FAN_OUT)
+        finally:
+            if storing is not None and not storing.done():
+                storing.cancel()
+                await gather(storing, return_exceptions=True)
+
     async def _announce_to_those_who_are(self, drafts: Sequence[Draft]) -> None:
         """With their preferences of this moment: to make the drafts took a while."""
-        users = await User.by_ids({draft.user_id for draft in drafts})
+        users = await Recipient.by_ids({draft.user_id for draft in drafts})
         still_there = [draft for draft in drafts if draft.user_id in users]
         await self._announcing.announce(still_there, users)
 
@@ -125,10 +152,10 @@ class NotificationHandlers:
         self,
         events: Sequence[Event],
         user_ids: Sequence[str],
+        users: Mapping[str, Recipient],
         draft: Callable[[Event, Words], Draft],
     ) -> None:
         """Raises NotFound when a user does not exist: the event's sender is mistaken."""
-        users = await User.by_ids(set(user_ids))
         for user_id in user_ids:
             if user_id not in users:
                 raise NotFound(f"There is no user {user_id}.")
@@ -138,15 +165,17 @@ class NotificationHandlers:
             await let_others_run(len(drafts))
         await self._announcing.announce(drafts, users)
 
-    async def _everyone_or(self, user_ids: Sequence[str] | None) -> AsyncIterator[Sequence[User]]:
+    async def _everyone_or(
+        self, user_ids: Sequence[str] | None
+    ) -> AsyncGenerator[Sequence[Recipient], None]:
         if user_ids is not None:
             for start in range(0, len(user_ids), self._chunk):
-                found = await User.by_ids(user_ids[start : start + self._chunk])
+                found = await Recipient.by_ids(user_ids[start : start + self._chunk])
                 yield list(found.values())
             return
         after: str | None = None
-        while users := await User.audience(after, self._chunk):
-            after = str(users[-1].id)
+        while users := await Recipient.audience(after, self._chunk):
+            after = users[-1].id
             yield users
 
     async def _active_or(self, request: RecommendationsRequested) -> AsyncIterator[Sequence[str]]:
@@ -169,15 +198,20 @@ def _welcome(event: Event, words: Words) -> Draft:
     return Draft(user.user_id, event.key, NotificationType.PROMOTION, text, content)
 
 
-def _order_update(event: Event, words: Words, now: datetime) -> Draft:
-    """A status of a time to come counts as of now: it must not outrank those until then."""
+def _order_update(
+    event: Event, words: Words, contents: Mapping[str, dict[str, Any]], now: datetime
+) -> Draft:
+    """A status of a time to come counts as of now: it must not outrank those until then.
+
+    `contents`: by the events' keys.
+    """
     order = event.read(OrderStatusChanged)
     return Draft(
         user_id=order.user_id,
         event=event.key,
         type=NotificationType.ORDER_UPDATE,
         text=templates.order_text(order, words),
-        content=_order_content(order),
+        content=contents[event.key],
         status=order.status,
         collapse=Collapse(
             f"order:{order.order_id}", Rank.of(order.version, min(event.time, now), event.key)

@@ -145,21 +145,7 @@ class Notification(Document):
 
     def created(self) -> NotificationCreated:
         """What open screens are told of it."""
-        return NotificationCreated(
-            id=str(self.id),
-            user_id=self.user_id,
-            kind=self.type,
-            title=self.title,
-            body=self.body,
-            content=self.content,
-            sent_at=self.sent_at,
-            expires_at=self.expires_at,
-            revision=self.revision,
-            read_at=self.read_at,
-            seen=self.seen,
-            archived=self.archived,
-            snoozed_until=self.snoozed_until,
-        )
+        return created({**dict(self), "_id": self.id})
 
     @classmethod
     async def one(cls, user_id: str, id: str, now: datetime) -> Self | None:
@@ -175,12 +161,16 @@ class Notification(Document):
         return await cls.find(there).sort("changed_at").to_list()
 
     @classmethod
-    async def of_events(cls, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Self]:
-        """The notifications of these (user id, event key), as far as they exist."""
+    async def of_events(cls, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Row]:
+        """The notifications of these (user id, event key), as far as they exist, as stored."""
+        if not keys:
+            return {}
         users = list({user_id for user_id, _ in keys})
         events = list({event for _, event in keys})
-        rows = cls.find({"user_id": {"$in": users}, "event": {"$in": events}})
-        return {(row.user_id, row.event): row async for row in rows}
+        rows = cls.get_pymongo_collection().find(
+            {"user_id": {"$in": users}, "event": {"$in": events}}
+        )
+        return {(row["user_id"], row["event"]): row async for row in rows}
 
     @classmethod
     async def collapsed(cls, things: Sequence[Thing], session: Session) -> Mapping[Thing, Row]:
@@ -329,6 +319,26 @@ class Notification(Document):
 
 
 MODELS: list[type[Document]] = [Notification]
+
+
+def created(row: Row) -> NotificationCreated:
+    """What open screens are told of a notification, as it is stored. What rows of before do not
+    say is as in `Notification`."""
+    return NotificationCreated(
+        id=str(row["_id"]),
+        user_id=row["user_id"],
+        kind=NotificationType(row["type"]),
+        title=row["title"],
+        body=row["body"],
+        content=row["content"],
+        sent_at=row["sent_at"],
+        expires_at=row.get("expires_at"),
+        revision=row.get("revision", 1),
+        read_at=row.get("read_at"),
+        seen=row.get("seen", True),
+        archived=row.get("archived", False),
+        snoozed_until=row.get("snoozed_until"),
+    )
 
 
 def _due(now: datetime) -> dict[str, Any]:

@@ -93,8 +93,22 @@ class Situation:
     @property
     def choice(self) -> ChannelPreference:
         """The user's, for this channel of this type."""
-        channels = self.preferences.of(self.type).channels
-        return next(entry for entry in channels if entry.channel is self.channel)
+        return self.preferences.of(self.type).on(self.channel)
+
+    def on(self, channel: Channel, told_rank: Rank | None, allowance: Allowance) -> Situation:
+        """The same on another channel; quicker than `replace`."""
+        return Situation(
+            self.type,
+            self.message_class,
+            self.preferences,
+            self.at,
+            self.expires_at,
+            channel,
+            self.timezone,
+            self.rank,
+            told_rank,
+            allowance,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,10 +65,9 @@ class Shelf:
             self._shown[draft.thing] = row
         self._put[draft.key] = self._written[row["_id"]] = row
 
-    def notification(self, draft: Draft) -> Notification | None:
+    def row(self, draft: Draft) -> Row | None:
         """What it has become, or what is shown of the same thing."""
-        row = self.shown(draft) if draft.thing else self._put.get(draft.key)
-        return Notification.model_validate(row) if row else None
+        return self.shown(draft) if draft.thing else self._put.get(draft.key)
 
     async def write(self, session: Session, kept: int) -> None:
         """Write what was put. `kept`: how many former states of each notification are."""

@@ -18,6 +18,7 @@ from aio_pika.exceptions import AMQPError
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from yarl import URL
 
+from services.shared.frames import Deliveries
 from services.shared.settings import Settings
 
 # What a connection that breaks may raise, wherever it is used.
@@ -40,6 +41,11 @@ class Connection(aio_pika.Connection):
     def cut(self) -> None:
         self._socket.cut()
 
+    @property
+    def deliveries(self) -> Deliveries:
+        assert self._socket.deliveries is not None, "it is open"
+        return self._socket.deliveries
+
 
 class _Socket(TransportFactory):
     """Opens a socket as the library would, and keeps hold of it."""
@@ -47,11 +53,13 @@ class _Socket(TransportFactory):
     def __init__(self, library: type[TransportFactory]) -> None:
         self._library = library()
         self._writer: asyncio.StreamWriter | None = None
+        self.deliveries: Deliveries | None = None
 
     async def create(
         self, url: URL, **kwargs: Any
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, self._writer = await self._library.create(url, **kwargs)
+        self.deliveries = Deliveries(reader)
         return reader, self._writer
 
     def cut(self) -> None:

@@ -93,7 +93,10 @@ class DeadLetter:
 
 
 class Subscription(Protocol):
-    """One consumer of one queue."""
+    """One consumer of one queue. `at_once`: how many batches it hands out before the first of them
+    is settled, 1 or 2."""
+
+    at_once: int
 
     def batches(self) -> AsyncIterator[Sequence[Delivery]]:
         """What waits in the queue, up to `batch_size` at once; never ends, never empty."""

@@ -27,6 +27,8 @@ def check_content(value: Any, place: str = "content", depth: int = 0) -> None:
     if depth > MAX_DEPTH:
         raise ContentRefused(f"{place}: nested deeper than {MAX_DEPTH} levels")
     match value:
+        case str():
+            _check_text(value, place)
         case None | bool():
             return
         case int():
@@ -35,8 +37,6 @@ def check_content(value: Any, place: str = "content", depth: int = 0) -> None:
         case float():
             if value != value or value in (float("inf"), float("-inf")):
                 raise ContentRefused(f"{place}: NaN and infinity are not JSON")
-        case str():
-            _check_text(value, place)
         case dict():
             for key, inner in value.items():
                 _check_key(key, place)

@@ -171,6 +171,8 @@ class _EverybodysFeed:
 
 
 class _EmbeddedSubscription:
+    at_once = 1  # what is not settled is due
+
     def __init__(
         self, store: Store, queue: str, arrival: asyncio.Event, clock: Clock, settings: Settings
     ) -> None:

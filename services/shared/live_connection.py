@@ -15,6 +15,7 @@ from aiormq.abc import AbstractChannel as UnderlayChannel
 from services.shared.amqp import FAULTS, Connection, abandon, bounded, on_break, pause
 from services.shared.clock import Clock
 from services.shared.events import Event, Malformed, decode
+from services.shared.frames import Received
 from services.shared.inflow import Inflow
 from services.shared.log import get_logger
 from services.shared.settings import Settings
@@ -171,7 +172,7 @@ class LiveConnection:
             channel = await connection.channel(publisher_confirms=False)
             losses = await connection.channel(publisher_confirms=False)
             queue = await self._declare(channel, losses)
-        inflow = Inflow(channel, queue, self._settings)
+        inflow = Inflow(connection, channel, queue, self._settings)
         await on_break(losses, inflow.end)
         underlay = await channel.get_underlay_channel()
         self._bindings.open()
@@ -232,7 +233,7 @@ class LiveConnection:
         log.warning("live_events_lost")
         self._on_gap()
 
-    def _hear(self, message: AbstractIncomingMessage) -> None:
+    def _hear(self, message: Received) -> None:
         try:
             event = decode(message.body, received=self._clock.now(), checked=True)
         except Malformed as error:

@@ -26,22 +26,20 @@ _MOST_KEY_BYTES: Final = 65_536  # a frame takes twice that, and headers are one
 
 @dataclass(frozen=True, slots=True)
 class LiveMessage:
-    """`keys`: the users that it is for. `places`: of the events in it."""
+    """`keys`: the users that it is for."""
 
     body: bytes
     keys: Sequence[str]
-    places: Sequence[int]
 
 
-def live_messages(events: Sequence[tuple[int, Event]]) -> Iterator[LiveMessage]:
-    """Of these live events, with their places; in their order."""
-    for _, told in groupby(events, lambda placed: _said(placed[1])):
+def live_messages(events: Sequence[Event]) -> Iterator[LiveMessage]:
+    """Of these live events, in their order."""
+    for _, told in groupby(events, _said):
         for part in _parts([*told]):
-            if len(part) == 1:
-                [(place, event)] = part
-                yield LiveMessage(encode(event), [event.subject], [place])
-            else:
-                yield _of_many(part)
+            yield LiveMessage(
+                encode(part[0] if len(part) == 1 else _of_many(part)),
+                [event.subject for event in part],
+            )
 
 
 def _said(event: Event) -> object:
@@ -52,21 +50,21 @@ def _said(event: Event) -> object:
     return (data.kind, data.title, data.body, data.content, data.sent_at, data.expires_at)
 
 
-def _parts(told: Sequence[tuple[int, Event]]) -> Iterator[Sequence[tuple[int, Event]]]:
-    part: list[tuple[int, Event]] = []
+def _parts(told: Sequence[Event]) -> Iterator[Sequence[Event]]:
+    part: list[Event] = []
     size = 0
-    for place, event in told:
+    for event in told:
         longer = size + len(event.subject.encode())
         if part and (len(part) >= MOST_RECIPIENTS or longer > _MOST_KEY_BYTES):
             yield part
             part, longer = [], len(event.subject.encode())
-        part.append((place, event))
+        part.append(event)
         size = longer
     yield part
 
 
-def _of_many(part: Sequence[tuple[int, Event]]) -> LiveMessage:
-    first = part[0][1]
+def _of_many(part: Sequence[Event]) -> Event:
+    first = part[0]
     shared = first.read(NotificationCreated)
     data = NotificationsCreated(
         kind=shared.kind,
@@ -77,12 +75,7 @@ def _of_many(part: Sequence[tuple[int, Event]]) -> LiveMessage:
         expires_at=shared.expires_at,
         recipients=tuple(
             Recipient(id=one.id, user_id=one.user_id)
-            for one in (event.read(NotificationCreated) for _, event in part)
+            for one in (event.read(NotificationCreated) for event in part)
         ),
     )
-    event = Event(
-        id=first.id, source=first.source, subject=data.subject, time=first.time, data=data
-    )
-    return LiveMessage(
-        encode(event), [event.subject for _, event in part], [place for place, _ in part]
-    )
+    return Event(id=first.id, source=first.source, subject=data.subject, time=first.time, data=data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 import aio_pika
 from aio_pika.abc import AbstractChannel
@@ -15,8 +16,12 @@ from services.shared.amqp import FAULTS, Connection, abandon, bounded, close
 from services.shared.bus import PartlyPublished
 from services.shared.errors import Unavailable
 from services.shared.failpoints import Failpoint, reach
+from services.shared.frames import publish_all
+from services.shared.live_messages import LiveMessage
 from services.shared.settings import Settings
 from services.shared.topology import EVENTS, LIVE
+
+CONTENT_TYPE: Final = "application/cloudevents+json"
 
 
 class Publisher:
@@ -39,7 +44,7 @@ class Publisher:
         """Publish (exchange, routing key, message), in order, with confirms.
 
         Raises Unavailable; PartlyPublished when it did not confirm all. A message that no queue
-        took is not durable, whatever the broker confirms; of live events alone it is nobody's.
+        took is not durable, whatever the broker confirms.
         """
         channel = await self._open()
         seconds = self._settings.rabbitmq_timeout_seconds
@@ -49,7 +54,7 @@ class Publisher:
 
         async def publish(name: str, key: str, message: aio_pika.Message) -> object:
             async with bounded(seconds):
-                result = await exchanges[name].publish(message, key, mandatory=name != LIVE)
+                result = await exchanges[name].publish(message, key, mandatory=True)
             reach(Failpoint.AFTER_CONFIRM)
             return result
 
@@ -63,6 +68,21 @@ class Publisher:
             results = [error]
         if not all(isinstance(result, spec.Basic.Ack) for result in results):
             raise self._unconfirmed(channel, results)
+
+    async def hint(self, hints: Sequence[LiveMessage]) -> None:
+        """Publish live events, in order, to whoever listens: perhaps nobody.
+
+        Raises PartlyPublished, of none, when the broker did not confirm all.
+        """
+        channel = await self._open()
+        try:
+            async with bounded(2 * self._settings.rabbitmq_timeout_seconds):
+                underlay = await channel.get_underlay_channel()
+                messages = [(hint.keys, hint.body) for hint in hints]
+                await publish_all(underlay, LIVE, CONTENT_TYPE, messages)
+        except FAULTS as error:
+            raise self._unconfirmed(channel, [error]) from error
+        reach(Failpoint.AFTER_CONFIRM)
 
     async def ping(self) -> None:
         """A round trip: a link that swallows everything looks open."""

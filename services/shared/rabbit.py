@@ -10,12 +10,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from itertools import groupby
 from typing import Any, Final
 
 import aio_pika
 from aio_pika import DeliveryMode
-from aio_pika.abc import AbstractIncomingMessage
 
 from services.shared.amqp import FAULTS, Connection, abandon, bounded, close, connect, pause
 from services.shared.bus import (
@@ -33,11 +31,12 @@ from services.shared.bus import (
 from services.shared.clock import Clock
 from services.shared.errors import Unavailable
 from services.shared.events import Event, encode
+from services.shared.frames import Received
 from services.shared.inflow import Inflow
 from services.shared.live_connection import LiveConnection
 from services.shared.live_messages import live_messages
 from services.shared.log import get_logger
-from services.shared.publisher import Publisher
+from services.shared.publisher import CONTENT_TYPE, Publisher
 from services.shared.rabbit_letters import DeadLetterQueue, burial, instant
 from services.shared.settings import Settings
 from services.shared.tasks import end_if_cancelled, vital
@@ -45,7 +44,6 @@ from services.shared.topology import (
     DEAD,
     DELIVERY_LIMIT,
     EVENTS,
-    LIVE,
     declare_topology,
     queue_name,
     retry_queue_name,
@@ -54,7 +52,7 @@ from services.shared.worker import when_back
 
 log = get_logger()
 
-CONTENT_TYPE: Final = "application/cloudevents+json"
+_AGAIN: Final = "the broker delivers them again"
 _SHORT_LIVED: Final = 1.0  # seconds; a consumer that was well for longer comes back at once
 _PATIENCE: Final = 10  # of declaring some thirty things, each bounded by RABBITMQ_TIMEOUT_SECONDS
 
@@ -69,12 +67,22 @@ class RabbitBus:
         self._letters = DeadLetterQueue(self.connect, self._put_back, settings)
 
     async def publish(self, events: Sequence[Event]) -> None:
-        destined, places = _destined(events)
+        """Hints all at once: there are as many as notifications, and nobody waits for them."""
+        hints = [place for place, event in enumerate(events) if event.data.live]
+        others = [place for place, event in enumerate(events) if not event.data.live]
+        done: list[int] = []
         try:
-            await self.publisher.send(destined)
+            if others:
+                told = [events[place] for place in others]
+                await self.publisher.send(
+                    [(EVENTS, event.type, _message(encode(event))) for event in told]
+                )
+                done += others
+            if hints:
+                await self.publisher.hint([*live_messages([events[place] for place in hints])])
         except PartlyPublished as error:
-            confirmed = {place for number in error.confirmed for place in places[number]}
-            raise PartlyPublished(str(error), frozenset(confirmed)) from error
+            done += [others[place] for place in error.confirmed]
+            raise PartlyPublished(str(error), frozenset(done)) from error
 
     @asynccontextmanager
     async def subscribe(self, queue: str) -> AsyncIterator[_RabbitSubscription]:
@@ -139,6 +147,8 @@ class _RabbitSubscription:
     """One queue's events, at first one at a time: until the first that is not suspect of having
     killed its consumers. What they held beside it would come to the delivery limit with it."""
 
+    at_once = 2
+
     def __init__(self, bus: RabbitBus, queue: str, clock: Clock, settings: Settings) -> None:
         self._bus = bus
         self._queue = queue
@@ -159,7 +169,7 @@ class _RabbitSubscription:
                     end_if_cancelled()
                     messages = await inflow.take(self._settings.batch_size)
                     if is_careful and not _is_suspect(messages[0]):
-                        await inflow.widen(prefetch=2 * self._settings.batch_size)
+                        await inflow.widen(prefetch=3 * self._settings.batch_size)
                         is_careful = False
                     yield [self._delivery(message) for message in messages]
             except FAULTS as error:
@@ -176,23 +186,31 @@ class _RabbitSubscription:
             if not isinstance(verdict, Ack)
         ]
         moved.sort(key=_expiration)  # a retry queue lets go of its head only
+        last = settled[-1][0].receipt
+        assert isinstance(last, Received)
+        inflow = self._inflow if self._inflow and self._inflow.brought(last) else None
         try:
             if moved:
-                await when_back(lambda: self._move(moved), f"moving what failed in {self._queue}")
-            last = settled[-1][0].receipt
-            assert isinstance(last, AbstractIncomingMessage)
+                await when_back(
+                    lambda: self._move(moved, inflow), f"moving what failed in {self._queue}"
+                )
+            # What the batch before could not settle must not be acknowledged with this one.
+            if inflow is None or inflow.ended:
+                raise ConnectionError(_AGAIN)
             async with bounded(self._settings.rabbitmq_timeout_seconds):
                 await last.ack(multiple=True)
         except (Unavailable, *FAULTS) as error:
             log.warning("settling_failed", queue=self._queue, error=repr(error))
-            if self._inflow is not None:
-                self._inflow.end()
+            if inflow is not None:
+                inflow.end()
 
-    async def _move(self, moved: list[tuple[str, str, aio_pika.Message]]) -> None:
+    async def _move(
+        self, moved: list[tuple[str, str, aio_pika.Message]], inflow: Inflow | None
+    ) -> None:
         """Publish them. What is prefetched stays ours meanwhile: returned to the queue too often,
         it would count as poison."""
-        if self._inflow is None or self._inflow.ended:
-            raise ConnectionError("the broker delivers them again")
+        if inflow is None or inflow.ended:
+            raise ConnectionError(_AGAIN)
         try:
             await self._bus.publisher.send(moved)
         except PartlyPublished as error:
@@ -208,7 +226,7 @@ class _RabbitSubscription:
         self._connection = await self._bus.connect()
         async with bounded(self._settings.rabbitmq_timeout_seconds):
             channel = await self._connection.channel()
-        self._inflow = Inflow(channel, queue_name(self._queue), self._settings)
+        self._inflow = Inflow(self._connection, channel, queue_name(self._queue), self._settings)
         await self._inflow.start(prefetch=1)
         return self._inflow
 
@@ -219,7 +237,7 @@ class _RabbitSubscription:
                 self._bus.lay_out_again()
             abandon(connection)
 
-    def _delivery(self, message: AbstractIncomingMessage) -> Delivery:
+    def _delivery(self, message: Received) -> Delivery:
         headers = message.headers
         failures = headers.get("x-tidings-failures", 0)
         return Delivery(
@@ -246,26 +264,7 @@ class _RabbitSubscription:
         return "", retry_queue_name(self._queue, verdict.wait), message
 
 
-def _destined(
-    events: Sequence[Event],
-) -> tuple[list[tuple[str, str, aio_pika.Message]], list[Sequence[int]]]:
-    """(exchange, routing key, message) for these events, and the places of those in each."""
-    destined, places = [], []
-    for is_live, some in groupby(enumerate(events), lambda placed: placed[1].data.live):
-        if is_live:
-            for message in live_messages([*some]):
-                key, *others = message.keys
-                headers = {"CC": others} if others else None
-                destined.append((LIVE, key, _message(message.body, headers=headers)))
-                places.append(message.places)
-        else:
-            for place, event in some:
-                destined.append((EVENTS, event.type, _message(encode(event))))
-                places.append([place])
-    return destined, places
-
-
-def _is_suspect(message: AbstractIncomingMessage) -> bool:
+def _is_suspect(message: Received) -> bool:
     returned = message.headers.get("x-delivery-count", 0)
     return isinstance(returned, int) and returned >= DELIVERY_LIMIT // 4
 

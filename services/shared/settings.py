@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from services.shared.clock import zone_names
 from services.shared.errors import CannotStart
-from services.shared.vocabulary import OverCap
+from services.shared.vocabulary import Channel, OverCap
 
 Seconds = Annotated[float, Field(gt=0, le=100 * 366 * 86_400)]  # what a calendar can bear
 Count = Annotated[int, Field(gt=0)]
@@ -250,8 +250,9 @@ class Settings(BaseSettings):
     # How events travel
     batch_size: Count = Field(
         500,
-        description="Events a worker takes at once; as many again wait in its memory, each of up "
-        "to RabbitMQ's max_message_size, which must be more than MAX_EVENT_BYTES.",
+        description="Events a worker takes at once; it has two such batches in hand and a third "
+        "waits in its memory, each event of up to RabbitMQ's max_message_size, which must be more "
+        "than MAX_EVENT_BYTES.",
     )
     retry_waits: tuple[Seconds, ...] = Field(
         (1, 5, 30, 120),
@@ -322,6 +323,11 @@ class Settings(BaseSettings):
     )
 
     # Channels besides the app
+    delivery_channels: tuple[Channel, ...] = Field(
+        (Channel.EMAIL, Channel.WEB_PUSH, Channel.WEBHOOK),
+        description="Channels besides the app for which deliveries are decided and kept, as a JSON "
+        "list; leave out those that no sender will ever collect: each costs a row.",
+    )
     quiet_release_seconds: float = Field(
         600,
         ge=0,

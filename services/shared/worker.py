@@ -44,16 +44,33 @@ async def work(
 ) -> None:
     """Consume `queue` with `handlers` until cancelled.
 
-    When `stop` is set, it ends as soon as the batch in hand is handled and settled.
+    While the database stores one batch the next one is made ready, where the transport hands it
+    out: as if two workers shared the queue. They are settled in their order. When `stop` is set, it
+    ends as soon as what is in hand is handled and settled.
     """
     stop = stop or asyncio.Event()
-    async with bus.subscribe(queue) as subscription:
-        batches = subscription.batches()
+
+    async def handle(batch: Sequence[Delivery], before: asyncio.Task[None] | None) -> None:
+        verdicts = await deliver(handlers, batch, inbox, clock, settings)
+        if before is not None:
+            await before
+        reach(Failpoint.BEFORE_ACK)
+        await subscription.settle(list(zip(batch, verdicts, strict=True)))
+        _log_failures(queue, verdicts)
+
+    async with bus.subscribe(queue) as subscription, asyncio.TaskGroup() as group:
+        batches, before = subscription.batches(), None
         while (batch := await _unless(stop, anext(batches))) is not None:
-            verdicts = await deliver(handlers, batch, inbox, clock, settings)
-            reach(Failpoint.BEFORE_ACK)
-            await subscription.settle(list(zip(batch, verdicts, strict=True)))
-            _log_failures(queue, verdicts)
+            handled = group.create_task(handle(batch, before))
+            await (handled if subscription.at_once == 1 else _unless_done(before))
+            before = handled
+
+
+async def _unless_done(task: asyncio.Task[None] | None) -> None:
+    """Wait for it, if there is one."""
+    end_if_cancelled()
+    if task is not None:
+        await task
 
 
 async def _unless(stop: asyncio.Event, waited_for: Awaitable[T]) -> T | None:

@@ -22,7 +22,7 @@ from services.users.traits import Traits
 
 _DEED: Final = {"_id": 0, "user_id": 1, "product_id": 1, "kind": 1, "at": 1}
 _AT_ONCE: Final = 500
-_CUSTOMERS: Final = {"role": {"$ne": Role.SERVICE.value}, "disabled_at": None}
+CUSTOMERS: Final = {"role": {"$ne": Role.SERVICE.value}, "disabled_at": None}
 
 
 def object_id(text: str) -> ObjectId | None:
@@ -85,16 +85,9 @@ class User(Document):
         return await cls.find_one({"email_key": email_key})
 
     @classmethod
-    async def audience(cls, after: str | None, limit: int) -> Sequence[Self]:
-        """The next customers in the order of their ids: everyone who may log in but the shop's
-        backends."""
-        query = _CUSTOMERS | _between(after, None)
-        return await cls.find(query).sort("_id").limit(limit).to_list()
-
-    @classmethod
     async def nth_behind(cls, after: str | None, count: int) -> str | None:
         """The id of the `count`-th next user in the order of ids; None where fewer follow."""
-        found = cls.get_pymongo_collection().find(_between(after, None), {"_id": 1})
+        found = cls.get_pymongo_collection().find(between(after, None), {"_id": 1})
         async for row in found.sort("_id").skip(count - 1).limit(1):
             return str(row["_id"])
         return None
@@ -103,9 +96,9 @@ class User(Document):
     async def with_traits(
         cls, traits: Traits, after: str | None, upto: str | None, at: datetime, shop_timezone: str
     ) -> list[str]:
-        """The ids of customers, as `audience` has them, behind `after` and up to `upto`, who had
-        registered by then, in their order."""
-        there = _CUSTOMERS | _between(after, upto) | {"created_at": {"$lte": at}}
+        """The ids of customers, as `Recipient.audience` has them, behind `after` and up to
+        `upto`, who had registered by then, in their order."""
+        there = CUSTOMERS | between(after, upto) | {"created_at": {"$lte": at}}
         query = there | traits.query(shop_timezone)
         found = cls.get_pymongo_collection().find(query, {"_id": 1})
         return [str(row["_id"]) async for row in found.sort("_id")]
@@ -303,7 +296,7 @@ class Activity(Document):
 MODELS: list[type[Document]] = [User, ConsentRecord, Activity]
 
 
-def _between(after: str | None, upto: str | None) -> dict[str, Any]:
+def between(after: str | None, upto: str | None) -> dict[str, Any]:
     """Behind one id, up to another."""
     bounds = {"$gt": after, "$lte": upto}
     given = {compared: ObjectId(id) for compared, id in bounds.items() if id is not None}

@@ -34,6 +34,8 @@ class TypeChoice(BaseModel):
 
 
 Choices = dict[NotificationType, TypeChoice]
+_PLACES: Final = {type_: place for place, type_ in enumerate(NotificationType)}
+_CHANNEL_PLACES: Final = {channel: place for place, channel in enumerate(Channel)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,14 @@ class ChannelPreference:
 
 @dataclass(frozen=True, slots=True)
 class TypePreference:
+    """`channels`: one entry per channel, in the enum's order."""
+
     type: NotificationType
     enabled: bool
     channels: tuple[ChannelPreference, ...]
+
+    def on(self, channel: Channel) -> ChannelPreference:
+        return self.channels[_CHANNEL_PLACES[channel]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ class Preferences:
     quiet_hours: Mapping[Channel, QuietHours]
 
     def of(self, type_: NotificationType) -> TypePreference:
-        return next(entry for entry in self.types if entry.type is type_)
+        return self.types[_PLACES[type_]]
 
 
 @dataclass(frozen=True, slots=True)

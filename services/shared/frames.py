@@ -1,0 +1,226 @@
+"""AMQP's frames of what comes and goes by the thousand: deliveries, and hints to open screens.
+
+The library makes some forty objects and two tasks of each delivery, and of each message that it
+publishes a task, two futures and a write of its own: four times what it takes to store the
+notification. So a connection of ours takes deliveries out of the stream before the library sees
+them, and writes all hints of a batch at once. Everything else is the library's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+
+from aiormq.abc import AbstractChannel, ChannelFrame
+from aiormq.channel import Channel
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
+
+_METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
+_END: Final = b"\xce"
+_ALIVE: Final = struct.pack(">BHI", _HEARTBEAT, 0, 0) + _END
+_DELIVER: Final = struct.pack(">HH", 60, 60)
+_PUBLISH: Final = struct.pack(">HHH", 60, 40, 0)
+_head: Final = struct.Struct(">BHI")  # of a frame: its kind, its channel, the size of what follows
+_content: Final = struct.Struct(">HHQH")  # class, weight, size of the body, which properties
+_HAS_HEADERS: Final = 1 << 13
+_BEFORE_HEADERS: Final = (1 << 15, 1 << 14)  # shortstr each: content type, content encoding
+_CONTENT_TYPE_AND_MODE: Final = 1 << 15 | 1 << 12
+_PERSISTENT: Final = b"\x02"
+
+
+class Received:
+    """A message that was delivered, to be acknowledged."""
+
+    __slots__ = ("_properties", "body", "channel", "tag")
+
+    def __init__(self, channel: AbstractChannel, tag: int, properties: bytes, body: bytes) -> None:
+        self.channel = channel
+        self._properties = properties
+        self.tag = tag
+        self.body = body
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        (flags,) = struct.unpack_from(">H", self._properties, 12)
+        if not flags & _HAS_HEADERS or not self._has_entries(flags):
+            return {}
+        header = ContentHeader()
+        header.unmarshal(self._properties)
+        return header.properties.headers or {}
+
+    def _has_entries(self, flags: int) -> bool:
+        """Most clients send a table of headers that is empty."""
+        place = _content.size
+        for flag in _BEFORE_HEADERS:
+            if flags & flag:
+                place += 1 + self._properties[place]
+        return bool(struct.unpack_from(">I", self._properties, place)[0])
+
+    async def ack(self, multiple: bool = False) -> None:
+        """Raises what amqp.FAULTS lists."""
+        await self.channel.basic_ack(self.tag, multiple=multiple)
+
+
+Taker = Callable[[Received], None]
+
+
+class _Coming:
+    """A channel whose deliveries are taken, and as much as has come of the next one."""
+
+    __slots__ = ("_channel", "_parts", "_properties", "_size", "_tag", "_taker")
+
+    def __init__(self, channel: AbstractChannel, taker: Taker) -> None:
+        self._channel = channel
+        self._taker = taker
+        self._tag: int | None = None
+
+    def takes(self, kind: int, payload: bytes) -> bool:
+        """Whether the frame was of a delivery."""
+        if kind == _METHOD and payload.startswith(_DELIVER):
+            self._tag = struct.unpack_from(">Q", payload, 5 + payload[4])[0]
+        elif self._tag is None:
+            return False
+        elif kind == _HEADER:
+            self._properties, self._parts = payload, list[bytes]()
+            (self._size,) = struct.unpack_from(">Q", payload, 4)
+            self._end_if_whole()
+        elif kind == _BODY:
+            self._parts.append(payload)
+            self._size -= len(payload)
+            self._end_if_whole()
+        else:
+            return False
+        return True
+
+    def _end_if_whole(self) -> None:
+        if self._size <= 0 and self._tag is not None:
+            body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            tag, self._tag = self._tag, None
+            self._taker(Received(self._channel, tag, self._properties, body))
+
+
+class Deliveries:
+    """Takes the deliveries of some channels out of what a connection receives."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        """`reader`: the library's, into which nothing was fed yet."""
+        self._pass_on = reader.feed_data
+        self._left = b""
+        self._is_readable = True
+        self._coming: dict[int, _Coming] = {}
+        reader.feed_data = self._feed  # type: ignore[method-assign, assignment]
+
+    def take(self, channel: AbstractChannel, taker: Taker) -> None:
+        """From now on what the channel delivers goes to the taker."""
+        self._coming[channel.number] = _Coming(channel, taker)
+
+    def _feed(self, data: bytes) -> None:
+        """For what was taken the library is told that the broker lives: it listens for that."""
+        if not self._is_readable:
+            self._pass_on(data)
+            return
+        data, place = self._left + data if self._left else bytes(data), 0
+        others: list[bytes] = []
+        taken = False
+        while len(data) - place >= 8:
+            kind, channel, size = _head.unpack_from(data, place)
+            end = place + 8 + size
+            if kind not in (_METHOD, _HEADER, _BODY, _HEARTBEAT):
+                self._is_readable = False  # it says so better than we
+                break
+            if end > len(data):
+                break
+            coming = self._coming.get(channel)
+            if coming is not None and coming.takes(kind, data[place + 7 : end - 1]):
+                taken = True
+            else:
+                others.append(data[place:end])
+            place = end
+        self._left = data[place:]
+        if taken:
+            others.append(_ALIVE)
+        if not self._is_readable:
+            others.append(self._left)
+        if others:
+            self._pass_on(b"".join(others))
+
+
+class _Confirms:
+    """Stands for the confirms of many messages where the library looks for a future of each."""
+
+    def __init__(self, count: int, all_: asyncio.Future[None]) -> None:
+        self._left = count
+        self._all = all_
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, _: object) -> None:
+        self._left -= 1
+        if not self._left and not self._all.done():
+            self._all.set_result(None)
+
+    def set_exception(self, error: BaseException) -> None:
+        if not self._all.done():
+            self._all.set_exception(error)
+
+
+async def publish_all(
+    channel: AbstractChannel,
+    exchange: str,
+    content_type: str,
+    messages: Sequence[tuple[Sequence[str], bytes]],
+) -> None:
+    """Publish (routing keys, body), in order; returns when the broker has confirmed all.
+
+    They are persistent, and not mandatory: what no queue takes is confirmed, too. Raises what
+    amqp.FAULTS lists; then nobody knows which of them have arrived.
+    """
+    assert isinstance(channel, Channel)
+    most = channel.max_content_size
+    frames: list[bytes] = []
+    for keys, body in messages:
+        frames += _published(channel.number, exchange, content_type, keys, body, most)
+    confirmed = channel.create_future()
+    confirms = _Confirms(len(messages), confirmed)
+    async with channel.lock:
+        first = channel.delivery_tag + 1
+        channel.delivery_tag += len(messages)
+        tags = range(first, first + len(messages))
+        channel.confirmations |= dict.fromkeys(tags, cast("asyncio.Future[Any]", confirms))
+        written = channel.create_future()
+        await channel.write_queue.put(ChannelFrame(b"".join(frames), False, written))
+        await written
+    await confirmed
+
+
+def _published(
+    channel: int, exchange: str, content_type: str, keys: Sequence[str], body: bytes, most: int
+) -> list[bytes]:
+    """The frames of one message, its body in parts of at most so many bytes. RabbitMQ routes it
+    by the keys beyond the first, too, which its header CC names."""
+    first, *others = keys
+    method = b"".join((_PUBLISH, _short(exchange), _short(first), b"\0"))
+    if others:
+        told = Basic.Properties(content_type, delivery_mode=2, headers={"CC": [*others]})
+        header = ContentHeader(0, len(body), told).marshal()
+    else:
+        properties = _short(content_type) + _PERSISTENT
+        header = _content.pack(60, 0, len(body), _CONTENT_TYPE_AND_MODE) + properties
+    frames = [*_frame(_METHOD, channel, method), *_frame(_HEADER, channel, header)]
+    for start in range(0, len(body), most):
+        frames += _frame(_BODY, channel, body[start : start + most])
+    return frames
+
+
+def _frame(kind: int, channel: int, payload: bytes) -> tuple[bytes, bytes, bytes]:
+    return _head.pack(kind, channel, len(payload)), payload, _END
+
+
+def _short(text: str) -> bytes:
+    """AMQP's shortstr. Raises ValueError beyond 255 bytes."""
+    encoded = text.encode()
+    return bytes((len(encoded),)) + encoded

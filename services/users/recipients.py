@@ -1,0 +1,118 @@
+"""Those whom something is for: of a user as much as it takes to address them and to decide.
+
+Read by the thousand, so as plain rows: of a whole `User` most is not asked for, and to build one
+takes ten times as long. Who has chosen nothing, as most have, shares one matrix with all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, Protocol, Self
+
+from bson import ObjectId
+from pydantic import BaseModel, Field
+
+from services.shared.store import Row
+from services.users.consent import Consents
+from services.users.models import CUSTOMERS, User, between, object_id
+from services.users.preferences import Choices, Preferences, resolve
+from services.users.quiet_hours import QuietChoices
+
+_SHOWN: Final = dict.fromkeys(
+    (
+        "name",
+        "locale",
+        "timezone",
+        "choices",
+        "quiet_hours",
+        "consents",
+        "preferences_version",
+        "disabled_at",
+    ),
+    1,
+)
+_CHOSEN: Final = ("choices", "quiet_hours", "consents")
+_REMEMBERED: Final = 1024  # versions and zones of those who have chosen nothing
+
+
+class Addressee(Protocol):
+    """A Recipient, or a whole User."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def locale(self) -> str: ...
+    @property
+    def timezone(self) -> str | None: ...
+    @property
+    def choices(self) -> Choices: ...
+    @property
+    def preferences(self) -> Preferences: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    id: str
+    name: str
+    locale: str
+    timezone: str | None
+    choices: Choices
+    preferences: Preferences
+    is_disabled: bool
+
+    @classmethod
+    async def by_ids(cls, user_ids: Iterable[str]) -> Mapping[str, Self]:
+        """The users that exist, by id, in one query."""
+        keys = [key for key in map(object_id, user_ids) if key]
+        found = [cls._of(row) for row in await _rows({"_id": {"$in": keys}}, len(keys))]
+        return {one.id: one for one in found}
+
+    @classmethod
+    async def audience(cls, after: str | None, limit: int) -> Sequence[Self]:
+        """The next customers in the order of their ids: everyone who may log in but the shop's
+        backends."""
+        return [cls._of(row) for row in await _rows(CUSTOMERS | between(after, None), limit)]
+
+    @classmethod
+    def _of(cls, row: Row) -> Self:
+        id: ObjectId = row["_id"]
+        version, timezone = row.get("preferences_version", 0), row.get("timezone")
+        chosen, preferences = _NOTHING, _untouched(version, timezone)
+        if any(row.get(name) for name in _CHOSEN):
+            chosen = _Chosen.model_validate({name: row.get(name) or {} for name in _CHOSEN})
+            preferences = resolve(
+                chosen.choices, version, timezone, chosen.quiet_hours, chosen.consents
+            )
+        return cls(
+            str(id),
+            row["name"],
+            row["locale"],
+            timezone,
+            chosen.choices,
+            preferences,
+            row.get("disabled_at") is not None,
+        )
+
+
+class _Chosen(BaseModel):
+    choices: Choices = Field(default_factory=dict)
+    quiet_hours: QuietChoices = Field(default_factory=dict)
+    consents: Consents = Field(default_factory=dict)
+
+
+_NOTHING: Final = _Chosen()
+
+
+@lru_cache(_REMEMBERED)
+def _untouched(version: int, timezone: str | None) -> Preferences:
+    return resolve({}, version, timezone)
+
+
+async def _rows(query: Row, limit: int) -> list[Row]:
+    """In the order of ids, in one answer."""
+    if not limit:
+        return []
+    found = User.get_pymongo_collection().find(query, _SHOWN, batch_size=limit + 1)
+    return await found.sort("_id").limit(limit).to_list()
