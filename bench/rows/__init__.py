@@ -20,12 +20,12 @@ from bench.world import World
 ROWS: Final[Mapping[str, Callable[[World], Awaitable[Sequence[Row]]]]] = {
     "page": page,
     "mutation": mutation,
+    "events": events,
+    "broadcast": broadcast,
     "live": live,
     "latency": latency,
     "due": due,
     "growth": growth,
     "login": login,
     "start": start,
-    "events": events,
-    "broadcast": broadcast,
 }
