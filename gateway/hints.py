@@ -10,7 +10,10 @@ from datetime import datetime
 from gateway.news import News
 from services.notifications.models import Notification
 from services.shared.events import NotificationChanged, NotificationCreated
+from services.shared.log import get_logger
 from services.shared.tasks import end_if_cancelled
+
+log = get_logger()
 
 Hint = NotificationCreated | NotificationChanged
 
@@ -45,11 +48,15 @@ class Hints:
         self.has_page = False
 
     def tell(self, news: News, id: str, user_id: str) -> None:
-        """Put the hint of it, unless all is done at once."""
+        """Put the hint of it, unless all is done at once. What fails is this reader's alone."""
         waiting = self._waiting
         is_idle = waiting is not None and not waiting.done()
-        if not (is_idle and self.at_once is not None and self.at_once(news, id)):
-            self.put(news.hint(id, user_id))
+        try:
+            if not (is_idle and self.at_once is not None and self.at_once(news, id)):
+                self.put(news.hint(id, user_id))
+        except Exception as error:
+            log.error("not_told_at_once", exc_info=error)
+            self.lose_track()
 
     def put(self, hint: Hint | Page) -> None:
         if isinstance(hint, Page):

@@ -92,12 +92,12 @@ class Live:
             self.sessions.unwatch(identity.session_id, end)
             self._forget(identity.user_id)
 
-        self.sessions.watch(identity.session_id, end)
         try:
             await self._hear_of(identity.user_id)
         except BaseException:
-            stop()
+            self._forget(identity.user_id)
             raise
+        self.sessions.watch(identity.session_id, end)  # asks, now that no end goes unheard
         return stop
 
     async def ask(self, question: Callable[[], Awaitable[T]], what: str) -> T:
@@ -154,6 +154,7 @@ class Live:
                 hint = await hints.get()
         finally:
             self._leave(user_id, hints)
+            hints.at_once = None
             if arrivals is not None:
                 arrivals.is_over = True
 

@@ -97,9 +97,10 @@ class ReadySchema(strawberry.Schema):
     ) -> ExecutionResult:
         """As Strawberry and our extensions do it, without what is known of the document."""
         settings = self.ready.settings
-        cost = ready.cost.of(variables)
-        told = {"cost": cost} if context.tells_cost else {}
+        told: dict[str, Any] = {}
         try:
+            cost = ready.cost.of(variables)
+            told = {"cost": cost} if context.tells_cost else {}
             check_cost(cost, settings)
             result = await self._in_time(
                 await_maybe(

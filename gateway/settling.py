@@ -26,7 +26,6 @@ Ask = Callable[[Callable[[], Awaitable[Any]], str], Awaitable[Any]]
 BREATH: Final = 0.1  # seconds
 _GATHERED: Final = 0.1  # seconds for which others may become due
 _READERS_AT_ONCE: Final = 100
-_PLACES_AT_ONCE: Final = 2000
 
 
 class Reader(Protocol):
@@ -45,16 +44,23 @@ class Reader(Protocol):
 
 class Settling:
     """`read`: a reader's page. `ask`: for the database's answer, when it is back. `turns`: of
-    those who read pages only to be sure."""
+    those who read pages only to be sure. `most_places`: that one question may be answered with."""
 
     def __init__(
-        self, read: ReadPage, ask: Ask, clock: Clock, window: timedelta, turns: asyncio.Semaphore
+        self,
+        read: ReadPage,
+        ask: Ask,
+        clock: Clock,
+        window: timedelta,
+        turns: asyncio.Semaphore,
+        most_places: int = 2000,
     ) -> None:
         self._read = read
         self._ask = ask
         self._clock = clock
         self._window = window
         self._turns = turns
+        self._most_places = most_places
         self._line: deque[tuple[float, Reader]] = deque()
         self._news = asyncio.Event()
 
@@ -89,18 +95,22 @@ class Settling:
         """Those that have not seen all, or may not have."""
         if not readers:
             return ()
-        first = min(reader.start for reader in readers)
+        readers = sorted(readers, key=lambda reader: reader.start)
+        first = readers[0].start
         users = list({reader.user_id for reader in readers})
         settled = self._clock.now() - self._window
-        read = partial(Notification.places_of, users, first, _PLACES_AT_ONCE)
+        read = partial(Notification.places_of, users, first, self._most_places)
         try:
             places = await self._ask(read, "what was told")
         except Exception:
             for reader in readers:
                 reader.lose_track()
             return ()
-        if places is None:
+        if places is None and len(readers) == 1:
             return readers
+        if places is None:  # those who start long before the others ask for too many
+            half = len(readers) // 2
+            return [*await self._settle(readers[:half]), *await self._settle(readers[half:])]
         return [
             reader
             for reader in readers

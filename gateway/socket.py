@@ -106,6 +106,7 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
     _watching: asyncio.Task[None] | None = None
     _stop_watching: Callable[[], None] | None = None
     _expiry: asyncio.TimerHandle | None = None
+    _ending: asyncio.Task[None] | None = None
 
     async def handle_message(self, message: Any) -> None:
         if problem := _malformed(message):
@@ -176,15 +177,17 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
                         return
             if source is not None:
                 del results, result
-                await self._follow(operation, source, context)
+                if not await self._follow(operation, source, context):
+                    return
             await operation.send_operation_message({"id": operation.id, "type": "complete"})
         except WebSocketDisconnected:  # who is gone is told nothing
             self.operations.pop(operation.id, None)
         except Exception as error:
             await operation.send_initial_errors([masked(error)])
 
-    async def _follow(self, operation: _Operation, source: Source, context: Context) -> None:
-        """Tell what happens until nothing more will. Whatever ends it is told as its result."""
+    async def _follow(self, operation: _Operation, source: Source, context: Context) -> bool:
+        """Tell what happens until nothing more will; whether it came to its end. Whatever ends it
+        before is told as its result."""
         if context.at_once is not None:
             context.at_once.shape = source.shape
         async with aclosing(source.events):
@@ -192,7 +195,9 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
                 result = await source.execute(event)
                 settings = context.services.settings
                 result.errors = as_told(result.errors or (), settings, valid=True)
-                await self._tell(operation, result)
+                if not await self._tell(operation, result):
+                    return False
+        return True
 
     async def _tell(self, operation: _Operation, result: Any) -> bool:
         """Whether more may follow."""
@@ -248,7 +253,9 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
         self._watching = None
 
     def _end(self, why: str) -> None:
-        self._ending = asyncio.create_task(self.websocket.close(FORBIDDEN, f"The {why}"))
+        """Once: a slow client may take long to close."""
+        if self._ending is None:
+            self._ending = asyncio.create_task(self.websocket.close(FORBIDDEN, f"The {why}"))
 
 
 def _malformed(message: Any) -> str | None:

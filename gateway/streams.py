@@ -9,6 +9,7 @@ the same, it is executed once for all of them.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing
 from inspect import isawaitable
 from typing import Any, ClassVar, Final, cast
 
@@ -91,11 +92,13 @@ class StreamingSchema(ReadySchema):
             except _REFUSALS as error:
                 problem = _refused(error)
             if problem is None and context.operation_type is not OperationType.SUBSCRIPTION:
-                async for result in self._stream_non_subscription(
+                executing = self._stream_non_subscription(
                     context, runner, middleware_manager, operation_extensions
-                ):
-                    async with runner.on_stream_result(result):
-                        yield result
+                )
+                async with aclosing(executing):
+                    async for result in executing:
+                        async with runner.on_stream_result(result):
+                            yield result
                 return
             begun = problem or await self._begin(context, runner)
             if isinstance(begun, Source):

@@ -459,6 +459,34 @@ async def test_what_a_dying_consumer_held_beside_a_deadly_event_is_handled(
     assert {*handled, deadly} == {f"order-{number}" for number in range(count)}
 
 
+async def test_what_is_suspect_and_slow_is_handled_once_whatever_waits_behind_it(
+    rabbitmq: PrivateRabbitMQ, between_processes: Transport
+) -> None:
+    settings = between_processes.settings.model_copy(update={"rabbitmq_heartbeat_seconds": 1})
+    patient = RabbitBus(rabbitmq.url, SystemClock(), settings)
+    await patient.ping()  # there are queues
+    begun: list[str] = []
+
+    async def slowly(events: Sequence[Event]) -> None:
+        begun.extend(event.id for event in events)
+        await asyncio.sleep(3 if begun == ["suspect"] else 0)
+
+    async with await aio_pika.connect(rabbitmq.url) as connection:
+        exchange = await (await connection.channel()).get_exchange(EVENTS)
+        for event, count in ((order("suspect"), DELIVERY_LIMIT // 4), (order("behind"), 0)):
+            message = aio_pika.Message(encode(event), headers={"x-delivery-count": count})
+            await exchange.publish(message, OrderStatusChanged.type)
+    handlers: Handlers = {OrderStatusChanged.type: slowly}
+    working = asyncio.create_task(
+        work(patient, NOTIFICATIONS, handlers, NO_MEMORY, SystemClock(), settings)
+    )
+    await until(lambda: "behind" in begun, timeout=20)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    await patient.close()
+    assert begun == ["suspect", "behind"]
+
+
 async def test_what_a_consumer_held_when_it_died_is_handled_by_the_next(
     transport: Transport,
 ) -> None:

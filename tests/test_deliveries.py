@@ -21,6 +21,7 @@ from services.notifications.ledgers import CapLedger
 from services.notifications.models import Notification
 from services.notifications.plan import Plan
 from services.notifications.scheduled import ScheduledNotification
+from services.shared.errors import BadInput
 from services.shared.store import PART_BYTES
 from services.shared.vocabulary import (
     Channel,
@@ -448,3 +449,8 @@ async def test_a_channel_that_no_sender_collects_costs_no_row(house: House) -> N
     [told] = await announce(announcer(house, delivery_channels=(PUSH,)), offer(ann.id))
     assert set(told.channels) == {PUSH}
     assert [one.channel for one in await deliveries(ann.id)] == [PUSH]
+    left_out = announcer(house, delivery_channels=(PUSH,)).dry_run(
+        ann.id, NotificationType.PROMOTION, EMAIL, None
+    )
+    with pytest.raises(BadInput, match="DELIVERY_CHANNELS"):
+        await left_out

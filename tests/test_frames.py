@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import aio_pika
@@ -114,6 +115,13 @@ async def test_in_whatever_pieces_deliveries_come_each_is_taken_and_the_rest_pas
     alive = frame.marshal(Heartbeat(), 0)
     assert bytes(passed_on).replace(alive, b"") == b"".join(others).replace(alive, b"")
     assert alive in passed_on  # or the library would take a busy broker for a dead one
+
+
+async def test_headers_that_cannot_be_read_are_none() -> None:
+    header = ContentHeader(0, 1, commands.Basic.Properties(headers={"when": datetime.now(UTC)}))
+    properties = bytearray(header.marshal())
+    properties[-8:] = (2**62).to_bytes(8)  # a year that no calendar has
+    assert Received(Channel(), 1, bytes(properties), b"x").headers == {}  # type: ignore[arg-type]
 
 
 async def test_what_is_no_amqp_is_passed_on_for_the_library_to_refuse() -> None:

@@ -44,9 +44,10 @@ def test_what_differs_in_a_word_or_has_a_history_is_told_alone_and_in_order() ->
         _changed("e"),
         _created("f", seen=True),
         _created("g"),
+        *(_created(user, content={"n": n}) for user, n in zip("hij", (1, True, 1.0), strict=True)),
     ]
     messages = _messages(events)
-    assert [list(one.keys) for one in messages] == [["a", "b"], *([key] for key in "cdeefg")]
+    assert [list(one.keys) for one in messages] == [["a", "b"], *([key] for key in "cdeefghij")]
     assert [one for message in messages for one in _told(message)] == [one.data for one in events]
 
 

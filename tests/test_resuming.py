@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
-from contextlib import aclosing
-from datetime import timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from bson import ObjectId
 from pymongo import monitoring
 
-from gateway.hints import Page
+from gateway.hints import Hints, Page
 from gateway.live import Live
+from gateway.news import News
+from gateway.settling import Settling
 from gateway.told import Told
 from services.notifications.cursor import Cursor, Position, Seen, to_milliseconds
 from services.notifications.models import Notification
 from services.shared.clock import SystemClock
-from services.shared.events import Event, NotificationChanged
+from services.shared.events import Event, NotificationChanged, NotificationCreated
 from services.shared.store import PART_BYTES
-from services.shared.vocabulary import ChangeKind
+from services.shared.vocabulary import ChangeKind, NotificationType
 from tests.kit import House, ShiftedClock, open_house, quick_settings
 from tests.notices import READ, READ_ALL, Wire, ago, page, refused, row, store, told
 from tests.servers import PrivateMongod, until
@@ -314,6 +317,118 @@ async def test_readers_that_miss_nothing_make_sure_of_it_together(
         watch.begin()
         await asyncio.sleep(house.runtime.settings.write_window_seconds + 1)
     assert 0 < watch.asked < MANY // 2
+
+
+async def test_who_starts_long_before_the_others_is_looked_up_apart(ann: Wire) -> None:
+    await store(row(ann.id, ago(1000 - n)) for n in range(20))
+    now = Position.of(SystemClock().now(), ObjectId())
+    old = Waiting(ann.id, Position.start())
+    others = [Waiting(str(ObjectId()), now) for _ in range(9)] + [Waiting(ann.id, now)]
+    looked_up: list[str] = []
+
+    async def read(user_id: str, _: Position) -> Page:
+        looked_up.append(user_id)
+        return Page((), SystemClock().now(), is_last=True)
+
+    async def ask(question: Callable[[], Awaitable[Any]], _: str) -> Any:
+        return await question()
+
+    turns = asyncio.Semaphore(1)
+    together = Settling(read, ask, SystemClock(), timedelta(), turns, most_places=10)
+    for one in (*others, old):
+        together.add(one)
+    working = asyncio.create_task(together.keep_settling())
+    await until(lambda: all(one.is_settled for one in (*others, old)))
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    assert looked_up == [ann.id]
+
+
+@dataclass
+class Waiting:
+    """A reader that has seen what there is, but for the one that starts at the beginning."""
+
+    user_id: str
+    start: Position
+    is_over: bool = False
+    is_settled: bool = False
+
+    def settle(self, places: Sequence[Position], settled: datetime) -> bool:
+        self.is_settled = self.start > Position.start()
+        return self.is_settled
+
+    def settled(self, page: Page | None = None) -> None:
+        self.is_settled = True
+
+    def lose_track(self) -> None:
+        raise AssertionError
+
+
+async def test_what_fails_as_it_is_told_at_once_is_read_again() -> None:
+    hints = Hints(10)
+
+    def failing(*_: object) -> bool:
+        raise ValueError("this socket is odd")
+
+    hints.at_once = failing
+    reading = asyncio.create_task(hints.get())
+    await asyncio.sleep(0)
+    event = nothing_created()
+    hints.tell(News(event), event.id, event.user_id)
+    assert await reading is None
+
+
+async def test_a_session_that_ends_while_its_socket_is_bound_is_found(
+    house: House, ann: Wire
+) -> None:
+    runtime = house.runtime
+    assert ann.somebody.api.token is not None
+    identity = await runtime.sessions.identify(ann.somebody.api.token)
+    assert identity.session_id is not None
+    bus, ended = SlowlyBound(), asyncio.Event()
+    live = Live(bus, runtime.clock, runtime.settings)  # type: ignore[arg-type]
+    async with live.running():
+        watching = asyncio.create_task(live.watch_session(identity, ended.set))
+        await bus.binding.wait()
+        await asyncio.sleep(0.3)  # whoever asks before it is bound has its answer by then
+        await runtime.sessions.end(identity.user_id, identity.session_id)
+        bus.bound.set()
+        stop = await watching
+        async with asyncio.timeout(5):
+            await ended.wait()
+        stop()
+
+
+class SlowlyBound:
+    """A bus whose broker takes its time to bind a user."""
+
+    hears = True
+
+    def __init__(self) -> None:
+        self.binding, self.bound = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def live(self, *_: object) -> AsyncIterator[SlowlyBound]:
+        yield self
+
+    async def watch(self, user_id: str) -> None:
+        self.binding.set()
+        await self.bound.wait()
+
+    def unwatch(self, user_id: str) -> None:
+        pass
+
+
+def nothing_created() -> NotificationCreated:
+    return NotificationCreated(
+        id=str(ObjectId()),
+        user_id=str(ObjectId()),
+        kind=NotificationType.PROMOTION,
+        title="Sale",
+        body="Half the price",
+        content="Half the price",
+        sent_at=SystemClock().now(),
+    )
 
 
 async def test_a_reading_takes_no_more_bytes_at_once_than_a_part_has(ann: Wire) -> None:

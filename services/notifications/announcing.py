@@ -36,7 +36,7 @@ from services.notifications.shelf import Shelf
 from services.notifications.traces import Explanation, Trace
 from services.shared.bus import Bus
 from services.shared.clock import Clock
-from services.shared.errors import Conflict, NotFound
+from services.shared.errors import BadInput, Conflict, NotFound
 from services.shared.events import Event, NotificationChanged
 from services.shared.outbox import Outbox
 from services.shared.settings import Settings
@@ -151,10 +151,15 @@ class Announcing:
     async def dry_run(
         self, user_id: str, type_: NotificationType, channel: Channel, at: datetime | None
     ) -> Explanation:
-        """What would be decided about a notification of that type, now or then. Raises NotFound."""
+        """What would be decided about a notification of that type, now or then. Raises NotFound,
+        and BadInput for a channel on which nothing is sent."""
         user = await User.by_id(user_id)
         if user is None:
             raise NotFound(f"There is no user {user_id}.")
+        if channel is not Channel.IN_APP and channel not in self._channels:
+            raise BadInput(
+                "Nothing is sent there: DELIVERY_CHANNELS of the server leaves it out.", "channel"
+            )
         at = at or self._clock.now()
         life = self._lives.get(type_)
         spent = (await Ledgers.of([user_id])).spent(user_id)

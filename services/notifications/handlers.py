@@ -33,6 +33,7 @@ from services.shared.failpoints import Failpoint, reach
 from services.shared.settings import Settings
 from services.shared.tasks import let_others_run
 from services.shared.vocabulary import NotificationType
+from services.shared.worker import when_back
 from services.users.models import Activity
 from services.users.recipients import Recipient
 
@@ -69,24 +70,22 @@ class NotificationHandlers:
 
     async def on_user_registered(self, events: Sequence[Event]) -> None:
         ids = [event.read(UserRegistered).user_id for event in events]
-        await self._announce_to_their_users(events, ids, await Recipient.by_ids(ids), _welcome)
+        await self._announce_to_their_users(events, ids, _welcome)
 
     async def on_order_status_changed(self, events: Sequence[Event]) -> None:
         orders = [event.read(OrderStatusChanged) for event in events]
         contents = {event.key: _order_content(event.read(OrderStatusChanged)) for event in events}
         size = max(map(json_size, contents.values()))
-        ids = [order.user_id for order in orders]
-        _, users = await gather(
-            self._scheduling.cancel_on_orders(events), Recipient.by_ids(set(ids))
-        )
+        await self._scheduling.cancel_on_orders(events)
         if size > self._most_bytes:
             raise BadInput(
                 f"The order makes a content of {size} bytes; {self._most_bytes} is the most "
                 "(MAX_CONTENT_BYTES). Store large details elsewhere and send a link.",
                 "data.details",
             )
+        ids = [order.user_id for order in orders]
         order_update = partial(_order_update, contents=contents, now=self._clock.now())
-        await self._announce_to_their_users(events, ids, users, order_update)
+        await self._announce_to_their_users(events, ids, order_update)
 
     async def on_promotion_announced(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -126,14 +125,16 @@ class NotificationHandlers:
                 yield drafts
 
     async def _announce_each(self, parts: AsyncIterator[Sequence[Draft]]) -> None:
-        """One part after the other; while the database stores one the next one is worded."""
+        """One part after the other; while the database stores one the next one is worded. What
+        keeps a part from being stored does not have those before it announced again."""
         storing: Task[None] | None = None
         try:
             async for drafts in parts:
                 if storing is not None:
                     await storing
                     reach(Failpoint.IN_FAN_OUT)
-                storing = create_task(self._announce_to_those_who_are(drafts))
+                announcing = partial(self._announce_to_those_who_are, drafts)
+                storing = create_task(when_back(announcing, PromotionAnnounced.type))
             if storing is not None:
                 await storing
                 reach(Failpoint.IN_FAN_OUT)
@@ -152,10 +153,10 @@ class NotificationHandlers:
         self,
         events: Sequence[Event],
         user_ids: Sequence[str],
-        users: Mapping[str, Recipient],
         draft: Callable[[Event, Words], Draft],
     ) -> None:
         """Raises NotFound when a user does not exist: the event's sender is mistaken."""
+        users = await Recipient.by_ids(set(user_ids))
         for user_id in user_ids:
             if user_id not in users:
                 raise NotFound(f"There is no user {user_id}.")

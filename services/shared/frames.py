@@ -18,6 +18,10 @@ from aiormq.channel import Channel
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
+from services.shared.log import get_logger
+
+log = get_logger()
+
 _METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
 _END: Final = b"\xce"
 _ALIVE: Final = struct.pack(">BHI", _HEARTBEAT, 0, 0) + _END
@@ -44,11 +48,16 @@ class Received:
 
     @property
     def headers(self) -> dict[str, Any]:
+        """None of them, if they can't be read: the message is judged by its body."""
         (flags,) = struct.unpack_from(">H", self._properties, 12)
         if not flags & _HAS_HEADERS or not self._has_entries(flags):
             return {}
         header = ContentHeader()
-        header.unmarshal(self._properties)
+        try:
+            header.unmarshal(self._properties)
+        except (ValueError, OverflowError, struct.error) as error:
+            log.warning("unreadable_headers", error=repr(error))
+            return {}
         return header.properties.headers or {}
 
     def _has_entries(self, flags: int) -> bool:
@@ -192,7 +201,13 @@ async def publish_all(
         tags = range(first, first + len(messages))
         channel.confirmations |= dict.fromkeys(tags, cast("asyncio.Future[Any]", confirms))
         written = channel.create_future()
-        await channel.write_queue.put(ChannelFrame(b"".join(frames), False, written))
+        try:
+            await channel.write_queue.put(ChannelFrame(b"".join(frames), False, written))
+        except BaseException:  # nothing was sent, and the broker counts only what is
+            channel.delivery_tag -= len(messages)
+            for tag in tags:
+                del channel.confirmations[tag]
+            raise
         await written
     await confirmed
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
+import msgspec
+
 from services.shared.events import (
     Event,
     NotificationCreated,
@@ -47,7 +49,8 @@ def _said(event: Event) -> object:
     data = event.data
     if not isinstance(data, NotificationCreated) or not data.is_new:
         return event.id
-    return (data.kind, data.title, data.body, data.content, data.sent_at, data.expires_at)
+    content = msgspec.json.encode(data.content)  # 1, 1.0 and true are equal, and not the same
+    return (data.kind, data.title, data.body, content, data.sent_at, data.expires_at)
 
 
 def _parts(told: Sequence[Event]) -> Iterator[Sequence[Event]]:

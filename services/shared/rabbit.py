@@ -70,19 +70,20 @@ class RabbitBus:
         """Hints all at once: there are as many as notifications, and nobody waits for them."""
         hints = [place for place, event in enumerate(events) if event.data.live]
         others = [place for place, event in enumerate(events) if not event.data.live]
-        done: list[int] = []
         try:
             if others:
                 told = [events[place] for place in others]
                 await self.publisher.send(
                     [(EVENTS, event.type, _message(encode(event))) for event in told]
                 )
-                done += others
-            if hints:
-                await self.publisher.hint([*live_messages([events[place] for place in hints])])
         except PartlyPublished as error:
-            done += [others[place] for place in error.confirmed]
+            done = [others[place] for place in error.confirmed]
             raise PartlyPublished(str(error), frozenset(done)) from error
+        if hints:
+            try:
+                await self.publisher.hint([*live_messages([events[place] for place in hints])])
+            except Unavailable as error:
+                raise PartlyPublished(str(error), frozenset(others)) from error
 
     @asynccontextmanager
     async def subscribe(self, queue: str) -> AsyncIterator[_RabbitSubscription]:
@@ -147,7 +148,7 @@ class _RabbitSubscription:
     """One queue's events, at first one at a time: until the first that is not suspect of having
     killed its consumers. What they held beside it would come to the delivery limit with it."""
 
-    at_once = 2
+    at_once = 1
 
     def __init__(self, bus: RabbitBus, queue: str, clock: Clock, settings: Settings) -> None:
         self._bus = bus
@@ -170,7 +171,7 @@ class _RabbitSubscription:
                     messages = await inflow.take(self._settings.batch_size)
                     if is_careful and not _is_suspect(messages[0]):
                         await inflow.widen(prefetch=3 * self._settings.batch_size)
-                        is_careful = False
+                        is_careful, self.at_once = False, 2
                     yield [self._delivery(message) for message in messages]
             except FAULTS as error:
                 log.warning("consumer_waits", queue=self._queue, error=repr(error))
@@ -223,6 +224,7 @@ class _RabbitSubscription:
             await close(connection)
 
     async def _consume(self) -> Inflow:
+        self.at_once = 1
         self._connection = await self._bus.connect()
         async with bounded(self._settings.rabbitmq_timeout_seconds):
             channel = await self._connection.channel()

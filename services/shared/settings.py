@@ -17,6 +17,7 @@ from services.shared.vocabulary import Channel, OverCap
 
 Seconds = Annotated[float, Field(gt=0, le=100 * 366 * 86_400)]  # what a calendar can bear
 Count = Annotated[int, Field(gt=0)]
+DeliveryChannel = Literal[Channel.EMAIL, Channel.WEB_PUSH, Channel.WEBHOOK]
 UpToHundred = Annotated[int, Field(gt=0, le=100)]
 Folder = Annotated[Path, AfterValidator(Path.expanduser)]
 
@@ -323,7 +324,7 @@ class Settings(BaseSettings):
     )
 
     # Channels besides the app
-    delivery_channels: tuple[Channel, ...] = Field(
+    delivery_channels: tuple[DeliveryChannel, ...] = Field(
         (Channel.EMAIL, Channel.WEB_PUSH, Channel.WEBHOOK),
         description="Channels besides the app for which deliveries are decided and kept, as a JSON "
         "list; leave out those that no sender will ever collect: each costs a row.",
