@@ -26,7 +26,7 @@ def table(rows: Sequence[Row]) -> str:
                     name,
                     _number(row.median(name)),
                     row.unit,
-                    f"{row.spread(name):.0%}",
+                    f"{row.spread(name):.0%}" if len(row.samples[name]) > 1 else "",
                     f"{row.ratio(name):.2f} ×" if name != TIDINGS else "",
                     ", ".join(map(str, targets)),
                     "" if not targets else "✓" if all(map(row.reached, targets)) else "✗",

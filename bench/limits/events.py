@@ -41,7 +41,7 @@ async def main() -> None:
     await like(database["notifications"], bare)
     connection = await aio_pika.connect(os.environ["RABBITMQ_URL"])
     channel = await connection.channel()
-    await channel.set_qos(prefetch_count=2 * BATCH)
+    await channel.set_qos(prefetch_count=3 * BATCH)
     queue = await channel.get_queue(os.environ["QUEUE"], ensure=False)
     print("ready", flush=True)
     began = time.monotonic()
@@ -73,6 +73,7 @@ async def store(
         arrived.set()
 
     await queue.consume(arrive)
+    storing: asyncio.Task[None] | None = None
     while count:
         arrived.clear()
         if not waiting:
@@ -80,9 +81,22 @@ async def store(
         if len(waiting) < min(BATCH, count):
             await asyncio.sleep(SECONDS)
         batch = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
-        await into.insert_many(documents(batch), ordered=False)
-        await batch[-1].ack(multiple=True)
+        rows = documents(batch)  # while the former batch is stored
+        if storing is not None:
+            await storing
+        storing = asyncio.create_task(stored(into, rows, batch[-1]))
         count -= len(batch)
+    if storing is not None:
+        await storing
+
+
+async def stored(
+    into: AsyncCollection[dict[str, Any]],
+    rows: Sequence[dict[str, Any]],
+    last: AbstractIncomingMessage,
+) -> None:
+    await into.insert_many(rows, ordered=False)
+    await last.ack(multiple=True)
 
 
 def documents(messages: Sequence[AbstractIncomingMessage]) -> list[dict[str, Any]]:

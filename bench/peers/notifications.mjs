@@ -113,6 +113,7 @@ const verify = createVerifier({
   checkTyp: "at+jwt",
   requiredClaims: ["iss", "aud", "exp", "iat", "sub", "jti", "sid", "role"],
   complete: true,
+  cache: 10000,
 });
 
 /** One request's context: `viewer()` is the id of who asks, and asks the database once. */

@@ -13,7 +13,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from bench.filling import fill_users
 from bench.limits.broadcast import BODY, TITLE
 from bench.results import TIDINGS, Measure, Row, Target, alternated
-from bench.rows.events import holds
+from bench.rows.events import holds, is_empty
 from bench.world import Program, World
 from services.notifications.models import Notification
 from services.shared.amqp import Connection, close
@@ -43,7 +43,7 @@ async def broadcast(world: World) -> Sequence[Row]:
         stack.push_async_callback(close, connection)
 
         def measure(start: Start, collection: str) -> Measure:
-            return partial(_rate, database, bus, start, collection)
+            return partial(_rate, database, connection, bus, start, collection)
 
         samples = await alternated(
             {
@@ -67,7 +67,11 @@ async def broadcast(world: World) -> Sequence[Row]:
 
 
 async def _rate(
-    database: AsyncDatabase[dict[str, Any]], bus: RabbitBus, start: Start, collection: str
+    database: AsyncDatabase[dict[str, Any]],
+    connection: Connection,
+    bus: RabbitBus,
+    start: Start,
+    collection: str,
 ) -> float:
     """Users a second, from the first that is seen stored to the last."""
     for name in await database.list_collection_names():
@@ -83,4 +87,6 @@ async def _rate(
         first = await until(stored, _SECONDS, every=0.005)
         began = loop.time()
         await until(partial(holds, stored, USERS), _SECONDS, every=0.01)
-        return float(USERS - first) / (loop.time() - began)
+        seconds = loop.time() - began
+        await until(partial(is_empty, connection), _SECONDS)
+    return float(USERS - first) / seconds

@@ -105,8 +105,8 @@ async def _rate(
         began = loop.time()
         await until(partial(holds, stored, count), _SECONDS, every=0.005)
         seconds = loop.time() - began
-        await until(partial(_is_empty, connection), _SECONDS, every=0.005)
-    assert await _is_empty(connection), "not all were acknowledged"
+        await until(partial(is_empty, connection), _SECONDS, every=0.005)
+    assert await is_empty(connection), "not all were acknowledged"
     return float(count - first) / seconds
 
 
@@ -138,7 +138,7 @@ def _order(number: int, chance: random.Random) -> Event:
     return Event.of(order, time=SystemClock().now(), id=uuid4().hex, source="urn:bench")
 
 
-async def _is_empty(connection: Connection) -> bool:
+async def is_empty(connection: Connection) -> bool:
     """Of what no consumer has; so it says all when none is left."""
     channel = await connection.channel()
     queue = await channel.declare_queue(_QUEUE, passive=True)

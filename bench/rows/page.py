@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from pymongo.asynchronous.database import AsyncDatabase
 
@@ -27,6 +29,7 @@ YOGA: Final = "GraphQL Yoga"
 _DATABASE: Final = "page"
 _ASKED: Final = 5_000
 _COMPARED: Final = 20
+_MARKED_USERS: Final = 1_000
 _ROUNDS: Final = 5
 _WARM_SECONDS: Final = 4.0  # Node compiles what it has done a thousand times
 _SECONDS: Final = 4.0
@@ -40,7 +43,13 @@ async def page(world: World) -> Sequence[Row]:
         request("/graphql", {"query": PAGE, "variables": {"first": 20}}, token(number))
         for number in asked
     ]
-    async with _contestants(world) as (_, programs):
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(world.database(_DATABASE))
+        await fill_notifications(database, USERS, EACH, world.progress)
+        programs = {
+            name: await stack.enter_async_context(serving.start())
+            for name, serving in _servers(world, _DATABASE).items()
+        }
         for message in messages[:_COMPARED]:
             same_answers({name: await ask(one.port, message) for name, one in programs.items()})
         given = itertools.cycle(messages)
@@ -91,10 +100,17 @@ async def page(world: World) -> Sequence[Row]:
 
 
 async def mutation(world: World) -> Sequence[Row]:
-    """Read marks: a transaction with the event that tells of it."""
-    async with _contestants(world) as (database, programs):
-        unread = _unread(await _ids_of_unread(database))
-        marks = {name: _marks(name, unread) for name in programs}
+    """Read marks: a transaction with the event that tells of it. Each contestant has a database of
+    its own, or the relay of one would take the events of another."""
+    async with AsyncExitStack() as stack:
+        programs: dict[str, Program] = {}
+        marks: dict[str, Iterator[bytes]] = {}
+        for name, serving in _servers(world).items():
+            database = await stack.enter_async_context(world.database(serving.database))
+            await fill_notifications(database, _MARKED_USERS, EACH, world.progress)
+            programs[name] = await stack.enter_async_context(serving.start())
+            marks[name] = _marks(name, await _unread(database))
+        same_answers({name: await _marked(one, marks[name]) for name, one in programs.items()})
 
         def measure(name: str) -> Callable[[], Awaitable[float]]:
             async def measured() -> float:
@@ -118,40 +134,48 @@ async def mutation(world: World) -> Sequence[Row]:
     ]
 
 
-@asynccontextmanager
-async def _contestants(
-    world: World,
-) -> AsyncIterator[tuple[AsyncDatabase[dict[str, Any]], Mapping[str, Program]]]:
-    """A full database, and all that serve it."""
-    async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(world.database(_DATABASE))
-        await fill_notifications(database, USERS, EACH, world.progress)
-        programs = {
-            TIDINGS: await stack.enter_async_context(world.service("gateway", _DATABASE)),
-            BARE: await stack.enter_async_context(world.limit("page", _DATABASE)),
-            APOLLO: await stack.enter_async_context(world.peer("apollo.mjs", _DATABASE)),
-            YOGA: await stack.enter_async_context(world.peer("yoga.mjs", _DATABASE)),
-        }
-        yield database, programs
+class _Server(NamedTuple):
+    database: str
+    start: Callable[[], AbstractAsyncContextManager[Program]]
 
 
-async def _ids_of_unread(database: AsyncDatabase[dict[str, Any]]) -> list[tuple[int, str]]:
-    """The numbers of users and the ids of what they have not read, in a random order."""
-    numbers = {user_id(number): number for number in range(USERS)}
+def _servers(world: World, database: str | None = None) -> Mapping[str, _Server]:
+    """All that serve pages and marks; each on a database of its own, unless one is given."""
+
+    def on(name: str, start: Callable[[str], AbstractAsyncContextManager[Program]]) -> _Server:
+        used = database or f"marks_{name}"
+        return _Server(used, partial(start, used))
+
+    return {
+        TIDINGS: on("tidings", partial(world.service, "gateway")),
+        BARE: on("bare", partial(world.limit, "page")),
+        APOLLO: on("apollo", partial(world.peer, "apollo.mjs")),
+        YOGA: on("yoga", partial(world.peer, "yoga.mjs")),
+    }
+
+
+async def _unread(database: AsyncDatabase[dict[str, Any]]) -> Sequence[tuple[int, str]]:
+    """The numbers of users and the ids of what they have not read, the same in each database."""
     shown = {"read": False, "expires_at": None, "archived": False, "snoozed_until": None}
-    rows = database["notifications"].find(shown, {"user_id": 1}).limit(300_000)
-    found = [(numbers[row["user_id"]], str(row["_id"])) async for row in rows]
+    numbers = {user_id(number): number for number in range(_MARKED_USERS)}
+    rows = database["notifications"].find(shown, {"user_id": 1})
+    found = sorted([(numbers[row["user_id"]], str(row["_id"])) async for row in rows])
     random.Random(7).shuffle(found)
     return found
 
 
-def _unread(found: Sequence[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+def _marks(name: str, unread: Sequence[tuple[int, str]]) -> Iterator[bytes]:
     """Each once: marked again, nothing would be written."""
-    yield from found
-    raise AssertionError("All are read: fill in more notifications.")
-
-
-def _marks(name: str, unread: Iterator[tuple[int, str]]) -> Iterator[bytes]:
     path = "/mutation" if name == BARE else "/graphql"
     for number, id in unread:
         yield request(path, {"query": MARK_READ, "variables": {"id": id}}, token(number))
+    raise AssertionError("All are read: fill in more notifications.")
+
+
+async def _marked(program: Program, marks: Iterator[bytes]) -> bytes:
+    """The answer to the next mark, but for the moment."""
+    answer = json.loads(await ask(program.port, next(marks)))
+    node = answer["data"]["markNotificationRead"]
+    assert node["read"], node
+    assert node.pop("readAt") and node.pop("sentAt"), node
+    return json.dumps(answer).encode()

@@ -13,8 +13,8 @@ import psutil
 from bench.results import TIDINGS, Row
 from bench.world import Program, World
 
-_ROUNDS: Final = 5
-_IDLE_SECONDS: Final = 10.0
+_ROUNDS: Final = 3
+_IDLE_SECONDS: Final = 5.0
 _MEGABYTE: Final = 1_000_000
 
 
