@@ -38,8 +38,10 @@ async def test_no_secret_no_address_and_no_content_is_logged(
     database = house.runtime.store.database
     # An unexpected fault of each kind quotes what it was about: the log must not.
     await database["users"].update_one({"email": somebody.email}, {"$set": {"name": 5}})
-    await database["notifications"].update_many({"content": content}, {"$set": {"title": 5}})
-    for document in (ME, "{ notifications { edges { node { id content } } } }"):
+    await database["notifications"].update_many(
+        {"content": content}, {"$set": {"title": {"of": content}}}
+    )
+    for document in (ME, "{ notifications { edges { node { id title } } } }"):
         with pytest.raises(GraphQLFailed) as failure:
             await somebody.api.ask(document)
         assert failure.value.code == "INTERNAL_SERVER_ERROR"
