@@ -1,4 +1,4 @@
-"""Log lines that people read and machines filter: `action=schedule_fired schedule=… `."""
+"""Log lines that people read and machines filter: `action=schedules_fired schedule=… `."""
 
 from __future__ import annotations
 
@@ -87,6 +87,6 @@ class _Printer(structlog.PrintLogger):
 
 
 def get_logger() -> structlog.stdlib.BoundLogger:
-    """A logger whose first argument is the line's action: `log.info("schedule_fired", id=…)`."""
+    """A logger whose first argument is the line's action: `log.info("schedules_fired", id=…)`."""
     logger: structlog.stdlib.BoundLogger = structlog.get_logger()
     return logger
