@@ -32,15 +32,20 @@ def main() -> int:
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     machine = described()
-    rows = uvloop.run(_measured([name for name in ROWS if not given.rows or name in given.rows]))
-    report.write(rows, machine, given.report)
-    print("\n".join(f"{name}: {value}" for name, value in machine.items()), end="\n\n")
-    print(report.table(rows))
+    names = [name for name in ROWS if not given.rows or name in given.rows]
+    rows: list[Row] = []
+    try:
+        uvloop.run(_measure(names, rows))
+    finally:  # what was measured until it failed, or was ended, is told, too
+        if rows:
+            report.write(rows, machine, given.report)
+            print("\n".join(f"{name}: {value}" for name, value in machine.items()), end="\n\n")
+            print(report.table(rows))
     return 0
 
 
-async def _measured(names: Sequence[str]) -> list[Row]:
-    rows: list[Row] = []
+async def _measure(names: Sequence[str], rows: list[Row]) -> None:
+    """Each row in turn; what it found is added to `rows`."""
     with tempfile.TemporaryDirectory(prefix="tidings-bench-") as folder:
         async with open_world(Path(folder)) as world:
             for number, name in enumerate(names, 1):
@@ -49,7 +54,6 @@ async def _measured(names: Sequence[str]) -> list[Row]:
                 rows += await ROWS[name](world)
                 world.progress(f"{time.monotonic() - began:.0f} s")
                 print(file=sys.stderr)
-    return rows
 
 
 if __name__ == "__main__":
