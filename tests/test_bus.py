@@ -487,6 +487,24 @@ async def test_what_is_suspect_and_slow_is_handled_once_whatever_waits_behind_it
     assert begun == ["suspect", "behind"]
 
 
+async def test_a_batch_is_not_acknowledged_when_the_one_before_could_not_be_settled(
+    between_processes: Transport,
+) -> None:
+    """One acknowledgement counts for all before it: theirs would be lost, retries included."""
+    bus = RabbitBus(between_processes.settings.rabbitmq_url, SystemClock(), quick_settings(""))
+    await bus.publish(orders(2))
+    async with bus.subscribe(NOTIFICATIONS) as subscription:
+        batches = subscription.batches()
+        [_], [second] = await anext(batches), await anext(batches)
+        assert subscription._inflow is not None
+        subscription._inflow.end()  # as whoever could not settle the first one leaves it
+        await subscription.settle([(second, Ack())])
+    recorder = Recorder()
+    async with working(between_processes, recorder.handlers()):
+        await until(lambda: len(recorder.seen) == 2)
+    await bus.close()
+
+
 async def test_what_a_consumer_held_when_it_died_is_handled_by_the_next(
     transport: Transport,
 ) -> None:
