@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final
 
@@ -13,9 +13,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from bench.filling import fill_users
 from bench.limits.broadcast import BODY, TITLE
 from bench.results import TIDINGS, Measure, Row, Target, alternated
-from bench.rows.events import holds, is_empty
-from bench.world import Program, World
-from services.notifications.models import Notification
+from bench.rows.events import Start, empty, holds, is_empty
+from bench.world import World
 from services.shared.amqp import Connection, close
 from services.shared.clock import SystemClock
 from services.shared.events import Event, PromotionAnnounced
@@ -27,9 +26,6 @@ BARE: Final = "bare insert_many"
 _DATABASE: Final = "broadcast"
 _ROUNDS: Final = 2
 _SECONDS: Final = 600.0
-_KEPT: Final = {"users", "sessions"}
-
-Start = Callable[[], AbstractAsyncContextManager[Program]]
 
 
 async def broadcast(world: World) -> Sequence[Row]:
@@ -74,10 +70,7 @@ async def _rate(
     collection: str,
 ) -> float:
     """Users a second, from the first that is seen stored to the last."""
-    for name in await database.list_collection_names():
-        if name not in _KEPT:
-            await database[name].drop()
-    await database["notifications"].create_indexes([*Notification.Settings.indexes])
+    await empty(database)
     if collection == "notifications":
         promotion = PromotionAnnounced(title=TITLE, body=BODY)
         await bus.publish([Event.of(promotion, time=SystemClock().now(), source="urn:bench")])
