@@ -69,7 +69,9 @@ def _unique_key() -> None:
     ]
     Notification.Settings.indexes = tuple(indexes)  # type: ignore[assignment]
 
-    async def of_events(keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Any]:
+    async def of_events(
+        keys: Sequence[tuple[str, str]], session: Session | None = None
+    ) -> Mapping[tuple[str, str], Any]:
         return {}
 
     Notification.of_events = of_events  # type: ignore[method-assign]

@@ -110,6 +110,7 @@ async def _serve(workers: Sequence[str], *, gateway: bool, alone: str | None = N
                 await demo.fill(runtime)
             end_if_cancelled()
             _on_signal(stop.set)
+            loop.collect_rarely()
             async with asyncio.TaskGroup() as group:
                 group.create_task(host.run(runtime, workers, stop))
                 tasks = []

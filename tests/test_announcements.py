@@ -34,7 +34,7 @@ from services.shared.settings import Settings
 from services.shared.store import Row
 from services.shared.vocabulary import NotificationType, Role
 from services.users.models import User
-from services.users.recipients import Addressee
+from services.users.recipients import Named
 from tests import notices
 from tests.kit import House, ShiftedClock, open_house, quick_settings
 from tests.notices import Wire, customer, nodes, refused, unread_count, wired
@@ -291,7 +291,7 @@ class ChosenMeanwhile(Texts):
         vars(self).update(vars(texts))
         self._meanwhile = meanwhile
 
-    def words(self, user: Addressee) -> Words:
+    def words(self, user: Named) -> Words:
         self._meanwhile()
         return super().words(user)
 

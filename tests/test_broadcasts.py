@@ -33,7 +33,7 @@ from services.shared.vocabulary import BroadcastState, NotificationType
 from services.shared.worker import when_back
 from services.users.models import User
 from services.users.preferences import TypeChange, Wishes
-from services.users.recipients import Addressee
+from services.users.recipients import Addressee, Named
 from tests.crowds import (
     assert_all_served_once,
     counters,
@@ -811,7 +811,7 @@ class Chosen(Texts):
         vars(self).update(vars(texts))
         self._meanwhile = meanwhile
 
-    def words(self, user: Addressee) -> Words:
+    def words(self, user: Named) -> Words:
         self._meanwhile()
         return super().words(user)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 from bson import ObjectId
+from msgspec import structs
 
 from services.notifications.caps import Allowance
 from services.notifications.deliveries import Delivery
@@ -183,10 +183,12 @@ async def test_what_is_critical_goes_out_wherever_the_user_is_reached(house: Hou
 async def test_what_is_critical_goes_out_though_a_newer_state_was_told(house: House) -> None:
     ann = await reached_by(house, EMAIL)
     now = house.runtime.clock.now()
-    failed = replace(
+    failed = structs.replace(
         state(ann.id, 1, now), type=NotificationType.ORDER_UPDATE, status="payment_failed"
     )
-    packed = replace(state(ann.id, 2, now), type=NotificationType.ORDER_UPDATE, status="packed")
+    packed = structs.replace(
+        state(ann.id, 2, now), type=NotificationType.ORDER_UPDATE, status="packed"
+    )
     await announce(announcer(house), failed)
     await announce(announcer(house), packed)
     by_event = {one.event: one.state for one in await deliveries(ann.id, channel=EMAIL)}

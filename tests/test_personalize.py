@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.notifications import templates
+from services.notifications.drafts import Offer
 from services.notifications.personalize import RULES, Decision, Reason, Situation, decide
 from services.notifications.policy import class_of
 from services.notifications.recommend import Recommendation
@@ -253,7 +254,7 @@ def test_any_content_has_a_title_and_a_body_of_bounded_length(
 
 def test_a_promotion_is_told_in_its_own_words() -> None:
     promotion = PromotionAnnounced(title="{Sale}", body="Half of all")
-    assert templates.promotion_text(promotion) == Text("{Sale}", "Half of all")
+    assert Offer("", promotion).draft("", templates.ENGLISH).text == Text("{Sale}", "Half of all")
 
 
 def test_a_newcomer_is_welcomed_by_name() -> None:

@@ -16,6 +16,7 @@ from babel.numbers import format_currency
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.notifications.drafts import Offer
 from services.notifications.engine import Engine, Limits, TemplateFailed
 from services.notifications.locales import LENGTHS, Length, Reader, canonical, fallback, is_known
 from services.notifications.recommend import Recommendation, Why
@@ -29,7 +30,6 @@ from services.notifications.templates import (
     Words,
     content_text,
     order_text,
-    promotion_text,
     recommendation_text,
     shipped,
     welcome_text,
@@ -111,7 +111,7 @@ def test_german_readers_are_told_in_german() -> None:
         "Ein Angebot für Sie", "Jetzt"
     )
     promotion = PromotionAnnounced(title="Sale", body="Half of all")
-    assert promotion_text(promotion, words) == Text("Sale", "Half of all")
+    assert Offer("", promotion).draft("", words).text == Text("Sale", "Half of all")
 
 
 @pytest.mark.parametrize(

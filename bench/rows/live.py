@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import msgspec
 import psutil
-from bson import ObjectId
 
 from bench.filling import fill_users, user_id
 from bench.people import token
@@ -18,9 +17,11 @@ from bench.queries import ADDED
 from bench.results import TIDINGS, Row, Target, alternated
 from bench.sockets import Crowd, subscribed
 from bench.world import Program, World
+from services.notifications.drafts import Draft
+from services.notifications.hints import hints
+from services.notifications.templates import Text
 from services.shared.clock import SystemClock
-from services.shared.events import Event, NotificationCreated
-from services.shared.live_messages import live_messages
+from services.shared.events import Event
 from services.shared.rabbit import RabbitBus
 from services.shared.vocabulary import NotificationType
 
@@ -59,9 +60,9 @@ class Contestant:
         """Milliseconds from publishing it to the last receipt."""
         assert self._crowd is not None
         self._crowd.expect(SOCKETS)
-        messages = [*live_messages(self._told(SOCKETS))]
+        told = self._told(SOCKETS)
         began = perf_counter()
-        await self._bus.publisher.hint(messages)
+        await self._bus.publisher.hint(told)
         milliseconds = 1000 * (await self._crowd.all_received() - began)
         await self._idle()  # what it does later is not for the others' rounds
         return milliseconds
@@ -108,22 +109,13 @@ class Contestant:
         return sum(psutil.Process(self.program.process.pid).cpu_times()[:2])
 
     def _told(self, count: int) -> list[Event]:
-        now = SystemClock().now()
-        return [
-            Event.of(
-                NotificationCreated(
-                    id=str(ObjectId()),
-                    user_id=user_id(number),
-                    kind=NotificationType.PROMOTION,
-                    title="Summer sale",
-                    body=_BODY,
-                    content={"title": "Summer sale", "body": _BODY},
-                    sent_at=now,
-                ),
-                time=now,
-            )
+        now, text = SystemClock().now(), Text("Summer sale", _BODY)
+        content = {"title": text.title, "body": text.body}
+        drafts = [
+            Draft(user_id(number), "bench", NotificationType.PROMOTION, text, content)
             for number in self.users[:count]
         ]
+        return hints((draft.row(now, {}) for draft in drafts), now)
 
 
 async def live(world: World) -> Sequence[Row]:

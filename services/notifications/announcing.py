@@ -18,10 +18,12 @@ from pymongo.errors import BulkWriteError
 
 from services.notifications import traces
 from services.notifications.caps import Allowance
+from services.notifications.deciding import Deciding
 from services.notifications.dispatch import Dispatch, Wanted
 from services.notifications.drafts import Announcement, Draft
+from services.notifications.hints import hints
 from services.notifications.ledgers import Ledgers
-from services.notifications.models import Notification, created
+from services.notifications.models import Notification
 from services.notifications.personalize import (
     SAME_EVENT,
     Decision,
@@ -37,12 +39,11 @@ from services.notifications.traces import Explanation, Trace
 from services.shared.bus import Bus
 from services.shared.clock import Clock
 from services.shared.errors import BadInput, Conflict, NotFound
-from services.shared.events import Event, NotificationChanged
 from services.shared.outbox import Outbox
 from services.shared.settings import Settings
 from services.shared.store import Row, Session, Store, insert_new, is_duplicate, parts
 from services.shared.tasks import end_if_cancelled
-from services.shared.vocabulary import ChangeKind, Channel, NotificationType, Outcome
+from services.shared.vocabulary import Channel, NotificationType, Outcome
 from services.users.models import User
 from services.users.recipients import Addressee
 
@@ -80,21 +81,18 @@ class Announcing:
 
         For event handlers: the event stays in hand until all is done, and comes again when not.
         A draft that was announced before is not stored again, but told again, whatever is decided
-        now, since the one who stored it may not have come to that. Of what is a state of something
-        the shelf knows. `recipients` holds the drafts' users by id.
+        now, since the one who stored it may not have come to that. `recipients` holds the drafts'
+        users by id.
         """
-        known = await Notification.of_events([draft.key for draft in drafts if not draft.thing])
-        new = {draft.key: draft for draft in drafts if draft.key not in known}
-        decided = await self._store_new(self._wanted(new.values(), recipients))
+        distinct = {draft.key: draft for draft in drafts}
+        decided = await self._store_new(self._wanted(distinct.values(), recipients))
         announced = {one.draft.key: one.announcement for one in decided}
-        announced |= {key: Announcement(row, SAME_EVENT) for key, row in known.items()}
-        await self._bus.publish(
-            self._told(
-                one.row
-                for one in announced.values()
-                if one.decision.outcome in (Outcome.SENT, Outcome.DUPLICATE)
-            )
+        told = (
+            one.row
+            for one in announced.values()
+            if one.decision.outcome in (Outcome.SENT, Outcome.DUPLICATE)
         )
+        await self._bus.publish(hints(told, self._clock.now()))
         await insert_new(Trace, self._traces(decided))  # one that comes again changes none
         return [announced[draft.key] for draft in drafts]
 
@@ -110,7 +108,8 @@ class Announcing:
         await traces.keep(self._traces(decided), session)
         announced = [one.announcement for one in decided]
         sent = [one for one in announced if one.decision.outcome is Outcome.SENT]
-        if events := self._told(one.row for one in sent):
+        # The outbox keeps in order what is told to one user: so each is told alone.
+        if events := hints((one.row for one in sent), self._clock.now(), together=1):
             await self._outbox.put(events, session)
         return announced
 
@@ -211,41 +210,46 @@ class Announcing:
         now = self._clock.now()
         shelf = await Shelf.of([one.draft for one in wanted], now, session)
         dispatch = await Dispatch.of(wanted, now, self._settings, session)
+        deciding = Deciding(now, self._settings.shop_timezone)
+        refused = [
+            one.draft.key
+            for one in wanted
+            if not one.draft.thing and deciding.about(one).decision.outcome is not Outcome.SENT
+        ]
+        # Of what is accepted anew the unique index knows.
+        known = await Notification.of_events(refused, session)
         made: list[tuple[Draft, Decision, Mapping[Channel, Decision], Row | None]] = []
         for one in wanted:
-            draft = one.draft.lasting(now, self._lives)
-            if shelf.has_told(draft):
+            draft = one.draft
+            if draft.key in known or shelf.has_told(draft):
                 made.append((draft, SAME_EVENT, {}, None))
                 continue
-            situation = Situation(
-                draft.type,
-                one.message_class,
-                one.user.preferences,
-                now,
-                draft.expires_at,
-                timezone=self._zone(one.user),
-                rank=draft.collapse.rank if draft.collapse else None,
-                told_rank=shelf.told_rank(draft),
-            )
-            decision = decide(situation)
+            situation, decision, trace = deciding.about(one, shelf.told_rank(draft))
             others = dispatch.send(draft, one.channels, situation, decision)
-            trace = traces.stored(situation, decision, others)
+            trace = traces.with_others(trace, others)
             made.append((draft, decision, others, trace))
             if decision.outcome is Outcome.SENT:
                 shelf.put(draft, trace)
         await shelf.write(session, self._settings.revisions_kept)
         await dispatch.write(session)
+
+        def row(draft: Draft, decision: Decision) -> Row | None:
+            if decision.outcome in (Outcome.HELD, Outcome.SUPPRESSED):
+                return None
+            return known.get(draft.key) or shelf.row(draft)
+
         return [
-            Decided(draft, Announcement(_answered(shelf, draft, decision), decision, others), trace)
+            Decided(draft, Announcement(row(draft, decision), decision, others), trace)
             for draft, decision, others, trace in made
         ]
 
     def _wanted(self, drafts: Iterable[Draft], recipients: Mapping[str, Addressee]) -> list[Wanted]:
         wanted = []
+        now = self._clock.now()
         for draft in drafts:
             user, class_ = recipients[draft.user_id], class_of(draft.type, draft.status)
             channels = self._connected(other_channels(user.choices, draft.type, class_))
-            wanted.append(Wanted(draft, user, class_, channels))
+            wanted.append(Wanted(draft.lasting(now, self._lives), user, class_, channels))
         return wanted
 
     def _connected(self, channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
@@ -257,19 +261,6 @@ class Announcing:
     def _zone(self, user: Addressee) -> str:
         return user.timezone or self._settings.shop_timezone
 
-    def _told(self, rows: Iterable[Row | None]) -> list[Event]:
-        """What open screens are told: each notification once, as it is now."""
-        events: list[Event] = []
-        now = self._clock.now()
-        for id, row in {row["_id"]: row for row in rows if row}.items():
-            events.append(Event.of(created(row), time=now))
-            if row.get("revision", 1) > 1:
-                revised = NotificationChanged(
-                    user_id=row["user_id"], kind=ChangeKind.REVISED, notification_ids=(str(id),)
-                )
-                events.append(Event.of(revised, time=now))
-        return events
-
     def _traces(self, decided: Sequence[Decided]) -> list[Row]:
         """Of what is not sent."""
         forget_at = self._clock.now() + self._trace_life
@@ -278,9 +269,3 @@ class Announcing:
             for one in decided
             if one.trace and one.announcement.decision.outcome is not Outcome.SENT
         ]
-
-
-def _answered(shelf: Shelf, draft: Draft, decision: Decision) -> Row | None:
-    if decision.outcome in (Outcome.HELD, Outcome.SUPPRESSED):
-        return None
-    return shelf.row(draft)

@@ -15,8 +15,7 @@ from beanie import Document, PydanticObjectId
 from bson import ObjectId
 from pymongo import IndexModel
 
-from services.notifications.drafts import Draft, gist, offer_draft
-from services.notifications.templates import Words
+from services.notifications.drafts import Offer, gist
 from services.shared.events import SOURCE, PromotionAnnounced
 from services.shared.store import Row, Session
 from services.shared.vocabulary import BroadcastState
@@ -86,9 +85,10 @@ class Broadcast(Document):
         """What a reader sees change."""
         return (self.state, self.recipients, self.sent, self.held, self.suppressed, self.failed)
 
-    def draft(self, user_id: str, words: Words) -> Draft:
-        """The notification that it is for one user; for each there is one."""
-        return offer_draft(user_id, event_of(self.id), self.promotion, words)
+    @property
+    def offer(self) -> Offer:
+        """What it says, to be drafted for each of its recipients."""
+        return Offer(event_of(self.id), self.promotion)
 
     def row(self) -> Row:
         """As it is stored: without what is not given, which partial indexes leave out."""

@@ -71,6 +71,8 @@ class Allowance:
 
     def free_at(self, channel: Channel, now: datetime) -> datetime | None:
         """When one more may go out on this channel, if nothing else does; None: now."""
+        if not self.spent:  # as of most
+            return None
         ends = [cap.free_at(self.spent, now) for cap in self._of(channel)]
         return max(filter(None, ends), default=None)
 

@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Final, NamedTuple, Self
 
 from bson import ObjectId
+from msgspec import structs
 from pymongo import InsertOne, UpdateMany
 
 from services.notifications import traces
@@ -188,7 +189,7 @@ def _spread_within(situation: Situation, end: datetime, key: Key, seconds: float
     any room."""
     while seconds >= _LEAST_SPREAD:
         at = end + spread(key, seconds)
-        if decide(replace(situation, at=at, allowance=UNCAPPED)).outcome is Outcome.SENT:
+        if decide(structs.replace(situation, at=at, allowance=UNCAPPED)).outcome is Outcome.SENT:
             return at
         seconds /= 2
     return end

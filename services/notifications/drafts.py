@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 from bson import ObjectId
+from msgspec import Struct, structs
 
 from services.notifications.collapse import Collapse, Thing, later, thing_of
 from services.notifications.models import Notification
@@ -21,7 +22,7 @@ from services.notifications.templates import (
     Text,
     Words,
     content_text,
-    promotion_text,
+    promotion_variables,
     recommendation_text,
 )
 from services.shared.clock import whole_milliseconds
@@ -36,8 +37,7 @@ Key = tuple[str, str]  # of a notification: its user's id, its event's key
 _STATES: Final = ("read", "read_at", "seen", "archived", "snoozed_until")
 
 
-@dataclass(frozen=True)
-class Draft:
+class Draft(Struct, frozen=True, dict=True):
     """A notification that is wanted for a user, before it is decided. `event`: the event's key.
     `expires_at`: None for what its type has. `own_title`: whether its caller gave the title, which
     else may read otherwise another time. `collapse`: what it is a state of, if of anything."""
@@ -48,12 +48,12 @@ class Draft:
     text: Text
     content: Any
     expires_at: datetime | None = None
-    product_ids: list[str] = field(default_factory=list)
+    product_ids: list[str] = []
     status: str | None = None  # of the order that it tells of
     own_title: bool = False
     collapse: Collapse | None = None
 
-    @cached_property
+    @property
     def key(self) -> Key:
         return self.user_id, self.event
 
@@ -68,7 +68,7 @@ class Draft:
         """What it is a state of."""
         return thing_of(self.user_id, self.type, self.collapse.key) if self.collapse else None
 
-    @cached_property
+    @property
     def size(self) -> int:
         """Bytes, nearly."""
         return json_size((self.text.title, self.text.body, self.content))
@@ -77,7 +77,7 @@ class Draft:
         """With an end, where its type has one."""
         if self.expires_at is not None or self.type not in lives:
             return self
-        return replace(self, expires_at=now + lives[self.type])
+        return structs.replace(self, expires_at=now + lives[self.type])
 
     def row(self, now: datetime, decision: dict[str, Any]) -> Row:
         """As it is stored. `decision`: see traces.py."""
@@ -235,17 +235,32 @@ def recommendation_draft(
     )
 
 
-def offer_draft(user_id: str, event: str, promotion: PromotionAnnounced, words: Words) -> Draft:
-    """In its reader's words. Raises BadInput for an end that lies beyond the calendar."""
-    text = promotion_text(promotion, words)
-    return Draft(
-        user_id=user_id,
-        event=event,
-        type=NotificationType.PROMOTION,
-        text=text,
-        content={"title": text.title, "body": text.body},
-        expires_at=checked_end(promotion.expires_at, "data.expiresAt"),
-    )
+class Offer:
+    """A promotion, as it is drafted for one after the other. `event`: the event's key.
+
+    Raises BadInput for an end that lies beyond the calendar.
+    """
+
+    def __init__(self, event: str, promotion: PromotionAnnounced) -> None:
+        self._event = event
+        self._known = promotion_variables(promotion)
+        self._expires_at = checked_end(promotion.expires_at, "data.expiresAt")
+        self._text = Text("", "")
+        self._content: dict[str, str] = {}
+
+    def draft(self, user_id: str, words: Words) -> Draft:
+        """In its reader's words. Those who read the same share it."""
+        text = words.say("promotion", self._known)
+        if text != self._text:
+            self._text, self._content = text, {"title": text.title, "body": text.body}
+        return Draft(
+            user_id,
+            self._event,
+            NotificationType.PROMOTION,
+            self._text,
+            self._content,
+            self._expires_at,
+        )
 
 
 def gist(*parts: object) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncio import Task, create_task, gather
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Any, Final
 from services.notifications import catalogue, recommend, templates
 from services.notifications.announcing import Announcing
 from services.notifications.collapse import Collapse, Rank
-from services.notifications.drafts import Draft, offer_draft, recommendation_draft
+from services.notifications.drafts import Draft, Offer, recommendation_draft
 from services.notifications.gather import Gatherer
 from services.notifications.scheduling import Scheduling
 from services.notifications.templates import Words
@@ -35,8 +36,9 @@ from services.shared.tasks import let_others_run
 from services.shared.vocabulary import NotificationType
 from services.shared.worker import when_back
 from services.users.models import Activity
-from services.users.recipients import Recipient
+from services.users.recipients import Customer, Recipient
 
+_STORED_AT_ONCE: Final = 2  # parts of a promotion
 _RECOMMENDED_AT_ONCE: Final = 50  # users; each takes some queries
 
 
@@ -115,33 +117,37 @@ class NotificationHandlers:
 
     async def _offers(self, event: Event) -> AsyncGenerator[Sequence[Draft], None]:
         promotion = event.read(PromotionAnnounced)
+        offer = Offer(event.key, promotion)
         async with aclosing(self._everyone_or(promotion.user_ids)) as everyone:
-            async for users in everyone:
+            async for customers in everyone:
                 drafts = []
-                for user in users:
-                    words = self._texts.words(user)
-                    drafts.append(offer_draft(user.id, event.key, promotion, words))
+                for customer in customers:
+                    drafts.append(offer.draft(customer.id, self._texts.words(customer)))
                     await let_others_run(len(drafts))
                 yield drafts
 
     async def _announce_each(self, parts: AsyncIterator[Sequence[Draft]]) -> None:
-        """One part after the other; while the database stores one the next one is worded. What
-        keeps a part from being stored does not have those before it announced again."""
-        storing: Task[None] | None = None
+        """While the database stores two parts the next one is worded. What keeps one from being
+        stored does not have those before it announced again."""
+        storing: deque[Task[None]] = deque()
+
+        async def end_first() -> None:
+            await storing[0]
+            storing.popleft()
+            reach(Failpoint.IN_FAN_OUT)
+
         try:
             async for drafts in parts:
-                if storing is not None:
-                    await storing
-                    reach(Failpoint.IN_FAN_OUT)
+                if len(storing) == _STORED_AT_ONCE:
+                    await end_first()
                 announcing = partial(self._announce_to_those_who_are, drafts)
-                storing = create_task(when_back(announcing, PromotionAnnounced.type))
-            if storing is not None:
-                await storing
-                reach(Failpoint.IN_FAN_OUT)
+                storing.append(create_task(when_back(announcing, PromotionAnnounced.type)))
+            while storing:
+                await end_first()
         finally:
-            if storing is not None and not storing.done():
-                storing.cancel()
-                await gather(storing, return_exceptions=True)
+            for task in storing:
+                task.cancel()
+            await gather(*storing, return_exceptions=True)
 
     async def _announce_to_those_who_are(self, drafts: Sequence[Draft]) -> None:
         """With their preferences of this moment: to make the drafts took a while."""
@@ -168,16 +174,15 @@ class NotificationHandlers:
 
     async def _everyone_or(
         self, user_ids: Sequence[str] | None
-    ) -> AsyncGenerator[Sequence[Recipient], None]:
+    ) -> AsyncGenerator[Sequence[Customer], None]:
         if user_ids is not None:
             for start in range(0, len(user_ids), self._chunk):
-                found = await Recipient.by_ids(user_ids[start : start + self._chunk])
-                yield list(found.values())
+                yield await Customer.by_ids(user_ids[start : start + self._chunk])
             return
         after: str | None = None
-        while users := await Recipient.audience(after, self._chunk):
-            after = users[-1].id
-            yield users
+        while customers := await Customer.audience(after, self._chunk):
+            after = customers[-1].id
+            yield customers
 
     async def _active_or(self, request: RecommendationsRequested) -> AsyncIterator[Sequence[str]]:
         size = min(self._chunk, _RECOMMENDED_AT_ONCE)

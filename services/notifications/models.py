@@ -161,14 +161,16 @@ class Notification(Document):
         return await cls.find(there).sort("changed_at").to_list()
 
     @classmethod
-    async def of_events(cls, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Row]:
+    async def of_events(
+        cls, keys: Sequence[tuple[str, str]], session: Session | None = None
+    ) -> Mapping[tuple[str, str], Row]:
         """The notifications of these (user id, event key), as far as they exist, as stored."""
         if not keys:
             return {}
         users = list({user_id for user_id, _ in keys})
         events = list({event for _, event in keys})
         rows = cls.get_pymongo_collection().find(
-            {"user_id": {"$in": users}, "event": {"$in": events}}
+            {"user_id": {"$in": users}, "event": {"$in": events}}, session=session
         )
         return {(row["user_id"], row["event"]): row async for row in rows}
 

@@ -14,6 +14,8 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from msgspec import Struct
+
 from services.notifications.caps import UNCAPPED, Allowance
 from services.notifications.collapse import Rank
 from services.shared.vocabulary import (
@@ -73,8 +75,7 @@ class Rule(StrEnum):
     FREQUENCY = "frequency"
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(Struct, frozen=True):
     """What a decision is made from. `at`: the instant for which it is made; `timezone`: the
     user's, an IANA zone; `rank`: of the state that it tells of, `told_rank`: of the one that is
     told already; `allowance`: of marketing, on other channels than the app."""

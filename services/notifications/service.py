@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
+
+from msgspec import structs
 
 from services.notifications import recommend
 from services.notifications.announcing import Announcing
@@ -80,7 +81,7 @@ class NotificationService:
         draft = asked.draft(event, self._texts.words(user))
         if collapse_key is not None:
             rank = Rank.of(version, now, event)
-            draft = replace(draft, collapse=Collapse(collapse_key, rank, unread_again))
+            draft = structs.replace(draft, collapse=Collapse(collapse_key, rank, unread_again))
         if dedup_key is not None and (original := await self._announcing.original(draft)):
             return original
         if asked.expires_at is not None and asked.expires_at <= now:

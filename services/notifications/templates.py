@@ -99,9 +99,9 @@ def order_text(order: OrderStatusChanged, words: Words = ENGLISH) -> Text:
     return words.say(f"order.{kind}", {"order": known})
 
 
-def promotion_text(promotion: PromotionAnnounced, words: Words = ENGLISH) -> Text:
+def promotion_variables(promotion: PromotionAnnounced) -> Mapping[str, Any]:
     known = Known(title=composed(promotion.title), body=composed(promotion.body))
-    return words.say("promotion", {"promotion": known})
+    return {"promotion": known}
 
 
 def welcome_text(user: UserRegistered, words: Words = ENGLISH) -> Text:

@@ -111,11 +111,8 @@ def trace_row(draft: Draft, decision: Mapping[str, Any], forget_at: datetime) ->
     }
 
 
-def stored(
-    situation: Situation, decision: Decision, others: Mapping[Channel, Decision] = {}
-) -> dict[str, Any]:
-    """A decision as it is stored, and what was decided on other channels; type and end stand in the
-    row around it."""
+def stored(situation: Situation, decision: Decision) -> dict[str, Any]:
+    """A decision as it is stored; type and end stand in the row around it."""
     return {
         "class": situation.message_class.value,
         "channel": situation.channel.value,
@@ -125,8 +122,12 @@ def stored(
         "asked": [rule.value for rule in decision.asked],
         "preferences_version": situation.preferences.version,
         "at": situation.at,
-        **channels.stored(others),
     }
+
+
+def with_others(stored: dict[str, Any], others: Mapping[Channel, Decision]) -> dict[str, Any]:
+    """The same, with what was decided on other channels."""
+    return stored | channels.stored(others) if others else stored
 
 
 def explanation_of(row: Notification, since: datetime) -> Explanation | None:

@@ -35,7 +35,7 @@ from services.shared.log import get_logger
 from services.shared.settings import Settings
 from services.shared.tasks import end_if_cancelled
 from services.shared.worker import when_back
-from services.users.recipients import Addressee
+from services.users.recipients import Named
 
 log = get_logger()
 
@@ -89,7 +89,7 @@ class Texts:
         self._overrides: Mapping[Key, Text] = {}
         self._failed: set[Key] = set()
 
-    def words(self, user: Addressee) -> Words:
+    def words(self, user: Named) -> Words:
         """How this user is addressed now."""
         reader = Reader(user.name, user.locale, user.timezone or self._shop_zone)
         return Words(reader, self._overrides, self._engine, self._report)

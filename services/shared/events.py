@@ -172,12 +172,6 @@ class NotificationCreated(Data, frozen=True, kw_only=True, rename="camel"):
     def subject(self) -> str:
         return self.user_id
 
-    @property
-    def is_new(self) -> bool:
-        """Whether nothing has been done with it yet."""
-        touched = self.seen or self.archived or self.read_at or self.snoozed_until
-        return self.revision == 1 and not touched
-
 
 class Recipient(Struct, frozen=True, kw_only=True, rename="camel"):
     """Whose notification it is, and its id."""

@@ -15,9 +15,9 @@ from aiormq.abc import DeliveredMessage
 from services.shared.amqp import FAULTS, Connection, abandon, bounded, close
 from services.shared.bus import PartlyPublished
 from services.shared.errors import Unavailable
+from services.shared.events import Event, NotificationsCreated, encode
 from services.shared.failpoints import Failpoint, reach
 from services.shared.frames import publish_all
-from services.shared.live_messages import LiveMessage
 from services.shared.settings import Settings
 from services.shared.topology import EVENTS, LIVE
 
@@ -69,7 +69,7 @@ class Publisher:
         if not all(isinstance(result, spec.Basic.Ack) for result in results):
             raise self._unconfirmed(channel, results)
 
-    async def hint(self, hints: Sequence[LiveMessage]) -> None:
+    async def hint(self, hints: Sequence[Event]) -> None:
         """Publish live events, in order, to whoever listens: perhaps nobody.
 
         Raises PartlyPublished, of none, when the broker did not confirm all.
@@ -78,7 +78,7 @@ class Publisher:
         try:
             async with bounded(2 * self._settings.rabbitmq_timeout_seconds):
                 underlay = await channel.get_underlay_channel()
-                messages = [(hint.keys, hint.body) for hint in hints]
+                messages = [(_keys(hint), encode(hint)) for hint in hints]
                 await publish_all(underlay, LIVE, CONTENT_TYPE, messages)
         except FAULTS as error:
             raise self._unconfirmed(channel, [error]) from error
@@ -137,3 +137,11 @@ class Publisher:
             except FAULTS as error:
                 raise Unavailable(f"RabbitMQ is away: {error!r}") from error
             return self._channel
+
+
+def _keys(hint: Event) -> Sequence[str]:
+    """The ids of those whom it is for: RabbitMQ routes a message by further keys, too, which its
+    header CC names, and hands it once to each gateway that hears of any of them."""
+    if isinstance(hint.data, NotificationsCreated):
+        return [one.user_id for one in hint.data.recipients]
+    return [hint.subject]

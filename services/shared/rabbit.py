@@ -34,7 +34,6 @@ from services.shared.events import Event, encode
 from services.shared.frames import Received
 from services.shared.inflow import Inflow
 from services.shared.live_connection import LiveConnection
-from services.shared.live_messages import live_messages
 from services.shared.log import get_logger
 from services.shared.publisher import CONTENT_TYPE, Publisher
 from services.shared.rabbit_letters import DeadLetterQueue, burial, instant
@@ -81,7 +80,7 @@ class RabbitBus:
             raise PartlyPublished(str(error), frozenset(done)) from error
         if hints:
             try:
-                await self.publisher.hint([*live_messages([events[place] for place in hints])])
+                await self.publisher.hint([events[place] for place in hints])
             except Unavailable as error:
                 raise PartlyPublished(str(error), frozenset(others)) from error
 

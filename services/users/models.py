@@ -96,7 +96,7 @@ class User(Document):
     async def with_traits(
         cls, traits: Traits, after: str | None, upto: str | None, at: datetime, shop_timezone: str
     ) -> list[str]:
-        """The ids of customers, as `Recipient.audience` has them, behind `after` and up to
+        """The ids of customers, as `Customer.audience` has them, behind `after` and up to
         `upto`, who had registered by then, in their order."""
         there = CUSTOMERS | between(after, upto) | {"created_at": {"$lte": at}}
         query = there | traits.query(shop_timezone)

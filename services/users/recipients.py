@@ -7,38 +7,29 @@ takes ten times as long. Who has chosen nothing, as most have, shares one matrix
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Protocol, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 from bson import ObjectId
+from msgspec import Struct
 from pydantic import BaseModel, Field
 
-from services.shared.store import Row
+from services.shared.store import Row, quickly
 from services.users.consent import Consents
 from services.users.models import CUSTOMERS, User, between, object_id
 from services.users.preferences import Choices, Preferences, resolve
 from services.users.quiet_hours import QuietChoices
 
-_SHOWN: Final = dict.fromkeys(
-    (
-        "name",
-        "locale",
-        "timezone",
-        "choices",
-        "quiet_hours",
-        "consents",
-        "preferences_version",
-        "disabled_at",
-    ),
-    1,
+_NAMED: Final = dict.fromkeys(("name", "locale", "timezone"), 1)
+_SHOWN: Final = _NAMED | dict.fromkeys(
+    ("choices", "quiet_hours", "consents", "preferences_version", "disabled_at"), 1
 )
 _CHOSEN: Final = ("choices", "quiet_hours", "consents")
 _REMEMBERED: Final = 1024  # versions and zones of those who have chosen nothing
 
 
-class Addressee(Protocol):
-    """A Recipient, or a whole User."""
+class Named(Protocol):
+    """Whom one can write to."""
 
     @property
     def name(self) -> str: ...
@@ -46,14 +37,45 @@ class Addressee(Protocol):
     def locale(self) -> str: ...
     @property
     def timezone(self) -> str | None: ...
+
+
+class Addressee(Named, Protocol):
+    """A Recipient, or a whole User."""
+
     @property
     def choices(self) -> Choices: ...
     @property
     def preferences(self) -> Preferences: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Customer(NamedTuple):
+    """Of a user as much as it takes to write to them."""
+
+    id: str
+    name: str
+    locale: str
+    timezone: str | None
+
+    @classmethod
+    async def by_ids(cls, user_ids: Iterable[str]) -> Sequence[Self]:
+        """The users that exist, in one query."""
+        keys = [key for key in map(object_id, user_ids) if key]
+        found = await _rows({"_id": {"$in": keys}}, len(keys), _NAMED)
+        return [cls._of(row) for row in found]
+
+    @classmethod
+    async def audience(cls, after: str | None, limit: int) -> Sequence[Self]:
+        """The next customers in the order of their ids: everyone who may log in but the shop's
+        backends."""
+        found = await _rows(CUSTOMERS | between(after, None), limit, _NAMED)
+        return [cls._of(row) for row in found]
+
+    @classmethod
+    def _of(cls, row: Row) -> Self:
+        return cls(str(row["_id"]), row["name"], row["locale"], row.get("timezone"))
+
+
+class Recipient(Struct, frozen=True):
     id: str
     name: str
     locale: str
@@ -66,14 +88,8 @@ class Recipient:
     async def by_ids(cls, user_ids: Iterable[str]) -> Mapping[str, Self]:
         """The users that exist, by id, in one query."""
         keys = [key for key in map(object_id, user_ids) if key]
-        found = [cls._of(row) for row in await _rows({"_id": {"$in": keys}}, len(keys))]
-        return {one.id: one for one in found}
-
-    @classmethod
-    async def audience(cls, after: str | None, limit: int) -> Sequence[Self]:
-        """The next customers in the order of their ids: everyone who may log in but the shop's
-        backends."""
-        return [cls._of(row) for row in await _rows(CUSTOMERS | between(after, None), limit)]
+        found = await _rows({"_id": {"$in": keys}}, len(keys), _SHOWN)
+        return {one.id: one for one in map(cls._of, found)}
 
     @classmethod
     def _of(cls, row: Row) -> Self:
@@ -110,9 +126,9 @@ def _untouched(version: int, timezone: str | None) -> Preferences:
     return resolve({}, version, timezone)
 
 
-async def _rows(query: Row, limit: int) -> list[Row]:
+async def _rows(query: Row, limit: int, shown: Mapping[str, int]) -> list[Row]:
     """In the order of ids, in one answer."""
     if not limit:
         return []
-    found = User.get_pymongo_collection().find(query, _SHOWN, batch_size=limit + 1)
+    found = quickly(User).find(query, shown, batch_size=limit + 1)
     return await found.sort("_id").limit(limit).to_list()
