@@ -21,10 +21,12 @@ from services.notifications.drafts import Announcement, Draft
 from services.notifications.states import States
 from services.notifications.templates import Text
 from services.shared.events import Event, OrderStatusChanged
+from services.shared.store import PART_BYTES
 from services.shared.vocabulary import NotificationType, Outcome, Role
 from services.users.models import User
 from tests.kit import Elsewhere, House, Stream, open_house, quick_settings
 from tests.notices import NODE, Wire, create, customer, nodes, page, refused, unread_count, wired
+from tests.other_channels import announcer
 from tests.servers import PrivateMongod, until
 
 KEPT = 3
@@ -381,12 +383,36 @@ async def test_many_workers_that_tell_of_one_thing_leave_its_newest_state(
     assert revision == outcomes.count(Outcome.SENT)
 
 
-def state(user_id: str, n: int) -> Draft:
+async def test_what_revises_too_much_for_one_transaction_takes_several(
+    house: House, ann: Wire
+) -> None:
+    runtime, commits = house.runtime, 0
+    user = await User.by_id(ann.id)
+    assert user is not None
+
+    async def count() -> None:
+        nonlocal commits
+        commits += 1
+
+    worker = announcer(house, store=Elsewhere(runtime.store, after=count))
+    carts = 2 * PART_BYTES // 50_000
+    for text in ("x" * 50_000, "short"):
+        commits = 0
+        drafts = [state(ann.id, len(text) == 5, f"cart {n}", text) for n in range(carts)]
+        told = await worker.announce(drafts, {ann.id: user})
+        assert {one.decision.outcome for one in told} == {Outcome.SENT}
+    assert commits > 1
+    assert {node["body"] for node in await nodes(ann, first=100)} == {"short"}
+
+
+def state(user_id: str, n: int, thing: str = "cart", text: str | None = None) -> Draft:
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    event = f"urn:shop {n}"
-    text = Text("Cart", str(n))
-    collapse = Collapse("cart", Rank.of(n, at, event))
-    return Draft(user_id, event, NotificationType.ORDER_UPDATE, text, str(n), collapse=collapse)
+    event = f"urn:shop {thing} {n}"
+    collapse = Collapse(thing, Rank.of(n, at, event))
+    body = text or str(n)
+    return Draft(
+        user_id, event, NotificationType.ORDER_UPDATE, Text("Cart", body), body, collapse=collapse
+    )
 
 
 async def test_a_key_or_version_that_says_nothing_is_refused(backend: Wire, ann: Wire) -> None:

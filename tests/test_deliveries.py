@@ -21,6 +21,7 @@ from services.notifications.ledgers import CapLedger
 from services.notifications.models import Notification
 from services.notifications.plan import Plan
 from services.notifications.scheduled import ScheduledNotification
+from services.notifications.traces import Trace
 from services.shared.errors import BadInput
 from services.shared.store import PART_BYTES
 from services.shared.vocabulary import (
@@ -456,3 +457,21 @@ async def test_a_channel_that_no_sender_collects_costs_no_row(house: House) -> N
     )
     with pytest.raises(BadInput, match="DELIVERY_CHANNELS"):
         await left_out
+
+
+async def test_what_was_sent_comes_again_to_who_refuses_it_by_now(house: House) -> None:
+    """It is what it was: neither refused now, nor sent on a channel that was switched on since."""
+    ann = await reached_by(house)
+    draft = offer(ann.id)
+    [first] = await announce(announcer(house), draft)
+    await switch(house, ann.id, *switched(PUSH, off=[IN_APP]))
+    [again] = await announce(announcer(house), draft)
+    assert again.decision.outcome is Outcome.DUPLICATE
+    assert first.row is not None
+    assert again.row is not None
+    assert again.row["_id"] == first.row["_id"]
+    assert await Trace.find({"user_id": ann.id}).count() == 0
+    assert await deliveries(ann.id) == []
+    [other] = await announce(announcer(house), offer(ann.id))
+    assert other.decision.outcome is Outcome.SUPPRESSED
+    assert len(await deliveries(ann.id)) == 1

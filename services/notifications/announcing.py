@@ -8,10 +8,12 @@ read on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from operator import attrgetter
 from typing import NamedTuple
 
 from pymongo.errors import BulkWriteError
@@ -41,11 +43,23 @@ from services.shared.clock import Clock
 from services.shared.errors import BadInput, Conflict, NotFound
 from services.shared.outbox import Outbox
 from services.shared.settings import Settings
-from services.shared.store import Row, Session, Store, insert_new, is_duplicate, parts
+from services.shared.store import (
+    PART_BYTES,
+    Row,
+    Session,
+    Store,
+    insert_new,
+    is_duplicate,
+    parts,
+)
 from services.shared.tasks import end_if_cancelled
 from services.shared.vocabulary import Channel, NotificationType, Outcome
 from services.users.models import User
 from services.users.recipients import Addressee
+
+
+class _TooMuchRevised(Exception):
+    """What is shown now, and kept as it was, would be too much for one transaction."""
 
 
 class Decided(NamedTuple):
@@ -176,24 +190,23 @@ class Announcing:
 
     async def _store_new(self, wanted: Sequence[Wanted]) -> list[Decided]:
         """As many in a transaction as it has time for."""
-        things = [one.draft.thing for one in wanted if one.draft.thing]
-        sizes = await Notification.collapsed_sizes(things)
-
-        def size(one: Wanted) -> int:
-            return one.size + (sizes.get(one.draft.thing, 0) if one.draft.thing else 0)
-
         decided: list[Decided] = []
-        for part in parts(wanted, size):
+        for part in parts(wanted, attrgetter("size")):
             decided += await self._store_part(part)
         return decided
 
     async def _store_part(self, wanted: Sequence[Wanted]) -> list[Decided]:
         """Another worker may have the same events in hand, or what shows the same things."""
         known: list[Decided] = []
+        write = partial(self._write, most_revised=PART_BYTES)
         while True:
             end_if_cancelled()
             try:
-                return known + await self._store.transact(partial(self._write, wanted))
+                return known + await self._store.transact(partial(write, wanted))
+            except _TooMuchRevised:
+                half = len(wanted) // 2
+                first = await self._store_part(wanted[:half])
+                return known + first + await self._store_part(wanted[half:])
             except BulkWriteError as error:
                 if not is_duplicate(error):
                     raise
@@ -205,10 +218,15 @@ class Announcing:
             ]
             wanted = [one for one in wanted if one.draft.key not in stored]
 
-    async def _write(self, wanted: Sequence[Wanted], session: Session) -> list[Decided]:
-        """Decide and store, in the session's transaction."""
+    async def _write(
+        self, wanted: Sequence[Wanted], session: Session, most_revised: float = math.inf
+    ) -> list[Decided]:
+        """Decide and store, in the session's transaction. Raises _TooMuchRevised where several
+        would revise what has more than so many bytes."""
         now = self._clock.now()
         shelf = await Shelf.of([one.draft for one in wanted], now, session)
+        if len(wanted) > 1 and shelf.size > most_revised:
+            raise _TooMuchRevised
         dispatch = await Dispatch.of(wanted, now, self._settings, session)
         deciding = Deciding(now, self._settings.shop_timezone)
         refused = [

@@ -183,17 +183,6 @@ class Notification(Document):
         return {row["thing"]: row async for row in rows}
 
     @classmethod
-    async def collapsed_sizes(cls, things: Sequence[Thing]) -> Mapping[Thing, int]:
-        """How many bytes each of those has."""
-        if not things:
-            return {}
-        shown = {"thing": 1, "size": {"$bsonSize": "$$ROOT"}}
-        rows = await cls.get_pymongo_collection().aggregate(
-            [{"$match": states_of(things)}, {"$project": shown}]
-        )
-        return {row["thing"]: row["size"] async for row in rows}
-
-    @classmethod
     async def behind(
         cls, user_id: str, start: Position, limit: int, now: datetime
     ) -> tuple[Sequence[Self], bool]:

@@ -12,7 +12,7 @@ from pymongo import InsertOne, UpdateOne
 from services.notifications import revisions
 from services.notifications.collapse import Rank, Thing
 from services.notifications.drafts import Draft, Key
-from services.notifications.models import Notification
+from services.notifications.models import Notification, size_of
 from services.notifications.revisions import Revision
 from services.shared.store import Row, Session
 
@@ -39,6 +39,11 @@ class Shelf:
         shown = await Notification.collapsed([d.thing for d in states if d.thing], session)
         told_before = await Revision.of_events([draft.key for draft in states], session)
         return cls(shown, told_before, now)
+
+    @property
+    def size(self) -> int:
+        """Bytes of what is shown, nearly."""
+        return sum(map(size_of, self._shown.values()))
 
     def shown(self, draft: Draft) -> Row | None:
         """What is shown of the same thing."""
