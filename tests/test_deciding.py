@@ -77,7 +77,9 @@ def test_so_is_who_lives_elsewhere() -> None:
 
 def test_so_is_another_type_and_class() -> None:
     deciding = Deciding(NOW, "UTC")
-    deciding.about(wanted("ann"))
+    assert deciding.about(wanted("ann", NONE)).decision.outcome is Outcome.SUPPRESSED
+    tips = deciding.about(wanted("ann", NONE, type_=NotificationType.RECOMMENDATION))
+    assert tips.decision.outcome is Outcome.SENT
     orders = NotificationType.ORDER_UPDATE
     paid = deciding.about(wanted("ann", type_=orders, status="paid"))
     failed = deciding.about(wanted("ann", type_=orders, status="payment_failed"))

@@ -38,7 +38,7 @@ from services.shared.worker import when_back
 from services.users.models import Activity
 from services.users.recipients import Customer, Recipient
 
-_STORED_AT_ONCE: Final = 2  # parts of a promotion
+_STORED_AT_ONCE: Final = 3  # parts of a promotion
 _RECOMMENDED_AT_ONCE: Final = 50  # users; each takes some queries
 
 
@@ -127,7 +127,7 @@ class NotificationHandlers:
                 yield drafts
 
     async def _announce_each(self, parts: AsyncIterator[Sequence[Draft]]) -> None:
-        """While the database stores two parts the next one is worded. What keeps one from being
+        """While the database stores three parts the next one is worded. What keeps one from being
         stored does not have those before it announced again."""
         storing: deque[Task[None]] = deque()
 
