@@ -10,6 +10,7 @@ from uuid import uuid4
 import aio_pika
 import pytest
 from aio_pika.exceptions import AMQPError
+from aiormq.channel import Channel as LibraryChannel
 from pamqp import commands, frame
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
@@ -58,6 +59,33 @@ async def test_what_is_published_at_once_comes_in_order_and_whole(
     )
     await until(lambda: len(received) > len(bodies))
     assert (received[-1].body, received[-1].headers) == (b"more", {"x-so": 3})
+    await close(connection)
+
+
+async def test_confirms_are_counted_beside_those_that_the_library_waits_for(
+    rabbitmq: PrivateRabbitMQ,
+) -> None:
+    connection = await connect(rabbitmq.url, SETTINGS)
+    received: list[Received] = []
+    name, _ = await an_inbox(connection, received)
+    publishing = await connection.channel()
+    underlay = await publishing.get_underlay_channel()
+    assert isinstance(underlay, LibraryChannel)
+    connection.deliveries.confirm(underlay)
+    count = 200
+
+    async def one(n: int) -> None:
+        await publishing.default_exchange.publish(aio_pika.Message(b"%d" % n), name)
+
+    async def many(n: int) -> None:
+        await publish_all(underlay, "", TYPE, [((name,), b"%d" % n)] * 3)
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(work(n) for n in range(count) for work in (one, many)))
+    await until(lambda: len(received) == 4 * count)
+    assert not underlay.confirmations
+    with pytest.raises(AMQPError):
+        await publish_all(underlay, uuid4().hex, TYPE, [(("a",), b"1"), (("b",), b"2")])
     await close(connection)
 
 

@@ -26,6 +26,7 @@ _METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
 _END: Final = b"\xce"
 _ALIVE: Final = struct.pack(">BHI", _HEARTBEAT, 0, 0) + _END
 _DELIVER: Final = struct.pack(">HH", 60, 60)
+_ACK: Final = struct.pack(">HH", 60, 80)
 _PUBLISH: Final = struct.pack(">HHH", 60, 40, 0)
 _head: Final = struct.Struct(">BHI")  # of a frame: its kind, its channel, the size of what follows
 _content: Final = struct.Struct(">HHQH")  # class, weight, size of the body, which properties
@@ -111,20 +112,46 @@ class _Coming:
             self._taker(Received(self._channel, tag, self._properties, body))
 
 
+class _Confirming:
+    """A channel on which the confirms of `publish_all` are taken: RabbitMQ sends one for each."""
+
+    __slots__ = ("_channel",)
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def takes(self, kind: int, payload: bytes) -> bool:
+        """Whether the frame was one of them. Others, and those of several, are the library's."""
+        if kind != _METHOD or not payload.startswith(_ACK):
+            return False
+        tag, is_of_several = struct.unpack_from(">QB", payload, len(_ACK))
+        confirms: object = self._channel.confirmations.get(tag)
+        if is_of_several or not isinstance(confirms, _Confirms):
+            return False
+        del self._channel.confirmations[tag]
+        confirms.set_result(None)
+        return True
+
+
 class Deliveries:
-    """Takes the deliveries of some channels out of what a connection receives."""
+    """Takes deliveries and confirms of some channels out of what a connection receives."""
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         """`reader`: the library's, into which nothing was fed yet."""
         self._pass_on = reader.feed_data
         self._left = b""
         self._is_readable = True
-        self._coming: dict[int, _Coming] = {}
+        self._coming: dict[int, _Coming | _Confirming] = {}
         reader.feed_data = self._feed  # type: ignore[method-assign, assignment]
 
     def take(self, channel: AbstractChannel, taker: Taker) -> None:
         """From now on what the channel delivers goes to the taker."""
         self._coming[channel.number] = _Coming(channel, taker)
+
+    def confirm(self, channel: AbstractChannel) -> None:
+        """From now on confirms of what `publish_all` writes there are taken."""
+        assert isinstance(channel, Channel)
+        self._coming[channel.number] = _Confirming(channel)
 
     def _feed(self, data: bytes) -> None:
         """For what was taken the library is told that the broker lives: it listens for that."""

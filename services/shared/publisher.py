@@ -133,7 +133,9 @@ class Publisher:
             try:
                 self._connection = await self._connect()
                 async with bounded(self._settings.rabbitmq_timeout_seconds):
-                    self._channel = await self._connection.channel(publisher_confirms=True)
+                    channel = await self._connection.channel(publisher_confirms=True)
+                    self._connection.deliveries.confirm(await channel.get_underlay_channel())
+                    self._channel = channel
             except FAULTS as error:
                 raise Unavailable(f"RabbitMQ is away: {error!r}") from error
             return self._channel
