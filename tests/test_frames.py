@@ -83,6 +83,8 @@ async def test_confirms_are_counted_beside_those_that_the_library_waits_for(
     async with asyncio.timeout(20):
         await asyncio.gather(*(work(n) for n in range(count) for work in (one, many)))
     await until(lambda: len(received) == 4 * count)
+    # What no queue takes is confirmed one by one.
+    await publish_all(underlay, "", TYPE, [((uuid4().hex,), b"")] * count)
     assert not underlay.confirmations
     with pytest.raises(AMQPError):
         await publish_all(underlay, uuid4().hex, TYPE, [(("a",), b"1"), (("b",), b"2")])
