@@ -20,6 +20,7 @@ from services.notifications.drafts import Draft
 from services.notifications.gather import Gatherer
 from services.notifications.handlers import NotificationHandlers
 from services.notifications.recommend import RECOMMENDED_LATELY, Recommendation
+from services.notifications.scheduling import Scheduling
 from services.notifications.templates import Text, Words
 from services.notifications.wording import Texts
 from services.shared.errors import BadInput
@@ -32,12 +33,13 @@ from services.shared.events import (
 )
 from services.shared.settings import Settings
 from services.shared.store import Row
-from services.shared.vocabulary import NotificationType, Role
+from services.shared.vocabulary import Channel, NotificationType, Role
 from services.users.models import User
 from services.users.recipients import Named
 from tests import notices
 from tests.kit import House, ShiftedClock, open_house, quick_settings
 from tests.notices import Wire, customer, nodes, refused, unread_count, wired
+from tests.other_channels import deliveries
 from tests.servers import PrivateMongod, until
 
 ORDER = "mutation($input: OrderStatusInput!) { publishOrderStatus(input: $input) { eventId } }"
@@ -316,6 +318,35 @@ async def test_who_refuses_promotions_while_they_are_worded_gets_none(
             event = Event.of(sale, time=clock.now())
             await handlers[event.type]([event])
             assert len(await nodes(ann)) == sent
+
+
+class SlowCancelling(Scheduling):
+    """Something happens after it has cancelled."""
+
+    def __init__(self, scheduling: Scheduling, then: Callable[[], Awaitable[object]]) -> None:
+        vars(self).update(vars(scheduling))
+        self._then = then
+
+    async def cancel_on_orders(self, events: Sequence[Event]) -> None:
+        await super().cancel_on_orders(events)
+        await self._then()
+
+
+async def test_who_refuses_mail_while_an_order_cancels_what_was_scheduled_gets_none(
+    clock: ShiftedClock, house: House, ann: Wire
+) -> None:
+    runtime = house.runtime
+    for enabled, sent in ((False, 0), (True, 1)):
+        mail = {"channel": "EMAIL", "enabled": enabled}
+        choice = {"types": [{"type": "ORDER_UPDATE", "channels": [mail]}]}
+        scheduling = SlowCancelling(runtime.scheduling, partial(ann.ask, PREFER, input=choice))
+        handlers = NotificationHandlers(
+            runtime.announcing, scheduling, runtime.texts, clock, runtime.settings
+        ).table()
+        order = OrderStatusChanged(order_id=uuid4().hex, user_id=ann.id, status="shipped")
+        event = Event.of(order, time=clock.now())
+        await handlers[event.type]([event])
+        assert len(await deliveries(ann.id, channel=Channel.EMAIL)) == sent
 
 
 async def test_a_promotion_of_any_length_goes_to_a_thousand(house: House, fan: Wire) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import aio_pika
+import aiormq
 import pytest
 from aio_pika.exceptions import AMQPError
 from aiormq.channel import Channel as LibraryChannel
@@ -100,6 +101,57 @@ async def test_who_publishes_to_an_exchange_that_is_gone_is_told(
     async with asyncio.timeout(5):
         with pytest.raises(AMQPError):
             await publish_all(underlay, uuid4().hex, TYPE, [(("a",), b"1"), (("b",), b"2")])
+    await close(connection)
+
+
+async def test_confirms_that_come_after_who_waited_for_them_has_left_harm_nobody(
+    rabbitmq: PrivateRabbitMQ,
+) -> None:
+    connection = await connect(rabbitmq.url, SETTINGS)
+    received: list[Received] = []
+    name, channel = await an_inbox(connection, received)
+    underlay = await channel.get_underlay_channel()
+    assert isinstance(underlay, aiormq.Channel)
+    writer = connection._socket._writer
+    assert writer is not None
+    assert isinstance(writer.transport, asyncio.Transport)
+    writer.transport.pause_reading()
+    leaving = asyncio.create_task(publish_all(underlay, "", TYPE, [((name,), b"1")]))
+    await until(lambda: underlay.confirmations)
+    async with underlay.lock:  # which is held until all is written
+        leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    writer.transport.resume_reading()
+    async with asyncio.timeout(5):
+        await publish_all(underlay, "", TYPE, [((name,), b"2"), ((name,), b"3")])
+    await until(lambda: len(received) == 3)
+    assert [one.body for one in received] == [b"1", b"2", b"3"]
+    assert not underlay.confirmations
+    await close(connection)
+
+
+async def test_what_was_cancelled_before_it_was_written_is_not_counted(
+    rabbitmq: PrivateRabbitMQ,
+) -> None:
+    connection = await connect(rabbitmq.url, SETTINGS)
+    received: list[Received] = []
+    name, channel = await an_inbox(connection, received)
+    underlay = await channel.get_underlay_channel()
+    assert isinstance(underlay, aiormq.Channel)
+    queue, underlay.write_queue = underlay.write_queue, asyncio.Queue(1)
+    underlay.write_queue.put_nowait(None)
+    leaving = asyncio.create_task(publish_all(underlay, "", TYPE, [((name,), b"1")]))
+    await until(lambda: underlay.confirmations)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    underlay.write_queue = queue
+    async with asyncio.timeout(5):
+        await publish_all(underlay, "", TYPE, [((name,), b"2")])
+    await until(lambda: received)
+    assert [one.body for one in received] == [b"2"]
+    assert not underlay.confirmations
     await close(connection)
 
 

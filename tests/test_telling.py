@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from graphql import parse
 from websockets.asyncio.client import ClientConnection
+from websockets.frames import Frame, Opcode
 
 from gateway.news import News
 from gateway.schema import make_schema
@@ -19,13 +20,14 @@ from services.notifications.cursor import Cursor
 from services.shared.events import NotificationCreated
 from services.shared.settings import Settings
 from tests.kit import House, Socket, Stream, open_house, quick_settings, raw_socket
-from tests.notices import Wire, ago, row, store, told, wired
-from tests.servers import PrivateMongod
+from tests.notices import Wire, ago, customer, row, store, told, wired
+from tests.servers import PrivateMongod, until
 from tests.test_live import answered
 
 PLAIN = """subscription { notificationAdded { cursor node {
     id userId type title body content sentAt read readAt seen archived snoozedUntil expiresAt
     revision } } }"""
+TITLES = "subscription { notificationAdded { node { title } } }"
 DOCUMENTS: Sequence[tuple[str, dict[str, Any]]] = (
     (PLAIN, {}),
     ("subscription { notificationAdded { node { id } } }", {}),
@@ -105,6 +107,27 @@ async def test_all_are_told_what_their_own_execution_would_tell(
                 assert shown["content"] == content
 
 
+# RFC 6455, 5.2: the length is told in a byte up to 125, in two more up to 65,535, else in eight.
+@pytest.mark.parametrize("size", [125, 126, 65_535, 65_536])
+async def test_a_message_of_any_size_is_a_frame_as_the_library_makes_it(
+    house: House, size: int
+) -> None:
+    ann = await customer(house)
+    heard = bytearray()
+    async with ann.api.socket() as socket:
+        await socket.send({"id": "1", "type": "subscribe", "payload": {"query": TITLES}})
+        await answered(socket)
+        protocol = socket.connection.protocol
+        protocol.receive_data = heard.extend  # type: ignore[method-assign, assignment]
+        title = "x" * (size - len(_next("")))
+        text = _next(title)
+        assert len(text) == size
+        await house.runtime.bus.publish([told(row(ann.id, ago(0), title=title))])
+        frame = Frame(Opcode.TEXT, text).serialize(mask=False)
+        await until(lambda: len(heard) >= len(frame))
+        assert heard == frame
+
+
 def test_what_many_are_told_is_made_once_for_all_of_them() -> None:
     shape, other = _shape(PLAIN), _shape("subscription { notificationAdded { cursor } }")
     made: list[Shape] = []
@@ -142,6 +165,13 @@ def test_one_document_is_one_shape_but_for_what_its_variables_show() -> None:
 def test_what_has_a_hole_in_several_places_is_filled_in_all() -> None:
     pieces = ([b'{"a":', b"", b',"b":', b"", b',"c":', b"", b"}"], [(1, 0), (3, 1), (5, 0)])
     assert json.loads(filled(pieces, (b"1", b"2"))) == {"a": 1, "b": 2, "c": 1}
+
+
+def _next(title: str) -> bytes:
+    """The message that tells it to who asked for TITLES."""
+    data = {"notificationAdded": {"node": {"title": title}}}
+    message = {"id": "1", "type": "next", "payload": {"data": data}}
+    return json.dumps(message, separators=(",", ":")).encode()
 
 
 async def _screen(stack: AsyncExitStack, somebody: Wire) -> Screen:
