@@ -23,9 +23,11 @@ run: DEMO_DATA ?= $(or $(shell sed -n 's/^DEMO_DATA=//p' .env 2>/dev/null),true)
 run: .venv/.ready-to-run ## Start everything in one process, with a demo shop; Ctrl-C stops it
 	@DEMO_DATA='$(DEMO_DATA)' exec $(BIN)/python -m services serve
 
+# Two files at a time, each with servers of its own: a test mostly waits for one. Those of a file
+# share its house; -n 0 runs one after the other.
 test: .venv/.ready-to-test ## Run the tests; ARGS="-k cron" runs some of them
 	@scripts/needs.sh test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 campaign: .venv/.ready-to-test ## Break everything, check that nothing is lost; ARGS="--minutes 20 --seed 7"
 	@scripts/needs.sh test

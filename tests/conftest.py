@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 import structlog
@@ -28,6 +29,14 @@ structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _pla
 # Machines are noisy: no example fails for being slow.
 settings.register_profile("tidings", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tidings")
+
+
+# Minutes each: a worker that begins with one of these late is alone in the end.
+LONGEST: Final = ("test_campaign.py", "test_fuzz.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")
