@@ -9,9 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
-
-from tests.kit import House
+from tests.kit import House, http_client
 from tests.servers import PrivateMongod, PrivateRabbitMQ
 
 MOST_SECONDS = 2.0
@@ -37,7 +35,7 @@ async def away(server: PrivateMongod | PrivateRabbitMQ, way: str) -> AsyncIterat
 async def readiness(house: House) -> tuple[int, Any, float]:
     """What /readyz answers: its status, its body, and the seconds it took."""
     began = time.monotonic()
-    async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+    async with http_client(timeout=10) as client:
         answer = await client.get(house.api.url.replace("/graphql", "/readyz"))
     return answer.status_code, answer.json(), time.monotonic() - began
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.kit import Api
+from tests.kit import Api, http_client
 from tests.servers import free_port, until
 
 ROOT = Path(__file__).parents[1]
@@ -165,7 +165,7 @@ async def _end(run: Run) -> None:
 
 async def _is_ready(port: int) -> bool:
     with suppress(httpx.TransportError):
-        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+        async with http_client(timeout=5) as client:
             answer = await client.get(f"http://127.0.0.1:{port}/readyz")
             return answer.status_code == 200
     return False

@@ -26,7 +26,16 @@ from services.shared.errors import CannotStart
 from services.shared.log import set_up_logging
 from services.shared.vocabulary import Role
 from tests.entry import FOLLOW, close_code, refused
-from tests.kit import PATIENCE, GraphQLFailed, House, Socket, open_house, quick_settings, raw_socket
+from tests.kit import (
+    PATIENCE,
+    GraphQLFailed,
+    House,
+    Socket,
+    http_client,
+    open_house,
+    quick_settings,
+    raw_socket,
+)
 from tests.notices import customer
 from tests.servers import PrivateMongod, until
 
@@ -467,7 +476,7 @@ async def test_a_known_document_is_asked_for_by_its_id(house: House) -> None:
         response = await api.post(json={**named, "variables": {"first": 1}})
         assert "edges" in response.json()["data"]["notifications"], named
     parameters = {"documentId": RELAYS_ID, "variables": '{"first": 1}'}
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with http_client() as client:
         got = await client.get(api.url, params=parameters, headers=api.headers)
     assert "edges" in got.json()["data"]["notifications"]
 
@@ -654,7 +663,7 @@ PATHS = ["/graphql", "/", "/healthz", "/readyz", "/nope", "/static/nope", "/unsu
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_every_answer_carries_the_security_headers(house: House, path: str) -> None:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with http_client() as client:
         url = house.api.url.replace("/graphql", path)
         for accept in ("text/html", "application/json"):
             headers = (await client.get(url, headers={"accept": accept})).headers

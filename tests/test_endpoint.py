@@ -28,6 +28,7 @@ from tests.kit import (
     House,
     ShiftedClock,
     Socket,
+    http_client,
     open_house,
     quick_settings,
     raw_socket,
@@ -65,7 +66,7 @@ async def house(mongod: PrivateMongod, clock: ShiftedClock) -> AsyncIterator[Hou
 
 
 async def request(house: House, method: str, path: str, **kwargs: Any) -> httpx.Response:
-    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+    async with http_client() as client:
         return await client.request(method, house.api.url.replace("/graphql", path), **kwargs)
 
 

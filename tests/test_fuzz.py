@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from services.shared.vocabulary import Role
-from tests.kit import PATIENCE, GraphQLFailed, House, Somebody, raw_socket
+from tests.kit import PATIENCE, GraphQLFailed, House, Somebody, http_client, raw_socket
 
 EXAMPLES: Final = 500  # of each kind
 # What graphql-transport-ws, and RFC 6455 below it, close a socket with that a client has abused.
@@ -208,7 +208,7 @@ async def test_no_http_request_makes_an_internal_error(
     headers = {"content-type": content_type, "accept": accept}
     if token is not None:
         headers["authorization"] = token
-    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+    async with http_client() as client:
         response = await client.request(method, house.api.url, content=body, headers=headers)
     assert response.status_code in (200, 400, 405, 406, 413, 415), response.text
     is_an_answer(response)
@@ -222,7 +222,7 @@ async def test_no_http_request_makes_an_internal_error(
 )
 @settings(max_examples=EXAMPLES)
 async def test_no_url_makes_an_internal_error(house: House, parameters: dict[str, str]) -> None:
-    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+    async with http_client() as client:
         response = await client.get(house.api.url, params=parameters)
     assert response.status_code in (200, 400, 405), response.text
     is_an_answer(response)

@@ -15,7 +15,16 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.entry import ANOTHER, LOGIN
-from tests.kit import PASSWORD, Api, House, forget_queues, open_house, quick_settings, raw_socket
+from tests.kit import (
+    PASSWORD,
+    Api,
+    House,
+    forget_queues,
+    http_client,
+    open_house,
+    quick_settings,
+    raw_socket,
+)
 from tests.outages import away, is_ready, readiness
 from tests.processes import SECRET, tidings
 from tests.servers import PrivateMongod, PrivateRabbitMQ, private_mongod_server, until
@@ -49,7 +58,7 @@ async def over_http(house: House, request: dict[str, Any]) -> str | None:
 
 
 async def over_get(house: House, request: dict[str, Any]) -> str | None:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with http_client() as client:
         return code((await client.get(house.api.url, params=request)).json().get("errors"))
 
 

@@ -20,6 +20,7 @@ from tests.kit import (
     PASSWORD,
     House,
     Somebody,
+    http_client,
     open_house,
     quick_settings,
 )
@@ -145,7 +146,7 @@ async def test_without_the_database_every_field_says_so_quickly(
     for name, rest in MUTATIONS.items():
         variables = "($refresh: String!)" if "$refresh" in rest else ""
         documents[name] = f"mutation{variables} {{ {name}{rest} }}"
-    client = httpx.AsyncClient(timeout=20, trust_env=False, headers=admin.api.headers)
+    client = http_client(headers=admin.api.headers)
     few = asyncio.Semaphore(AT_ONCE)
 
     async def timed(document: str) -> tuple[str | None, float]:
@@ -172,7 +173,7 @@ async def test_without_the_database_a_link_that_unsubscribes_says_so_quickly(
     made = house.runtime.links.make((await house.somebody()).id, Channel.EMAIL)
     url = house.api.url.replace("/graphql", urlsplit(made.url).path)
     click = {"List-Unsubscribe": "One-Click"}
-    async with httpx.AsyncClient(timeout=20, trust_env=False) as client:
+    async with http_client() as client:
         async with away(mongod, way):
             began = time.monotonic()
             assert (await client.request(method, url, data=click)).status_code == 503

@@ -7,14 +7,13 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
 
 from services.checks import check, what_is_open
 from services.shared.errors import CannotStart
 from services.shared.settings import Settings
 from services.users.passwords import Passwords
-from tests.kit import PASSWORD, House, open_house, quick_settings
+from tests.kit import PASSWORD, House, http_client, open_house, quick_settings
 from tests.servers import PrivateMongod
 
 KNOWN = "query Known { unreadCount }"
@@ -77,7 +76,7 @@ async def test_variables_suggest_nothing(house: House) -> None:
 
 
 async def test_there_are_no_pages(house: House) -> None:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with http_client() as client:
         for path in ("/", "/static/graphiql/boot.js"):
             url = house.api.url.replace("/graphql", path)
             assert (await client.get(url, headers={"accept": "text/html"})).status_code == 404

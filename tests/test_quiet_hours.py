@@ -336,8 +336,8 @@ class Walk:
                     start = datetime.combine(day, time.fromisoformat(window.start))
                     end = datetime.combine(day, time.fromisoformat(window.end))
                     end = end if end > start else end + DAY
-                    for minute in range(self._minutes(start)[0], self._minutes(end)[-1]):
-                        found[minute] = True
+                    first, last = self._minutes(start)[0], self._minutes(end)[-1]
+                    found[first:last] = [True] * (last - first)
             day += DAY
         return found
 

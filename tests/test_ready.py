@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
 
 from gateway.cost import OperationCost
 from gateway.schema import make_schema
 from services.shared.settings import Settings
-from tests.kit import House, Somebody, open_house, quick_settings
+from tests.kit import House, Somebody, http_client, open_house, quick_settings
 from tests.servers import PrivateMongod, until
 
 PAGE = """query Page($first: Int) {
@@ -92,7 +91,7 @@ async def test_the_cost_is_counted_anew_with_other_variables(ann: Somebody) -> N
 async def test_a_mutation_that_is_known_is_still_not_taken_by_get(ann: Somebody) -> None:
     text = 'mutation { markNotificationRead(id: "x") { id } }'
     assert (await answer(ann, query=text))[1]["errors"][0]["extensions"]["code"] == "NOT_FOUND"
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with http_client() as client:
         response = await client.get(ann.api.url, params={"query": text}, headers=ann.api.headers)
     assert response.status_code == 405
 

@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services import host
-from tests.kit import PASSWORD, quick_settings
+from tests.kit import PASSWORD, http_client, quick_settings
 from tests.processes import Run, elsewhere, tidings
 from tests.servers import (
     PrivateMongod,
@@ -95,7 +95,7 @@ def _waits(run: Run) -> bool:
 async def _away(gateway: Run) -> Any:
     """The servers that the gateway says are away; none while it does not answer."""
     try:
-        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+        async with http_client(timeout=5) as client:
             answer = await client.get(f"http://127.0.0.1:{gateway.port}/readyz")
     except httpx.TransportError:
         return {}

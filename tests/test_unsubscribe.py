@@ -21,7 +21,7 @@ from services.users.links import BadLink, UnsubscribeLinks
 from services.users.models import object_id
 from services.users.tokens import AccessTokens, signing_keys
 from tests.entry import refused
-from tests.kit import PATIENCE, House, ShiftedClock, Somebody, open_house, quick_settings
+from tests.kit import House, ShiftedClock, Somebody, http_client, open_house, quick_settings
 from tests.servers import PrivateMongod
 
 PUBLIC_URL = "https://shop.example/tidings"
@@ -77,7 +77,7 @@ async def token(shop: Somebody, user_id: str, *what: Any) -> str:
 
 async def request(house: House, method: str, token: str, **kwargs: Any) -> httpx.Response:
     url = house.api.url.replace("/graphql", f"/unsubscribe/{token}")
-    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+    async with http_client() as client:
         return await client.request(method, url, **kwargs)
 
 
