@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -14,9 +15,11 @@ import pytest
 from beanie import PydanticObjectId
 from msgspec.structs import replace
 from pymongo import MongoClient
+from pymongo.errors import AutoReconnect
 
+from services.notifications.announcing import Announcing
 from services.notifications.catalogue import Product, keep_products
-from services.notifications.drafts import Draft
+from services.notifications.drafts import Announcement, Draft
 from services.notifications.gather import Gatherer
 from services.notifications.handlers import NotificationHandlers
 from services.notifications.recommend import RECOMMENDED_LATELY, Recommendation
@@ -34,8 +37,9 @@ from services.shared.events import (
 from services.shared.settings import Settings
 from services.shared.store import Row
 from services.shared.vocabulary import Channel, NotificationType, Role
+from services.shared.worker import when_back
 from services.users.models import User
-from services.users.recipients import Named
+from services.users.recipients import Addressee, Named
 from tests import notices
 from tests.kit import House, ShiftedClock, open_house, quick_settings
 from tests.notices import Wire, customer, nodes, refused, unread_count, wired
@@ -347,6 +351,39 @@ async def test_who_refuses_mail_while_an_order_cancels_what_was_scheduled_gets_n
         event = Event.of(order, time=clock.now())
         await handlers[event.type]([event])
         assert len(await deliveries(ann.id, channel=Channel.EMAIL)) == sent
+
+
+class InterruptedAnnouncing(Announcing):
+    """Notes for whom it is asked; for one of them the database is away the first time."""
+
+    def __init__(self, announcing: Announcing, unlucky: str) -> None:
+        vars(self).update(vars(announcing))
+        self._unlucky = unlucky
+        self.asked = Counter[str]()
+
+    async def announce(
+        self, drafts: Sequence[Draft], recipients: Mapping[str, Addressee]
+    ) -> Sequence[Announcement]:
+        self.asked.update(draft.user_id for draft in drafts)
+        if self._unlucky in recipients and self.asked[self._unlucky] == 1:
+            raise AutoReconnect
+        return await super().announce(drafts, recipients)
+
+
+async def test_a_part_of_a_promotion_that_waits_for_the_database_has_no_other_sent_again(
+    clock: ShiftedClock, house: House
+) -> None:
+    runtime = house.runtime
+    ids = [(await house.somebody()).id for _ in range(4)]
+    announcing = InterruptedAnnouncing(runtime.announcing, ids[2])
+    one_a_part = runtime.settings.model_copy(update={"fan_out_size": 1})
+    handlers = NotificationHandlers(
+        announcing, runtime.scheduling, runtime.texts, clock, one_a_part
+    ).table()
+    sale = PromotionAnnounced(title="Sale", body="All of it", user_ids=tuple(ids))
+    event = Event.of(sale, time=clock.now())
+    await when_back(lambda: handlers[event.type]([event]), event.type)
+    assert announcing.asked == {id: 2 if id == ids[2] else 1 for id in ids}
 
 
 async def test_a_promotion_of_any_length_goes_to_a_thousand(house: House, fan: Wire) -> None:
