@@ -110,7 +110,6 @@ async def _serve(workers: Sequence[str], *, gateway: bool, alone: str | None = N
                 await demo.fill(runtime)
             end_if_cancelled()
             _on_signal(stop.set)
-            loop.collect_rarely()
             async with asyncio.TaskGroup() as group:
                 group.create_task(host.run(runtime, workers, stop))
                 tasks = []
@@ -122,6 +121,8 @@ async def _serve(workers: Sequence[str], *, gateway: bool, alone: str | None = N
                     people = await demo.people() if settings.demo_data else ()
                     _tell_where(settings, listening[0].getsockname()[1], people)
                     group.create_task(app.serve(runtime, listening, stop))
+                await asyncio.sleep(0)  # they have made what they need by then
+                log.debug("started", spared_of_collections=loop.collect_rarely())
                 await stop.wait()
                 log.info("stopping")
                 for task in tasks:

@@ -26,11 +26,13 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-def collect_rarely() -> None:
+def collect_rarely() -> int:
     """Look for cycles after 10,000 new objects, not 700, and never among what has been made so far.
 
-    Call it when all is set up. Looking took a quarter of a worker's time.
+    Call it when all is set up. Looking took a quarter of a worker's time, and half a second of a
+    gateway's with a thousand sockets. Returns how many objects are never looked at again.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS, *gc.get_threshold()[1:])
+    return gc.get_freeze_count()
