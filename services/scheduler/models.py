@@ -61,8 +61,14 @@ class Schedule(Document):
     async def due(cls, now: datetime, limit: int) -> Sequence[Due]:
         """Those whose fire has come, the longest overdue first."""
         query = {"paused": False, "next_fire_at": {"$lte": now}}
-        found = cls.get_pymongo_collection().find(query, dict.fromkeys(_SHOWN, 1))
-        rows = await found.sort("next_fire_at").limit(limit).to_list()
+        found = cls.get_pymongo_collection().find(
+            query,
+            dict.fromkeys(_SHOWN, 1),
+            sort=[("next_fire_at", 1)],
+            limit=limit,
+            batch_size=limit,
+        )
+        rows = await found.to_list()
         return [Due(*(row[name] for name in _SHOWN)) for row in rows]
 
     @classmethod

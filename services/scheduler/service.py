@@ -1,8 +1,8 @@
 """What is done with schedules: made, changed, paused, run now, and fired when they are due.
 
-Several schedulers need no leader. Fires and the moves to the next ones are a single transaction
-that asks which still wait for the fires that were found, so of two schedulers that find the same
-one only one succeeds.
+Several schedulers need no leader. Fires and the moves to the next ones are a single transaction,
+which moves only what still waits for the fire that was found, so of two schedulers that find the
+same one only one succeeds.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
@@ -50,6 +51,10 @@ class Plan:
     cron: str
     timezone: str
     event: Any
+
+
+class _SomeHaveMoved(Exception):
+    """Not all that were found wait for the same fire any more."""
 
 
 class SchedulerService:
@@ -165,21 +170,28 @@ class SchedulerService:
             return 0
 
     async def _fire_together(self, fires: Sequence[Fire]) -> int:
-        """Those of them that are still to be fired; how many that were."""
-
-        async def write(session: Session) -> Sequence[Fire]:
-            there = await Schedule.still_due([fire.schedule for fire in fires], session)
-            ours = [fire for fire in fires if fire.schedule.id in there]
-            if ours:
-                await _move_on(ours, session)
-            if events := [fire.event for fire in ours if fire.event]:
-                await self._outbox.put(events, session)
-            return ours
-
-        ours = await self._store.transact(write)
+        """Those of them that are still to be fired; how many that were. It is only asked which,
+        where another scheduler or an operator came between."""
+        try:
+            ours = await self._store.transact(partial(self._write, fires))
+        except _SomeHaveMoved:
+            ours = await self._store.transact(partial(self._write_what_is_left, fires))
         self._outbox.wake()
         _tell(ours)
         return len(ours)
+
+    async def _write(self, fires: Sequence[Fire], session: Session) -> Sequence[Fire]:
+        """Raises _SomeHaveMoved unless all of them wait for the fires that were found."""
+        if await _move_on(fires, session) < len(fires):
+            raise _SomeHaveMoved
+        if events := [fire.event for fire in fires if fire.event]:
+            await self._outbox.put(events, session)
+        return fires
+
+    async def _write_what_is_left(self, fires: Sequence[Fire], session: Session) -> Sequence[Fire]:
+        there = await Schedule.still_due([fire.schedule for fire in fires], session)
+        left = [fire for fire in fires if fire.schedule.id in there]
+        return await self._write(left, session) if left else []
 
     async def _pause(self, schedule: Due, error: Exception) -> None:
         log.error("schedule_paused", schedule=schedule.name, exc_info=error)
@@ -235,18 +247,23 @@ class SchedulerService:
         return await self._find(schedule_id)
 
 
-async def _move_on(fires: Sequence[Fire], session: Session) -> None:
-    """To their next fires: one write for all that move alike."""
-    alike: dict[tuple[datetime, datetime | None], list[ObjectId]] = defaultdict(list)
+async def _move_on(fires: Sequence[Fire], session: Session) -> int:
+    """To their next fires, those that still wait for the ones that were found: one write for all
+    that move alike. How many those were."""
+    alike: dict[tuple[datetime, datetime, datetime | None], list[ObjectId]] = defaultdict(list)
     for fire in fires:
-        alike[fire.next_at, fire.at if fire.event else None].append(fire.schedule.id)
+        key = fire.schedule.next_fire_at, fire.next_at, fire.at if fire.event else None
+        alike[key].append(fire.schedule.id)
     writes = []
-    for (next_at, fired_at), ids in alike.items():
+    for (found_at, next_at, fired_at), ids in alike.items():
+        waiting = {"_id": {"$in": ids}, "paused": False, "next_fire_at": found_at}
         moved = {"next_fire_at": next_at}
         if fired_at:
             moved["last_fired_at"] = fired_at
-        writes.append(UpdateMany({"_id": {"$in": ids}}, {"$set": moved}))
-    await Schedule.get_pymongo_collection().bulk_write(writes, ordered=False, session=session)
+        writes.append(UpdateMany(waiting, {"$set": moved}, hint="_id_"))
+    collection = Schedule.get_pymongo_collection()
+    result = await collection.bulk_write(writes, ordered=False, session=session)
+    return result.matched_count
 
 
 def _tell(fires: Sequence[Fire]) -> None:
