@@ -20,6 +20,7 @@ from bench.machine import described
 from bench.results import Row
 from bench.rows import ROWS
 from bench.world import open_world
+from services.shared.loop import collect_rarely
 
 
 def main() -> int:
@@ -34,6 +35,7 @@ def main() -> int:
     machine = described()
     names = [name for name in ROWS if not given.rows or name in given.rows]
     rows: list[Row] = []
+    collect_rarely()
     try:
         uvloop.run(_measure(names, rows))
     finally:  # what was measured until it failed, or was ended, is told, too

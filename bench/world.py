@@ -18,7 +18,13 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from services.shared.settings import Settings
-from tests.servers import free_port, private_mongod_server, private_rabbitmq, until
+from tests.servers import (
+    PrivateMongod,
+    free_port,
+    private_mongod_server,
+    private_rabbitmq,
+    until,
+)
 
 ROOT: Final = Path(__file__).parents[1]
 PEERS: Final = ROOT / "bench" / "peers"
@@ -64,10 +70,11 @@ class Program:
 class World:
     """A private mongod and RabbitMQ node in `folder`."""
 
-    def __init__(self, folder: Path, mongodb_url: str, rabbitmq_url: str) -> None:
+    def __init__(self, folder: Path, mongod: PrivateMongod, rabbitmq_url: str) -> None:
         self.folder = folder
-        self.mongodb_url = mongodb_url
+        self.mongodb_url = mongod.url
         self.rabbitmq_url = rabbitmq_url
+        self._mongod = mongod
         self._shows_progress = sys.stderr.isatty()
 
     def progress(self, text: str) -> None:
@@ -102,6 +109,13 @@ class World:
                 yield client.get_database(name)
             finally:
                 await client.drop_database(name)
+
+    @asynccontextmanager
+    async def filling(self) -> AsyncIterator[None]:
+        """Have mongod write millions of rows fast, while no program runs. Afterwards all is on the
+        disk and nothing in its cache, as after any restart."""
+        async with self._mongod.standalone():
+            yield
 
     @asynccontextmanager
     async def service(self, kind: str, database: str, **settings: object) -> AsyncIterator[Program]:
@@ -173,7 +187,7 @@ async def open_world(folder: Path) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         mongod = await stack.enter_async_context(private_mongod_server(folder / "mongod", CACHE_GB))
         rabbitmq = await stack.enter_async_context(private_rabbitmq(folder / "rabbitmq"))
-        yield World(folder, mongod.url, rabbitmq.url)
+        yield World(folder, mongod, rabbitmq.url)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

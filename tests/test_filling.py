@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from pymongo import AsyncMongoClient
+
 from bench.filling import fill_notifications, fill_users, session_id, user_id
 from services.notifications.handlers import NotificationHandlers
 from services.notifications.models import Notification
@@ -12,6 +16,7 @@ from services.shared.vocabulary import NotificationType, Role
 from services.users.credentials import Session
 from services.users.models import User
 from tests.kit import House
+from tests.servers import private_mongod_server
 
 USERS, EACH = 3, 60
 
@@ -55,6 +60,22 @@ async def test_whoever_was_filled_in_is_logged_in(house: House) -> None:
     shown = await house.api.as_(token).ask("{ me { id } notifications { edges { cursor } } }")
     assert shown["me"]["id"] == user_id(1)
     assert len(shown["notifications"]["edges"]) == 20
+
+
+async def test_a_mongod_that_is_filled_standing_alone_is_a_replica_set_again(
+    tmp_path: Path,
+) -> None:
+    async with (
+        private_mongod_server(tmp_path) as mongod,
+        AsyncMongoClient[Row](mongod.url) as client,
+    ):
+        async with mongod.standalone():
+            assert "setName" not in await client.admin.command("hello")
+            await fill_notifications(client["filled"], USERS, EACH, lambda _: None)
+        assert "setName" in await client.admin.command("hello")
+        rows = client["filled"][Notification.Settings.name]
+        assert await rows.count_documents({}) == USERS * EACH
+        assert len(await rows.index_information()) == len(Notification.Settings.indexes) + 1
 
 
 async def _an_unread_one_of_each_type() -> dict[str, Row]:

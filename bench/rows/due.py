@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from bench.filling import fill_scheduled, fill_schedules, fill_users, scheduled_row
 from bench.results import TIDINGS, Row, Target, alternated
@@ -17,6 +16,7 @@ from services.host import Runtime, open_runtime
 from services.notifications.scheduled import ScheduledNotification
 from services.scheduler.models import Schedule
 from services.shared.log import set_up_logging
+from services.shared.loop import collect_rarely
 from services.shared.outbox import OutboxRow
 
 MANY: Final = 1_000_000
@@ -25,19 +25,20 @@ DUE: Final = 500
 AMONG_FEW: Final = f"among {FEW:,}"
 _MANY_DATABASE, _FEW_DATABASE = "due_many", "due_few"
 _USERS: Final = 10_000
-_ROUNDS: Final = 5
+_ROUNDS: Final = 7
 _FINDS: Final = 9
 
 
 async def due(world: World) -> Sequence[Row]:
     """How long it takes to find what is due, and how many are fired a second."""
     async with AsyncExitStack() as stack:
-        for name, count in ((_MANY_DATABASE, MANY), (_FEW_DATABASE, FEW)):
-            database = await stack.enter_async_context(world.database(name))
-            await fill_schedules(database, count, world.progress)
-            if count == MANY:
-                await fill_users(database, _USERS)
-                await fill_scheduled(database, _USERS, MANY, world.progress)
+        many = await stack.enter_async_context(world.database(_MANY_DATABASE))
+        few = await stack.enter_async_context(world.database(_FEW_DATABASE))
+        async with world.filling():
+            await fill_schedules(few, FEW, world.progress)
+            await fill_schedules(many, MANY, world.progress)
+            await fill_users(many, _USERS)
+            await fill_scheduled(many, _USERS, MANY, world.progress)
         found = await alternated(
             {
                 TIDINGS: _measured(world, _MANY_DATABASE, _find),
@@ -92,21 +93,27 @@ async def _resting(world: World, database: str) -> AsyncIterator[Runtime]:
     settings = world.settings(database)
     set_up_logging(settings.log_level)
     async with open_runtime(settings) as runtime:
+        collect_rarely()
         yield runtime
         await OutboxRow.get_pymongo_collection().delete_many({})
 
 
 async def _make_due(runtime: Runtime) -> None:
-    """As many as are not due yet."""
+    """As many as are not due yet, from anywhere among all."""
     minute = runtime.clock.now().replace(second=0, microsecond=0)
     collection = Schedule.get_pymongo_collection()
-    some = await collection.find({}, {"_id": 1}).limit(20 * DUE).to_list()
-    chosen = [row["_id"] for row in random.sample(some, min(DUE, len(some)))]
     ready = {"paused": False, "next_fire_at": {"$lte": minute}}
     missing = DUE - await collection.count_documents(ready)
-    await collection.update_many(
-        {"_id": {"$in": chosen[:missing]}}, {"$set": {"next_fire_at": minute}}
-    )
+    if missing > 0:
+        later = {"next_fire_at": {"$gt": minute}}
+        drawn: list[dict[str, Any]] = [
+            {"$sample": {"size": 2 * DUE}},
+            {"$match": later},
+            {"$limit": missing},
+        ]
+        chosen = await collection.aggregate([*drawn, {"$project": {"_id": 1}}])
+        ids = [row["_id"] async for row in chosen]
+        await collection.update_many({"_id": {"$in": ids}}, {"$set": {"next_fire_at": minute}})
 
 
 async def _find(runtime: Runtime) -> float:

@@ -39,8 +39,11 @@ async def growth(world: World) -> Sequence[Row]:
     async with AsyncExitStack() as stack:
         for name, count in ((TIDINGS, MANY), (AMONG_FEW, FEW)):
             database = await stack.enter_async_context(world.database(f"growth_{count}"))
-            await fill_notifications(database, count // EACH, EACH, world.progress)
             databases[name] = database
+        async with world.filling():
+            for name, count in ((TIDINGS, MANY), (AMONG_FEW, FEW)):
+                await fill_notifications(databases[name], count // EACH, EACH, world.progress)
+        for name, database in databases.items():
             service = world.service("gateway", database.name)
             gateways[name] = await stack.enter_async_context(service)
         asked = range(FEW // EACH)
