@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from contextlib import suppress
+from typing import Any
 
 import pymongo
 import pytest
@@ -15,6 +16,7 @@ from services.shared.store import Store, open_store
 from tests.servers import PrivateMongod, private_mongod_server, until
 
 CLIENTS = 8
+FOREVER_SECONDS = 60.0
 
 
 async def test_all_have_their_turn(mongod: PrivateMongod) -> None:
@@ -67,6 +69,59 @@ async def test_a_connection_that_could_not_be_opened_is_nobodys_turn(
             await store.ping()
         os.kill(server.pid, signal.SIGCONT)
         await until(lambda: _answers(store))
+
+
+async def test_who_waits_for_a_server_that_is_gone_is_told_when_that_is_known(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    async with (
+        private_mongod_server(tmp_path_factory.mktemp("mongod")) as server,
+        open_store(server.url, "fair_pool", [], timeout=1, patience=20) as store,
+    ):
+        await store.ping()
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            with pymongo.timeout(FOREVER_SECONDS), pytest.raises(PyMongoError):
+                async with asyncio.timeout(FOREVER_SECONDS / 2):
+                    await store.ping()
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        await until(lambda: _answers(store))
+
+
+async def test_an_answer_that_does_not_come_in_time_is_not_taken_for_the_next_one(
+    mongod: PrivateMongod,
+) -> None:
+    async with open_store(
+        mongod.url, "fair_pool", [], timeout=20, patience=20, connections=1
+    ) as store:
+        rows = store.database["rows"]
+        await rows.insert_one({"_id": "mine"})
+        with pymongo.timeout(0.2), pytest.raises(PyMongoError):
+            await rows.find_one({"$where": "sleep(500) || true"})
+        asking = asyncio.create_task(rows.find_one({"$where": "sleep(500) || true"}))
+        await asyncio.sleep(0.2)
+        asking.cancel()
+        assert (await store.time()).tzinfo is not None
+        assert await rows.find_one({"_id": "another's"}) is None
+
+
+async def test_a_question_is_asked_without_a_task_of_its_own(mongod: PrivateMongod) -> None:
+    made: list[str] = []
+
+    def make(loop: asyncio.AbstractEventLoop, asked: Any, **names: Any) -> asyncio.Task[Any]:
+        made.append(repr(asked))
+        return asyncio.Task(asked, loop=loop, **names)
+
+    async with open_store(mongod.url, "fair_pool", [], timeout=20, patience=20) as store:
+        await store.ping()
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(make)
+        try:
+            await store.ping()
+        finally:
+            loop.set_task_factory(None)
+    assert not [task for task in made if "network_layer" in task or "write" in task], made
 
 
 async def _answers(store: Store) -> bool:
