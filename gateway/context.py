@@ -23,6 +23,7 @@ from services.notifications.models import Notification
 from services.notifications.scheduling import Scheduling
 from services.notifications.service import NotificationService
 from services.notifications.states import States
+from services.notifications.together import Together
 from services.notifications.wording import Texts
 from services.scheduler.service import SchedulerService
 from services.shared.clock import Clock
@@ -82,6 +83,10 @@ class Context:
     connection_params: dict[str, Any] = field(default_factory=dict)
     _identifying: asyncio.Task[Identity] | None = None
     _identity: Identity | None = None
+
+    @cached_property
+    def together(self) -> Together:
+        return Together()
 
     @cached_property
     def user_by_id(self) -> DataLoader[str, User | None]:

@@ -27,7 +27,7 @@ from gateway.notification_types import (
 from gateway.telling import Telling
 from services.notifications import models, pages
 from services.notifications.cursor import Cursor
-from services.notifications.queries import Filter
+from services.notifications.queries import Filter, unread, unseen
 from services.notifications.revisions import Revision
 from services.shared.errors import BadInput
 
@@ -85,6 +85,7 @@ class NotificationQuery:
         viewer = await info.context.viewer()
         services = info.context.services
         page = await pages.page(
+            info.context.together,
             viewer.user_id,
             Filter(tuple(types) if types is not None else None, unread_only, archived, snoozed),
             span_of(first, after, last, before, services.settings),
@@ -118,11 +119,8 @@ class NotificationQuery:
     @strawberry.field(description="How many of the viewer's notifications are unread.")
     async def unread_count(self, info: Info, types: Types = None) -> int:
         viewer = await info.context.viewer()
-        return await models.Notification.unread_count(
-            viewer.user_id,
-            tuple(types) if types is not None else None,
-            info.context.services.clock.now(),
-        )
+        now, chosen = info.context.services.clock.now(), tuple(types) if types is not None else None
+        return await info.context.together.count(unread(viewer.user_id, chosen, now))
 
     @strawberry.field(
         description="How many of the viewer's notifications have come since they last looked: what "
@@ -131,7 +129,7 @@ class NotificationQuery:
     async def unseen_count(self, info: Info) -> int:
         viewer = await info.context.viewer()
         now = info.context.services.clock.now()
-        return await models.Notification.unseen_count(viewer.user_id, now)
+        return await info.context.together.count(unseen(viewer.user_id, now))
 
     @strawberry.field(description="What the viewer may like, the best first.")
     async def recommendations(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -114,6 +114,42 @@ async def test_counting_the_unseen_costs_nothing_but_its_index(house: House, ann
     async with watched(house) as asked:
         assert (await ann.ask("{ unseenCount }"))["unseenCount"] == UNSEEN
     assert_cheap(asked, 0)
+
+
+PAGE_OF = "{ edges { node { id sentAt read } } pageInfo { hasNextPage hasPreviousPage } }"
+BELL = {
+    "page": f"page: notifications(SLICE) {PAGE_OF}",
+    "some": f"some: notifications(SLICE, types: [PROMOTION]) {PAGE_OF}",
+    "unread": "unread: unreadCount",
+    "promotions": "promotions: unreadCount(types: [PROMOTION])",
+    "unseen": "unseen: unseenCount",
+    "none": "none: unreadCount(types: [])",
+}
+
+
+async def ask_at_once(ann: Wire, fields: Iterable[str], direction: str) -> dict[str, Any]:
+    document = " ".join(BELL[one] for one in fields).replace("SLICE", f"{direction}: {ASKED}")
+    answer: dict[str, Any] = await ann.ask(f"{{ {document} }}")
+    return answer
+
+
+async def test_what_a_bell_asks_at_once_is_one_command_that_costs_what_it_shows(
+    house: House, ann: Wire
+) -> None:
+    async with watched(house) as asked:
+        bell = await ask_at_once(ann, [one for one in BELL if one != "some"], "last")
+    asked = [one for one in asked if ann.id in str(one["command"])]  # not what wakes the snoozed
+    assert [next(iter(one["command"])) for one in asked] == ["aggregate"]
+    assert_cheap(asked, ASKED + 1 + 2 * (bell["unread"] + bell["promotions"]))
+
+
+@pytest.mark.parametrize("direction", ["first", "last"])
+async def test_what_is_asked_at_once_is_answered_as_it_is_alone(ann: Wire, direction: str) -> None:
+    alone = [await ask_at_once(ann, [one], direction) for one in BELL]
+    bell = await ask_at_once(ann, BELL, direction)
+    assert bell == {name: value for one in alone for name, value in one.items()}
+    assert bell["unread"] > bell["promotions"] > bell["none"] == 0
+    assert bell["page"] != bell["some"]
 
 
 async def test_marking_all_up_to_a_cursor_costs_what_is_unread(house: House, ann: Wire) -> None:

@@ -23,6 +23,8 @@ from services.notifications.queries import (
     asleep,
     beyond,
     query,
+    unread,
+    unseen,
 )
 from services.shared.content import json_size
 from services.shared.events import NotificationCreated
@@ -248,20 +250,18 @@ class Notification(Document):
     async def unread_count(
         cls, user_id: str, types: tuple[NotificationType, ...] | None, now: datetime
     ) -> int:
-        which = Filter(types=types, unread_only=True)
-        return await quickly(cls).count_documents(query(user_id, which, now))
+        return await quickly(cls).count_documents(unread(user_id, types, now))
 
     @classmethod
     async def unseen_count(cls, user_id: str, now: datetime) -> int:
-        unseen = {"user_id": user_id, "seen": False, **alive(now)}
-        return await quickly(cls).count_documents(unseen)
+        return await quickly(cls).count_documents(unseen(user_id, now))
 
     @classmethod
     async def unseen_behind(
         cls, user_id: str, start: Position, limit: int, now: datetime
     ) -> Sequence[Position]:
         """The places of the next unseen ones behind that position, the oldest first."""
-        there = {"user_id": user_id, "seen": False, **alive(now)} | beyond(start, "$gt")
+        there = unseen(user_id, now) | beyond(start, "$gt")
         return await cls.places(there, limit)
 
     @classmethod

@@ -11,8 +11,8 @@ from bson import ObjectId
 from services.notifications.cursor import Cursor, Position, Progress, Seen, to_milliseconds
 from services.notifications.models import Notification
 from services.notifications.queries import Filter, Span, between, beyond, query
-from services.notifications.shown import COLUMNS, Shown
-from services.shared.store import quickly
+from services.notifications.shown import Shown
+from services.notifications.together import Together
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Page:
 
 
 async def page(
+    together: Together,
     user_id: str,
     which: Filter,
     span: Span,
@@ -39,11 +40,11 @@ async def page(
     Cursors of rows within the window carry what was seen in it, up to `most_ids`; those ids
     are read before the rows, so that one that is written in between is not taken for seen.
     """
-    rows = await _rows(user_id, which, span, now)
+    rows = await _rows(together, user_id, which, span, now)
     recent: Sequence[Position] = ()
     if rows and max(row.sent_at for row in rows) >= now - window:
         recent = await _positions_since(user_id, now - window, most_ids + 1)
-        rows = await _rows(user_id, which, span, now)
+        rows = await _rows(together, user_id, which, span, now)
     more = len(rows) > span.size
     rows = rows[: span.size]
     if span.from_end:
@@ -69,12 +70,13 @@ async def cursor_at(user_id: str, now: datetime, window: timedelta, most_ids: in
     return progress.cursor()
 
 
-async def _rows(user_id: str, which: Filter, span: Span, now: datetime) -> list[Shown]:
+async def _rows(
+    together: Together, user_id: str, which: Filter, span: Span, now: datetime
+) -> list[Shown]:
     there = query(user_id, which, now) | between(span.after, span.before)
     order = 1 if span.from_end else -1
-    found = quickly(Notification).find(there, COLUMNS)
-    rows = found.sort([("sent_at", order), ("_id", order)]).limit(span.size + 1)
-    return [Shown.of(row) for row in await rows.to_list()]
+    rows = await together.page(there, [("sent_at", order), ("_id", order)], span.size + 1)
+    return [Shown.of(row) for row in rows]
 
 
 async def _any(user_id: str, which: Filter, span: Span, now: datetime) -> bool:

@@ -64,6 +64,16 @@ def query(user_id: str, which: Filter, now: datetime) -> dict[str, Any]:
     }
 
 
+def unread(
+    user_id: str, types: tuple[NotificationType, ...] | None, now: datetime
+) -> dict[str, Any]:
+    return query(user_id, Filter(types=types, unread_only=True), now)
+
+
+def unseen(user_id: str, now: datetime) -> dict[str, Any]:
+    return {"user_id": user_id, "seen": False, **alive(now)}
+
+
 def beyond(position: Position, compared: str) -> dict[str, Any]:
     """On one side of a position: `$lt` for older, `$gt` for newer; `$lte`, `$gte` with itself.
 

@@ -1,7 +1,8 @@
 """Whether sessions are open: asked for each request, and once for all that come together.
 
-A busy gateway reads many requests at a time, and each needs an answer before it is let in. Nobody
-is answered from what was known before: a session that has ended counts for nothing from then on.
+A busy gateway reads many requests at a time, and each needs an answer before it is let in. While
+one question is out, whoever comes waits for the next. Nobody is answered from what was known
+before: a session that has ended counts for nothing from then on.
 """
 
 from __future__ import annotations
@@ -16,23 +17,45 @@ from services.users.credentials import Session
 class OpenSessions:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._wanted: set[str] = set()
-        self._asking: asyncio.Task[Set[str]] | None = None
+        self._next: _Question | None = None
+        self._asking: asyncio.Task[None] | None = None
 
     async def holds(self, session_id: str) -> bool:
-        self._wanted.add(session_id)
+        """Raises what the database raises: also when it was the question before that failed, or
+        everybody would wait twice for one that does not answer."""
+        question = self._next = self._next or _Question()
+        question.wanted.add(session_id)
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask())
-            self._asking.add_done_callback(_heard)
-        return session_id in await asyncio.shield(self._asking)
+        return session_id in await asyncio.shield(question.answer)
 
-    async def _ask(self) -> Set[str]:
-        await asyncio.sleep(0)  # who comes in the same turn of the loop is asked for, too
-        wanted, self._wanted, self._asking = self._wanted, set(), None
-        return await Session.still_open(list(wanted), self._clock.now())
+    async def _ask(self) -> None:
+        question: _Question | None = None
+        try:
+            await asyncio.sleep(0)  # who comes in the same turn of the loop is asked for, too
+            while question := self._next:
+                self._next = None
+                found = await Session.still_open(list(question.wanted), self._clock.now())
+                question.answer.set_result(found)
+        except BaseException as error:
+            for failed in (question, self._next):
+                if failed is not None:
+                    failed.fail(error)
+            self._next = None
+        finally:
+            self._asking = None
 
 
-def _heard(task: asyncio.Task[Set[str]]) -> None:
-    """All who asked may have gone before it failed."""
-    if not task.cancelled():
-        task.exception()
+class _Question:
+    """Which of these sessions are open?"""
+
+    def __init__(self) -> None:
+        self.wanted: set[str] = set()
+        self.answer: asyncio.Future[Set[str]] = asyncio.get_running_loop().create_future()
+
+    def fail(self, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            self.answer.cancel()
+        else:
+            self.answer.set_exception(error)
+            self.answer.exception()  # all who asked may have gone
