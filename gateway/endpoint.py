@@ -11,7 +11,6 @@ from datetime import timedelta
 from json import JSONDecodeError
 from typing import Any, Final
 
-import msgspec
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.websockets import WebSocket
@@ -27,6 +26,7 @@ from strawberry.types.unset import UnsetType
 from gateway.admission import Admission, TryAgainLater, network_of
 from gateway.context import Context, Services
 from gateway.documents import NO_OPERATION
+from gateway.encoding import encode
 from gateway.errors import mapped
 from gateway.explorer import EXPLORER_CSP, DemoAccount, explorer_page
 from gateway.http import (
@@ -136,7 +136,7 @@ class Endpoint(GraphQL[Context, None]):
             raise JSONDecodeError(str(refused), "", 0) from refused
 
     def encode_json(self, data: object) -> str:
-        return msgspec.json.encode(data).decode()
+        return encode(data).decode()
 
     async def _answer(self, request: Request) -> Response:
         media = JSON

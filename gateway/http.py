@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from strawberry.types import ExecutionResult
 
+from gateway.encoding import encode
 from services.shared.errors import BadInput, DomainError, Unavailable
 from services.shared.settings import Settings
 
@@ -125,7 +126,7 @@ def answered(body: Mapping[str, Any], media: str, status: int = 200) -> Response
         codes = [error.get("extensions", {}).get("code") for error in body["errors"]]
         status = max((_FAULTS.get(code, 400) for code in codes), default=400)
     return Response(
-        msgspec.json.encode(body),
+        encode(body),
         status_code=status,
         headers={"content-type": f"{media}; charset=utf-8", "cache-control": "no-store"},
     )

@@ -13,14 +13,13 @@ from typing import Final, Protocol
 
 import msgspec
 
+from gateway.encoding import encode
 from gateway.shapes import Pieces, Shape, filled
 from services.notifications.cursor import to_milliseconds
 from services.shared.events import NotificationCreated, NotificationsCreated
 from services.shared.vocabulary import NotificationType
 
 _MOST_SHAPES: Final = 20  # that are kept: each may be as long as the content
-
-encode = msgspec.json.encode
 
 
 class News:

@@ -8,9 +8,10 @@ from typing import Any, cast
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
-import msgspec
 from graphql import VariableNode, Visitor, visit
 from graphql.execution import Executor, execute_subscription_event
+
+from gateway.encoding import encode
 
 
 def hole(name: str) -> str:
@@ -43,7 +44,7 @@ class Shape:
             if isawaitable(result):
                 cast("Any", result).close()
                 return None
-            text = None if result.errors else msgspec.json.encode({"data": result.data})
+            text = None if result.errors else encode({"data": result.data})
         except Exception:
             return None
         return _cut(text, holes) if text is not None else None

@@ -6,7 +6,8 @@ from typing import Final
 
 from strawberry import ID
 
-from gateway.news import AtOnce, News, encode
+from gateway.encoding import encode
+from gateway.news import AtOnce, News
 from gateway.notification_types import Notification, NotificationEdge
 from gateway.shapes import Pieces, Shape, hole
 from services.shared.events import NotificationCreated

@@ -16,14 +16,15 @@ from msgspec.structs import fields
 from services.notifications.cursor import Position
 from services.notifications.models import Notification
 from services.notifications.queries import alive
-from services.shared.store import Row, plain, quickly
+from services.shared.store import Row, quickly
 from services.shared.vocabulary import NotificationType
 
 _TYPES: Final = {type_.value: type_ for type_ in NotificationType}
 
 
 class Shown(Struct, frozen=True, kw_only=True):
-    """The same as in Notification, without what nobody is shown."""
+    """The same as in Notification, without what nobody is shown. Long integers in `content` are of
+    the database's class (Int64)."""
 
     id: ObjectId
     user_id: str
@@ -50,7 +51,7 @@ class Shown(Struct, frozen=True, kw_only=True):
             type=_TYPES[row["type"]],
             title=row["title"],
             body=row["body"],
-            content=plain(row["content"]),
+            content=row["content"],
             sent_at=row["sent_at"],
             expires_at=told("expires_at"),
             read=told("read", False),

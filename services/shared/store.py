@@ -80,23 +80,13 @@ _quick: dict[type[Document], AsyncCollection[Row]] = {}
 
 
 def quickly(model: type[Document]) -> AsyncCollection[Row]:
-    """A model's collection, read without looking for long integers: what may hold some is then to
-    be made `plain`. Kept with the model, as Beanie keeps its own: making one takes a while."""
+    """A model's collection, read without looking for long integers: they are Int64, which not every
+    encoder takes. Kept with the model, as Beanie keeps its own: making one takes a while."""
     slow: AsyncCollection[Row] = model.get_pymongo_collection()
     quick = _quick.get(model)
     if quick is None or quick.database is not slow.database:
         quick = _quick[model] = slow.database.get_collection(slow.name, _AS_GIVEN)
     return quick
-
-
-def plain(value: Any) -> Any:
-    """JSON as it was given, from what was read quickly."""
-    kind = type(value)
-    if kind is dict:
-        return {key: plain(inner) for key, inner in value.items()}
-    if kind is list:
-        return [plain(inner) for inner in value]
-    return int(value) if kind is Int64 else value
 
 
 class Store:
