@@ -25,9 +25,6 @@ from services.shared.store import Row
 from services.shared.vocabulary import ChangeKind, NotificationType
 
 MOST_RECIPIENTS: Final = 500  # a frame of AMQP's names them all
-_TEXT: Final = ("type", "title", "body", "sent_at", "expires_at")
-
-_encode = msgspec.json.encode  # 1, 1.0 and true are equal, and not the same
 
 
 def hints(
@@ -37,9 +34,9 @@ def hints(
     one event."""
     distinct = {row["_id"]: row for row in rows if row}
     return [
-        Event.of(data, time=now)
+        Event.of(data, time=now, id=f"{part[0]['_id']}/{part[0].get('revision', 1)}/{number}")
         for part in _alike(distinct.values(), together)
-        for data in _told(part)
+        for number, data in enumerate(_told(part))
     ]
 
 
@@ -56,13 +53,21 @@ def _alike(rows: Iterable[Row], most: int) -> Iterator[Sequence[Row]]:
 
 def _say_the_same(one: Row, other: Row) -> bool:
     """What has a history is told alone."""
-    content, others = one["content"], other["content"]
     return (
         _is_new(one)
         and _is_new(other)
-        and all(one.get(name) == other.get(name) for name in _TEXT)
-        and (content is others or _encode(content) == _encode(others))
+        and _text(one) == _text(other)
+        and _is_same(one["content"], other["content"])
     )
+
+
+def _text(row: Row) -> tuple[object, ...]:
+    return row["title"], row["body"], row["type"], row["sent_at"], row.get("expires_at")
+
+
+def _is_same(one: object, other: object) -> bool:
+    """As JSON: 1, 1.0 and true are equal, and not the same."""
+    return one is other or msgspec.json.encode(one) == msgspec.json.encode(other)
 
 
 def _is_new(row: Row) -> bool:

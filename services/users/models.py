@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from beanie import Document
 from bson import ObjectId
+from bson.errors import InvalidId
 from pydantic import Field
 from pymongo import IndexModel
 
@@ -27,7 +28,10 @@ CUSTOMERS: Final = {"role": {"$ne": Role.SERVICE.value}, "disabled_at": None}
 
 def object_id(text: str) -> ObjectId | None:
     """The id in this text, or None where no id looks like that: ours are in lower case."""
-    return ObjectId(text) if ObjectId.is_valid(text) and text == text.lower() else None
+    try:
+        return ObjectId(text) if text == text.lower() else None
+    except InvalidId:
+        return None
 
 
 class User(Document):

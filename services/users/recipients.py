@@ -96,7 +96,7 @@ class Recipient(Struct, frozen=True):
         id: ObjectId = row["_id"]
         version, timezone = row.get("preferences_version", 0), row.get("timezone")
         chosen, preferences = _NOTHING, _untouched(version, timezone)
-        if any(row.get(name) for name in _CHOSEN):
+        if row.get("choices") or row.get("quiet_hours") or row.get("consents"):
             chosen = _Chosen.model_validate({name: row.get(name) or {} for name in _CHOSEN})
             preferences = resolve(
                 chosen.choices, version, timezone, chosen.quiet_hours, chosen.consents
