@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from hashlib import blake2b
@@ -178,15 +178,14 @@ class Asked:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Announcement:
+class Announcement(Struct, frozen=True):
     """What became of a draft. `row`: its notification as it is stored; none when it was
     suppressed, the one that is newer when it was superseded. `channels`: what was decided on those
     that are on, besides the app."""
 
     row: Row | None
     decision: Decision
-    channels: Mapping[Channel, Decision] = field(default_factory=dict)
+    channels: Mapping[Channel, Decision] = {}
 
     @property
     def notification(self) -> Notification | None:

@@ -4,7 +4,6 @@ are written there (Unicode's CLDR, by Babel). Pure."""
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from functools import cache, lru_cache
@@ -15,6 +14,7 @@ import msgspec
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_datetime, format_time
 from babel.numbers import format_currency, list_currencies
+from msgspec import Struct
 
 Length = Literal["short", "medium", "long", "full"]
 
@@ -29,8 +29,7 @@ class NotWritable(ValueError):
     """This is no amount, date or currency; the message says what one looks like."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
+class Reader(Struct, frozen=True):
     """Whom a text is for. `locale` is a BCP 47 tag, `timezone` an IANA zone."""
 
     name: str = ""

@@ -7,10 +7,11 @@ body. An admin may override each text in any locale; docs/texts.md has the rules
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any, Final
+
+from msgspec import Struct
 
 from services.notifications.engine import Engine, Limits, TemplateFailed
 from services.notifications.locales import Reader, fallback
@@ -28,8 +29,7 @@ _OURS: Final = Engine(Limits(source_bytes=2**16, output_bytes=2**20, loops=1000,
 Key = tuple[str, str]  # of a text: its name, its locale
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True):
     title: str
     body: str
 
@@ -38,8 +38,7 @@ def _ignore(key: Key, failure: TemplateFailed) -> None:
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
+class Words(Struct, frozen=True):
     """How one reader is addressed: in the first locale that they fall back to and that has the
     text, by its override there or as it is shipped.
 
@@ -47,8 +46,8 @@ class Words:
     locale, or in the next ones. `overrides` are Liquid.
     """
 
-    reader: Reader = field(default_factory=Reader)
-    overrides: Mapping[Key, Text] = field(default_factory=dict)
+    reader: Reader = Reader()
+    overrides: Mapping[Key, Text] = {}
     engine: Engine = _OURS
     report: Callable[[Key, TemplateFailed], None] = _ignore
 
