@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from bson import ObjectId
 from pymongo import IndexModel
 
 from campaign.verdict import Violation
@@ -27,7 +26,9 @@ from services.notifications.personalize import Rule
 from services.notifications.scheduled import ScheduledNotification
 from services.notifications.scheduling import Scheduling, ended
 from services.notifications.tallies import Tally
-from services.scheduler.models import Due, Schedule
+from services.scheduler import service as scheduler
+from services.scheduler.fires import Fire
+from services.scheduler.models import Schedule
 from services.shared.events import Event
 from services.shared.outbox import Outbox
 from services.shared.store import Row, Session
@@ -91,10 +92,14 @@ def _resume_window() -> None:
 def _compare_and_set() -> None:
     """A scheduler fires what it found, whoever has fired it meanwhile."""
 
-    async def still_due(found: Sequence[Due], session: Session) -> set[ObjectId]:
-        return {one.id for one in found}
+    async def move_on(fires: Sequence[Fire], session: Session) -> int:
+        schedules = Schedule.get_pymongo_collection()
+        for fire in fires:
+            moved = {"next_fire_at": fire.next_at, "last_fired_at": fire.at}
+            await schedules.update_one({"_id": fire.schedule.id}, {"$set": moved}, session=session)
+        return len(fires)
 
-    Schedule.still_due = still_due  # type: ignore[method-assign]
+    scheduler._move_on = move_on
 
 
 def _collapse() -> None:

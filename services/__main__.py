@@ -121,8 +121,9 @@ async def _serve(workers: Sequence[str], *, gateway: bool, alone: str | None = N
                     people = await demo.people() if settings.demo_data else ()
                     _tell_where(settings, listening[0].getsockname()[1], people)
                     group.create_task(app.serve(runtime, listening, stop))
-                await asyncio.sleep(0)  # they have made what they need by then
-                log.debug("started", spared_of_collections=loop.collect_rarely())
+                await asyncio.sleep(0)  # until they have begun: a gateway has made its schema
+                spared = loop.collect_rarely()
+                log.debug("started", spared_of_collections=spared)
                 await stop.wait()
                 log.info("stopping")
                 for task in tasks:

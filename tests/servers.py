@@ -114,13 +114,15 @@ class PrivateMongod:
         """Meanwhile it is no replica set, and keeps neither an oplog nor a journal: it takes a
         third of the time to write. Its data and its URL stay."""
         await self.stop()
-        process = await _spawn(self._standalone_command(), self._folder / "standalone.log", {})
         try:
-            yield
+            process = await _spawn(self._standalone_command(), self._folder / "standalone.log", {})
+            try:
+                yield
+            finally:
+                process.terminate()
+                await process.wait()
         finally:
-            process.terminate()
-            await process.wait()
-        await self.start()
+            await self.start()
 
     def _standalone_command(self) -> list[str]:
         folder, (_, port) = self._folder, parse_uri(self.url)["nodelist"][0]

@@ -43,7 +43,7 @@ def wanted(
 ) -> Wanted:
     draft = Draft(user_id, "urn:shop 1", type_, Text("Sale", "All"), {}, **fields)
     user = Recipient(user_id, "Ann", "en", timezone, {}, preferences, is_disabled=False)
-    return Wanted(draft, user, class_of(type_, draft.status), ())
+    return Wanted(draft, user, preferences, class_of(type_, draft.status), ())
 
 
 def test_what_was_decided_is_told_to_all_who_are_alike() -> None:

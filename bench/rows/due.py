@@ -105,7 +105,7 @@ async def _make_due(runtime: Runtime) -> None:
     ready = {"paused": False, "next_fire_at": {"$lte": minute}}
     missing = DUE - await collection.count_documents(ready)
     if missing > 0:
-        later = {"next_fire_at": {"$gt": minute}}
+        later = {"paused": False, "next_fire_at": {"$gt": minute}}
         drawn: list[dict[str, Any]] = [
             {"$sample": {"size": 2 * DUE}},
             {"$match": later},

@@ -198,7 +198,8 @@ class Announcing:
     async def _store_part(self, wanted: Sequence[Wanted]) -> list[Decided]:
         """Another worker may have the same events in hand, or what shows the same things."""
         known: list[Decided] = []
-        write = partial(self._write, most_revised=PART_BYTES)
+        room = PART_BYTES - sum(one.size for one in wanted)
+        write = partial(self._write, most_revised=room)
         while True:
             end_if_cancelled()
             try:
@@ -267,7 +268,8 @@ class Announcing:
         for draft in drafts:
             user, class_ = recipients[draft.user_id], class_of(draft.type, draft.status)
             channels = self._connected(other_channels(user.choices, draft.type, class_))
-            wanted.append(Wanted(draft.lasting(now, self._lives), user, class_, channels))
+            draft = draft.lasting(now, self._lives)
+            wanted.append(Wanted(draft, user, user.preferences, class_, channels))
         return wanted
 
     def _connected(self, channels: tuple[Channel, ...]) -> tuple[Channel, ...]:

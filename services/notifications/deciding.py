@@ -32,18 +32,18 @@ class Deciding:
 
     def about(self, wanted: Wanted, told_rank: Rank | None = None) -> Verdict:
         """About the app. `told_rank`: of the state that is told already."""
-        draft, user = wanted.draft, wanted.user
+        draft, preferences = wanted.draft, wanted.preferences
         rank = draft.collapse.rank if draft.collapse else None
-        zone = user.timezone or self._shop_timezone
-        # Preferences are the same object for all who chose nothing.
-        alike = (draft.type, wanted.message_class, draft.expires_at, zone, id(user.preferences))
+        zone = wanted.user.timezone or self._shop_timezone
+        # Recipients who chose nothing share one object. What is kept here keeps it alive.
+        alike = (draft.type, wanted.message_class, draft.expires_at, zone, id(preferences))
         key = alike if rank is None else None
         if key and (known := self._known.get(key)):
             return known
         situation = Situation(
             draft.type,
             wanted.message_class,
-            user.preferences,
+            preferences,
             self._now,
             draft.expires_at,
             timezone=zone,

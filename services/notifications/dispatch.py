@@ -26,6 +26,7 @@ from services.notifications.personalize import SAME_EVENT, Decision, Reason, Sit
 from services.shared.settings import Settings
 from services.shared.store import Row, Session
 from services.shared.vocabulary import Channel, DeliveryState, MessageClass, Outcome
+from services.users.preferences import Preferences
 from services.users.recipients import Addressee
 
 _STATES: Final = {
@@ -38,10 +39,12 @@ _LEAST_SPREAD: Final = 1.0  # seconds
 
 
 class Wanted(NamedTuple):
-    """A draft, and for whom. `channels`: on which it is decided, besides the app."""
+    """A draft, and for whom. `preferences`: the user's, at that moment; `channels`: on which it is
+    decided, besides the app."""
 
     draft: Draft
     user: Addressee
+    preferences: Preferences
     message_class: MessageClass
     channels: tuple[Channel, ...]
 

@@ -244,7 +244,7 @@ class Offer:
         self._event = event
         self._known = promotion_variables(promotion)
         self._expires_at = checked_end(promotion.expires_at, "data.expiresAt")
-        self._text = Text("", "")
+        self._text: Text | None = None
         self._content: dict[str, str] = {}
 
     def draft(self, user_id: str, words: Words) -> Draft:
@@ -256,7 +256,7 @@ class Offer:
             user_id,
             self._event,
             NotificationType.PROMOTION,
-            self._text,
+            self._text or text,
             self._content,
             self._expires_at,
         )

@@ -31,7 +31,7 @@ def hints(
     rows: Iterable[Row | None], now: datetime, together: int = MOST_RECIPIENTS
 ) -> list[Event]:
     """Of these notifications, each once and as it is now, in their order; of so many at most in
-    one event."""
+    one event. Nobody remembers their ids: what is told again may have the same."""
     distinct = {row["_id"]: row for row in rows if row}
     return [
         Event.of(data, time=now, id=f"{part[0]['_id']}/{part[0].get('revision', 1)}/{number}")

@@ -45,6 +45,8 @@ class FairPool(Pool):
             self._turns.release()
             raise
         self._lent.add(connection)
+        if connection.cancel_context.cancelled:  # by a reset before it was lent
+            _call_off(connection)
         return connection
 
     async def checkin(self, conn: AsyncConnection) -> None:
@@ -59,5 +61,9 @@ class FairPool(Pool):
         await super().reset(service_id, interrupt_connections)
         if interrupt_connections:
             for connection in self._lent:
-                if isinstance(connection, Connection):
-                    connection.call_off()
+                _call_off(connection)
+
+
+def _call_off(connection: AsyncConnection) -> None:
+    if isinstance(connection, Connection):
+        connection.call_off()

@@ -21,8 +21,9 @@ class OpenSessions:
         self._asking: asyncio.Task[None] | None = None
 
     async def holds(self, session_id: str) -> bool:
-        """Raises what the database raises: also when it was the question before that failed, or
-        everybody would wait twice for one that does not answer."""
+        """Within the time of two questions: the one that is out, and the next. Raises what the
+        database raises: also when it was the question before that failed, or everybody would wait
+        twice for one that does not answer."""
         question = self._next = self._next or _Question()
         question.wanted.add(session_id)
         if self._asking is None:
