@@ -225,6 +225,7 @@ class Announcing:
         """Decide and store, in the session's transaction. Raises _TooMuchRevised where several
         would revise what has more than so many bytes."""
         now = self._clock.now()
+        wanted = [one.lasting(now, self._lives) for one in wanted]
         shelf = await Shelf.of([one.draft for one in wanted], now, session)
         if len(wanted) > 1 and shelf.size > most_revised:
             raise _TooMuchRevised
@@ -264,11 +265,9 @@ class Announcing:
 
     def _wanted(self, drafts: Iterable[Draft], recipients: Mapping[str, Addressee]) -> list[Wanted]:
         wanted = []
-        now = self._clock.now()
         for draft in drafts:
             user, class_ = recipients[draft.user_id], class_of(draft.type, draft.status)
             channels = self._connected(other_channels(user.choices, draft.type, class_))
-            draft = draft.lasting(now, self._lives)
             wanted.append(Wanted(draft, user, user.preferences, class_, channels))
         return wanted
 

@@ -20,7 +20,7 @@ from services.notifications.caps import UNCAPPED, Allowance, Spent
 from services.notifications.channels import DELIVERED
 from services.notifications.collapse import Rank, Thing
 from services.notifications.deliveries import Delivery, Unique
-from services.notifications.drafts import Draft, Key
+from services.notifications.drafts import Draft, Key, Lives
 from services.notifications.ledgers import Ledgers, Unit
 from services.notifications.personalize import SAME_EVENT, Decision, Reason, Situation, decide
 from services.shared.settings import Settings
@@ -47,6 +47,10 @@ class Wanted(NamedTuple):
     preferences: Preferences
     message_class: MessageClass
     channels: tuple[Channel, ...]
+
+    def lasting(self, now: datetime, lives: Lives) -> Wanted:
+        """With an end, where its type has one."""
+        return Wanted(self.draft.lasting(now, lives), *self[1:])
 
     @property
     def size(self) -> int:
