@@ -17,7 +17,6 @@ from services.notifications.templates import Text
 from services.shared.vocabulary import Channel, NotificationType, Outcome, QuietAction, Weekday
 from services.users.preferences import Preferences, TypeChoice, resolve
 from services.users.quiet_hours import QuietHours, QuietWindow
-from services.users.recipients import Recipient
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 DEFAULT = resolve({}, 0)
@@ -42,8 +41,7 @@ def wanted(
     **fields: Any,
 ) -> Wanted:
     draft = Draft(user_id, "urn:shop 1", type_, Text("Sale", "All"), {}, **fields)
-    user = Recipient(user_id, "Ann", "en", timezone, {}, preferences, is_disabled=False)
-    return Wanted(draft, user, preferences, class_of(type_, draft.status), ())
+    return Wanted(draft, preferences, timezone, class_of(type_, draft.status), ())
 
 
 def test_what_was_decided_is_told_to_all_who_are_alike() -> None:

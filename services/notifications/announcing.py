@@ -183,7 +183,7 @@ class Announcing:
             at,
             at + life if life else None,
             channel,
-            self._zone(user),
+            user.timezone or self._settings.shop_timezone,
             allowance=replace(Allowance.of(self._settings), spent=spent),
         )
         return traces.explanation_of_none(situation, decide(situation))
@@ -268,7 +268,7 @@ class Announcing:
         for draft in drafts:
             user, class_ = recipients[draft.user_id], class_of(draft.type, draft.status)
             channels = self._connected(other_channels(user.choices, draft.type, class_))
-            wanted.append(Wanted(draft, user, user.preferences, class_, channels))
+            wanted.append(Wanted(draft, user.preferences, user.timezone, class_, channels))
         return wanted
 
     def _connected(self, channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
@@ -276,9 +276,6 @@ class Announcing:
         if self._channels.issuperset(channels):
             return channels
         return tuple(channel for channel in channels if channel in self._channels)
-
-    def _zone(self, user: Addressee) -> str:
-        return user.timezone or self._settings.shop_timezone
 
     def _traces(self, decided: Sequence[Decided]) -> list[Row]:
         """Of what is not sent."""

@@ -34,7 +34,7 @@ class Deciding:
         """About the app. `told_rank`: of the state that is told already."""
         draft, preferences = wanted.draft, wanted.preferences
         rank = draft.collapse.rank if draft.collapse else None
-        zone = wanted.user.timezone or self._shop_timezone
+        zone = wanted.timezone or self._shop_timezone
         # Recipients who chose nothing share one object. What is kept here keeps it alive.
         alike = (draft.type, wanted.message_class, draft.expires_at, zone, id(preferences))
         key = alike if rank is None else None

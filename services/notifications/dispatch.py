@@ -27,7 +27,6 @@ from services.shared.settings import Settings
 from services.shared.store import Row, Session
 from services.shared.vocabulary import Channel, DeliveryState, MessageClass, Outcome
 from services.users.preferences import Preferences
-from services.users.recipients import Addressee
 
 _STATES: Final = {
     **DELIVERED,
@@ -39,12 +38,12 @@ _LEAST_SPREAD: Final = 1.0  # seconds
 
 
 class Wanted(NamedTuple):
-    """A draft, and for whom. `preferences`: the user's, at that moment; `channels`: on which it is
-    decided, besides the app."""
+    """A draft, and of its user what decides: at that moment. `timezone`: None for the shop's;
+    `channels`: on which it is decided, besides the app."""
 
     draft: Draft
-    user: Addressee
     preferences: Preferences
+    timezone: str | None
     message_class: MessageClass
     channels: tuple[Channel, ...]
 

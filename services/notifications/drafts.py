@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -25,12 +25,15 @@ from services.notifications.templates import (
     promotion_variables,
     recommendation_text,
 )
+from services.notifications.wording import Texts
 from services.shared.clock import whole_milliseconds
 from services.shared.content import ContentRefused, check_content, composed, json_size
 from services.shared.errors import BadInput
 from services.shared.events import PromotionAnnounced
 from services.shared.store import Row
+from services.shared.tasks import let_others_run
 from services.shared.vocabulary import ChangeKind, Channel, NotificationType, Outcome
+from services.users.recipients import Customer
 
 Lives = Mapping[NotificationType, timedelta]  # of types whose notifications expire by themselves
 Key = tuple[str, str]  # of a notification: its user's id, its event's key
@@ -250,16 +253,24 @@ class Offer:
     def draft(self, user_id: str, words: Words) -> Draft:
         """In its reader's words. Those who read the same share it."""
         text = words.say("promotion", self._known)
-        if text != self._text:
+        if self._text is None or text != self._text:
             self._text, self._content = text, {"title": text.title, "body": text.body}
         return Draft(
             user_id,
             self._event,
             NotificationType.PROMOTION,
-            self._text or text,
+            self._text,
             self._content,
             self._expires_at,
         )
+
+    async def drafts(self, customers: Iterable[Customer], texts: Texts) -> list[Draft]:
+        """For each of them in their own words; others run meanwhile."""
+        drafts: list[Draft] = []
+        for customer in customers:
+            drafts.append(self.draft(customer.id, texts.words(customer)))
+            await let_others_run(len(drafts))
+        return drafts
 
 
 def gist(*parts: object) -> bytes:

@@ -17,7 +17,6 @@ from typing import Any, Final
 from services.notifications.announcing import Announcing
 from services.notifications.broadcasting import PUT_OFF, SOON, end_if_over, readable
 from services.notifications.broadcasts import Broadcast, Chunk
-from services.notifications.drafts import Draft
 from services.notifications.tallies import Tally, tally_of
 from services.notifications.wording import Texts
 from services.shared.bus import PartlyPublished
@@ -27,7 +26,6 @@ from services.shared.failpoints import Failpoint, reach
 from services.shared.log import get_logger
 from services.shared.settings import Settings
 from services.shared.store import Session, Store
-from services.shared.tasks import let_others_run
 from services.shared.vocabulary import BroadcastState
 from services.shared.worker import is_passing, keep_doing, when_back
 from services.users.recipients import Customer, Recipient
@@ -164,10 +162,7 @@ class FanOut:
     async def _announce(self, broadcast: Broadcast, user_ids: Sequence[str]) -> Tally:
         """With their preferences when the drafts are made, which takes a while. Whoever is gone or
         disabled by then counts as suppressed."""
-        offer, drafts = broadcast.offer, list[Draft]()
-        for customer in await Customer.by_ids(user_ids):
-            drafts.append(offer.draft(customer.id, self._texts.words(customer)))
-            await let_others_run(len(drafts))
+        drafts = await broadcast.offer.drafts(await Customer.by_ids(user_ids), self._texts)
         users = await Recipient.by_ids([draft.user_id for draft in drafts])
         there = {id for id, user in users.items() if not user.is_disabled}
         drafts = [draft for draft in drafts if draft.user_id in there]

@@ -120,11 +120,7 @@ class NotificationHandlers:
         offer = Offer(event.key, promotion)
         async with aclosing(self._everyone_or(promotion.user_ids)) as everyone:
             async for customers in everyone:
-                drafts = []
-                for customer in customers:
-                    drafts.append(offer.draft(customer.id, self._texts.words(customer)))
-                    await let_others_run(len(drafts))
-                yield drafts
+                yield await offer.drafts(customers, self._texts)
 
     async def _announce_each(self, parts: AsyncIterator[Sequence[Draft]]) -> None:
         """While the database stores three parts the next one is worded. What keeps one from being
