@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tests.kit import House, http_client
-from tests.servers import PrivateMongod, PrivateRabbitMQ
+from tests.servers import PrivateMongod, PrivateRabbitMQ, hang
 
 MOST_SECONDS = 2.0
 
@@ -25,7 +25,7 @@ async def away(server: PrivateMongod | PrivateRabbitMQ, way: str) -> AsyncIterat
         finally:
             await server.start()
     else:
-        os.kill(server.pid, signal.SIGSTOP)
+        await hang(server.pid)
         try:
             yield
         finally:

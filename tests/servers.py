@@ -10,12 +10,14 @@ import asyncio
 import inspect
 import os
 import shutil
+import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar, overload
 
+import psutil
 import pytest
 from pymongo.uri_parser import parse_uri
 
@@ -47,6 +49,14 @@ async def until(
             return value
         assert loop.time() < late, f"not so after {timeout} s: {_source(condition)}"
         await asyncio.sleep(every)
+
+
+async def hang(pid: int) -> None:
+    """Returns when it does: a signal takes effect when one of the process' threads next runs, and
+    the others work on until then. SIGCONT ends it."""
+    os.kill(pid, signal.SIGSTOP)
+    threads = [psutil.Process(thread.id) for thread in psutil.Process(pid).threads()]
+    await until(lambda: {one.status() for one in threads} == {psutil.STATUS_STOPPED}, every=0.001)
 
 
 def _source(condition: Callable[..., object]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import statistics
 import sys
 import threading
 import time
@@ -184,7 +183,7 @@ async def test_asking_for_a_reset_tells_nobody_whether_there_is_an_account(house
             began = time.perf_counter()
             assert (await house.api.ask(ASK_RESET, email=email))["requestPasswordReset"] is True
             times.append(time.perf_counter() - began)
-    known_time, unknown_time = map(statistics.median, seconds.values())
+    known_time, unknown_time = map(min, seconds.values())  # others only add to it
     assert known_time == pytest.approx(unknown_time, rel=0.05)
     for email in seconds:
         with refused("RATE_LIMITED"):

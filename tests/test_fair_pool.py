@@ -13,7 +13,7 @@ import pytest
 from pymongo.errors import PyMongoError, WaitQueueTimeoutError
 
 from services.shared.store import Store, open_store
-from tests.servers import PrivateMongod, private_mongod_server, until
+from tests.servers import PrivateMongod, hang, private_mongod_server, until
 
 CLIENTS = 8
 FOREVER_SECONDS = 60.0
@@ -64,7 +64,7 @@ async def test_a_connection_that_could_not_be_opened_is_nobodys_turn(
         await server.kill()
         await server.start()
         await until(lambda: store.database.client.nodes)
-        os.kill(server.pid, signal.SIGSTOP)  # the system accepts connections, nobody greets
+        await hang(server.pid)  # the system accepts connections, nobody greets
         with pymongo.timeout(0.3), pytest.raises(PyMongoError):
             await store.ping()
         os.kill(server.pid, signal.SIGCONT)
@@ -79,7 +79,7 @@ async def test_who_waits_for_a_server_that_is_gone_is_told_when_that_is_known(
         open_store(server.url, "fair_pool", [], timeout=1, patience=20) as store,
     ):
         await store.ping()
-        os.kill(server.pid, signal.SIGSTOP)
+        await hang(server.pid)
         try:
             with pymongo.timeout(FOREVER_SECONDS), pytest.raises(PyMongoError):
                 async with asyncio.timeout(FOREVER_SECONDS / 2):

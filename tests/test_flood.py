@@ -18,7 +18,7 @@ from services.shared.store import open_store
 from services.shared.topology import queue_name
 from tests.kit import forget_queues, quick_settings
 from tests.processes import elsewhere, tidings
-from tests.servers import PrivateRabbitMQ, private_mongod_server, until
+from tests.servers import PrivateRabbitMQ, hang, private_mongod_server, until
 
 FLOOD = 15_000
 BATCH = 500
@@ -55,7 +55,7 @@ async def test_a_flood_waits_in_the_broker_while_the_database_hangs(
             await until(consumes)
             process = psutil.Process(run.process.pid)
             before = process.memory_info().rss
-            os.kill(mongod.pid, signal.SIGSTOP)
+            await hang(mongod.pid)
             try:
                 for start in range(0, FLOOD, 1000):
                     await bus.publish([_product(start + number) for number in range(1000)])

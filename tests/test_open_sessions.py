@@ -16,7 +16,7 @@ from services.shared.clock import SystemClock
 from services.shared.store import open_store
 from services.users.credentials import Session
 from services.users.open_sessions import OpenSessions
-from tests.servers import PrivateMongod, private_mongod_server
+from tests.servers import PrivateMongod, hang, private_mongod_server
 
 MANY = 60
 
@@ -66,7 +66,7 @@ async def test_who_waits_behind_a_question_that_fails_is_told_at_once(
     ):
         [id] = await _sessions(1)
         sessions = OpenSessions(SystemClock())
-        os.kill(server.pid, signal.SIGSTOP)
+        await hang(server.pid)
         try:
             first = asyncio.create_task(sessions.holds(id))
             await asyncio.sleep(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -20,6 +19,7 @@ from tests.processes import Run, elsewhere, tidings
 from tests.servers import (
     PrivateMongod,
     PrivateRabbitMQ,
+    hang,
     need_rabbitmq,
     private_mongod_server,
     private_rabbitmq,
@@ -66,7 +66,7 @@ async def test_processes_wait_for_their_servers_then_work_and_stop_without_them(
         assert await _health(tmp_path, settings) == (0, False)
         assert await _welcome(runs["gateway"])
 
-        os.kill(broker.pid, signal.SIGSTOP)
+        await hang(broker.pid)
         for run in runs.values():
             run.send(signal.SIGTERM)
         for run in runs.values():

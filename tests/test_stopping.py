@@ -27,7 +27,7 @@ from services.shared.events import NOTIFICATIONS, Event, ProductChanged, encode
 from services.shared.settings import Settings
 from tests.kit import Api, House, forget_queues, raw_socket
 from tests.processes import Run, elsewhere, tidings
-from tests.servers import PrivateRabbitMQ, private_mongod_server, until
+from tests.servers import PrivateRabbitMQ, hang, private_mongod_server, until
 
 ALICE = demo.ACCOUNTS[0]
 ADDED = "subscription { notificationAdded { node { id } } }"
@@ -137,7 +137,7 @@ async def _publish_product(channel: AbstractChannel, product_id: str) -> None:
 
 @asynccontextmanager
 async def _frozen(pid: int) -> AsyncIterator[None]:
-    os.kill(pid, signal.SIGSTOP)
+    await hang(pid)
     try:
         yield
     finally:
