@@ -19,6 +19,7 @@ from bson import ObjectId
 from pymongo import AsyncMongoClient, WriteConcern
 
 from bench.limits.events import like
+from bench.limits.ready import say_ready
 
 TITLE: Final = "Summer sale"
 BODY: Final = "Twenty per cent off all tents until Sunday evening."
@@ -41,7 +42,7 @@ async def main() -> None:
     database = client[os.environ["MONGODB_DATABASE"]]
     bare = database.get_collection("bare", write_concern=WriteConcern("majority"))
     await like(database["notifications"], bare)
-    print("ready", flush=True)
+    say_ready()
     began = time.monotonic()
     users = database["users"].find({}, {"_id": 1}, batch_size=size)
     inserting: asyncio.Task[object] | None = None

@@ -24,6 +24,8 @@ from bson import ObjectId
 from pymongo import AsyncMongoClient, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 
+from bench.limits.ready import say_ready
+
 BATCH: Final = 500
 SECONDS: Final = 0.02
 TITLE: Final = "Order 1234567890 is on its way"
@@ -43,7 +45,7 @@ async def main() -> None:
     channel = await connection.channel()
     await channel.set_qos(prefetch_count=3 * BATCH)
     queue = await channel.get_queue(os.environ["QUEUE"], ensure=False)
-    print("ready", flush=True)
+    say_ready()
     began = time.monotonic()
     await store(queue, bare, count)
     print(f"done {time.monotonic() - began:.3f}", flush=True)

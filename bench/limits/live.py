@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from bench.limits.ready import say_ready
 from services.shared import loop
 
 LIVE = "tidings.live"
@@ -94,7 +95,7 @@ async def main() -> None:
 class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        print("ready", flush=True)
+        say_ready()
 
 
 if __name__ == "__main__":

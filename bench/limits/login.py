@@ -13,6 +13,8 @@ from typing import Final
 
 import bcrypt
 
+from bench.limits.ready import say_ready
+
 COST: Final = int(os.environ["BCRYPT_COST"])
 SECONDS: Final = float(os.environ["SECONDS"])
 PASSWORD: Final = b"a password for benches"
@@ -27,7 +29,7 @@ def check_until(end: float, hashed: bytes, seconds: list[float]) -> None:
 
 def main() -> None:
     hashed = bcrypt.hashpw(PASSWORD, bcrypt.gensalt(COST))
-    print("ready", flush=True)
+    say_ready()
     seconds: list[float] = []
     began = time.monotonic()
     given = (began + SECONDS, hashed, seconds)

@@ -31,6 +31,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from bench.limits.ready import say_ready
 from services.shared import loop
 from services.shared.condition_wait import mend_waiting
 from services.shared.fair_pool import FairPool
@@ -209,7 +210,7 @@ def answer(data: dict[str, Any]) -> Response:
 class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket] | None = None) -> None:
         await super().startup(sockets)
-        print("ready", flush=True)
+        say_ready()
 
 
 async def serve() -> None:

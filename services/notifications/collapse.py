@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, Self
@@ -43,7 +43,7 @@ def thing_of(user_id: str, type_: NotificationType, key: str) -> Thing:
     return f"{user_id} {type_.value} {key}"
 
 
-def states_of(things: Sequence[Thing]) -> dict[str, Any]:
+def states_of(things: Collection[Thing]) -> dict[str, Any]:
     """What rows that tell of these have."""
     users = {thing.partition(" ")[0] for thing in things}
     return {"user_id": {"$in": list(users)}, "thing": {"$in": list(set(things))}}

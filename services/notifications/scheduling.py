@@ -101,18 +101,18 @@ class Scheduling:
     async def cancel_on_orders(self, events: Sequence[Event]) -> None:
         """Cancel what was to be cancelled on these, if it was scheduled before they happened."""
         orders = [(event.read(OrderStatusChanged), event.time) for event in events]
-        waiting = ScheduledNotification.find(
+        waiting = ScheduledNotification.get_pymongo_collection().find(
             {
                 "user_id": {"$in": list({order.user_id for order, _ in orders})},
                 "state": ScheduledState.WAITING,
                 "cancel_on.order_status": {"$in": list({folded(o.status) for o, _ in orders})},
             }
         )
-        met = [
-            scheduled.id
-            async for scheduled in waiting
-            if any(_cancels(order, at, scheduled) for order, at in orders)
-        ]
+        met = []
+        async for row in waiting:
+            scheduled = ScheduledNotification.model_validate(row)
+            if any(_cancels(order, at, scheduled) for order, at in orders):
+                met.append(scheduled.id)
         if met:
             await self._cancel({"_id": {"$in": met}})
 

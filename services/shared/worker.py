@@ -28,6 +28,7 @@ from services.shared.tasks import end_if_cancelled
 log = get_logger()
 T = TypeVar("T")
 
+_LARGE, _MOMENT = 50, 0.02  # events, seconds
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 0.2
 _SECONDS_BETWEEN_WARNINGS = 5.0
 _QUEUE_OF = {data.type: queue for queue, types in QUEUES.items() for data in types}
@@ -45,8 +46,9 @@ async def work(
     """Consume `queue` with `handlers` until cancelled.
 
     While the database stores one batch the next one is made ready, where the transport hands it
-    out: as if two workers shared the queue. They are settled in their order. When `stop` is set, it
-    ends as soon as what is in hand is handled and settled.
+    out: as if two workers shared the queue. They are settled in their order. A small one gets a
+    moment to end: more is there by then, and a batch costs much the same whatever is in it. When
+    `stop` is set, it ends as soon as what is in hand is handled and settled.
     """
     stop = stop or asyncio.Event()
 
@@ -63,6 +65,8 @@ async def work(
         while (batch := await _unless(stop, anext(batches))) is not None:
             handled = group.create_task(handle(batch, before))
             await (handled if subscription.at_once == 1 else _unless_done(before))
+            if len(batch) < _LARGE:
+                await asyncio.wait([handled], timeout=_MOMENT)
             before = handled
 
 
