@@ -53,6 +53,7 @@ def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
     services = Services(
         settings=runtime.settings,
         clock=runtime.clock,
+        bus=runtime.bus,
         intake=runtime.intake,
         sessions=runtime.sessions,
         access=runtime.access,

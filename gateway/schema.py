@@ -14,6 +14,7 @@ from gateway.broadcasts import BroadcastMutation, BroadcastQuery, BroadcastSubsc
 from gateway.compiled import Compiled, CompiledExecutor
 from gateway.consents import ConsentMutation, ConsentQuery
 from gateway.cost import CostLimit
+from gateway.dead_letters import DeadLetterMutation, DeadLetterQuery
 from gateway.documents import LONGEST_KEPT, KnownDocuments, KnownToBeValid, OneOperation
 from gateway.errors import MapErrors
 from gateway.events import EventMutation
@@ -46,6 +47,7 @@ class Query(
     BroadcastQuery,
     ScheduleQuery,
     TextQuery,
+    DeadLetterQuery,
 ):
     pass
 
@@ -62,6 +64,7 @@ class Mutation(
     EventMutation,
     ScheduleMutation,
     TextMutation,
+    DeadLetterMutation,
 ):
     pass
 

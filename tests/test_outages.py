@@ -56,6 +56,8 @@ QUERIES = {
     "consents": " { given }",
     "unsubscribeLink": f'(userId: "{ID}", channel: EMAIL) {{ url }}',
     "user": f'(id: "{ID}") {{ id }}',
+    "users": '(search: "ann") { id }',
+    "deadLetters": " { id }",
     "notifications": " { edges { cursor } }",
     "notification": f'(id: "{ID}") {{ id }}',
     "notificationRevisions": f'(id: "{ID}") {{ title }}',
@@ -115,6 +117,8 @@ MUTATIONS = {
     "deleteSchedule": f'(id: "{ID}")',
     "saveTextTemplate": f"(input: {TEXT}) {{ name }}",
     "resetTextTemplate": '(name: "welcome", locale: "fr")',
+    "replayDeadLetter": f'(id: "{ID}")',
+    "discardDeadLetter": f'(id: "{ID}")',
     "runSchedule": f'(id: "{ID}") {{ eventId }}',
 }
 

@@ -136,7 +136,7 @@ class EmbeddedBus:
 
     async def replay(self, id: str | None = None) -> int:
         """The process that consumes the queue looks for what is due, so it may be another."""
-        ids = [id] if id else [letter.id for letter in await self.dead_letters(limit=0)]
+        ids = [id] if id is not None else [letter.id for letter in await self.dead_letters(limit=0)]
         replayed = 0
         for letter in ids:
             replayed += await self._store.transact(partial(_exhume, letter, self._clock.now()))
@@ -144,7 +144,7 @@ class EmbeddedBus:
 
     async def discard(self, id: str | None = None) -> int:
         deleted = await BuriedMessage.get_pymongo_collection().delete_many(
-            {"letter": id} if id else {}
+            {"letter": id} if id is not None else {}
         )
         return deleted.deleted_count
 

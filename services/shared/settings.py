@@ -268,6 +268,9 @@ class Settings(BaseSettings):
         description="Time for which an event's id is remembered, so that other content under "
         "the same id is refused, seconds; later it is taken for the same event.",
     )
+    dead_letter_shown_bytes: Count = Field(
+        16_384, description="How much of a dead letter's body GraphQL shows, bytes."
+    )
     live_prefetch: Count = Field(
         1000, description="Live events that a gateway holds before it has looked at them."
     )
