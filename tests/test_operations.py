@@ -41,6 +41,8 @@ PROCESSES = """{ operations { at sockets
 ORDER = "mutation($input: OrderStatusInput!) { publishOrderStatus(input: $input) { eventId } }"
 PROMOTION = "mutation($input: PromotionInput!) { publishPromotion(input: $input) { eventId } }"
 BROADCAST = "mutation($input: BroadcastInput!) { createBroadcast(input: $input) { id } }"
+LATER = """mutation($input: ScheduleNotificationInput!) {
+  scheduleNotification(input: $input) { outcome } }"""
 TAG = "mutation($id: ID!, $tags: [String!]!) { setUserTags(userId: $id, tags: $tags) }"
 PULSE = 0.1
 Opener = Callable[..., AbstractAsyncContextManager[House]]
@@ -115,8 +117,13 @@ async def test_rates_add_up_to_what_was_published(opened: Opener) -> None:
         broadcast = {"title": "t", "body": "b", "audience": {"tags": ["both"]}}
         await admin.api.ask(BROADCAST, input=broadcast)
         await until_totals(admin, events=9, sent=10, suppressed=4)
+        soon = (house.runtime.clock.now() + timedelta(seconds=1)).isoformat()
+        for one in (ann, ben):
+            later = {"userId": one.id, "type": "PROMOTION", "content": "c", "at": soon}
+            await backend.api.ask(LATER, input=later)
+        await until_totals(admin, events=9, sent=11, suppressed=5)
         await order(backend, ann.id, 4)  # nothing has been counted twice, a little later
-        await until_totals(admin, events=10, sent=11, suppressed=4)
+        await until_totals(admin, events=10, sent=12, suppressed=5)
 
 
 async def test_an_event_that_comes_again_counts_as_handled_and_sends_nothing(
@@ -320,9 +327,8 @@ async def test_with_the_broker_away_an_operator_sees_the_rest(
                     await admin.api.ask(document)
                 assert time.monotonic() - began < MOST_SECONDS
 
-        async def is_caught_up() -> (
-            bool
-        ):  # it may come twice: what a hung broker took was not heard
+        async def is_caught_up() -> bool:
+            """It may have come twice: a hung broker takes what it does not confirm."""
             shown = (await admin.api.ask(BACKLOG))["operations"]
             return shown["outbox"] == 0 and (await totals(admin))["sent"] == 3
 
