@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,10 +16,16 @@ from uuid import uuid4
 
 import pytest
 from pymongo.errors import WriteError
+from structlog.testing import capture_logs
 
 from services import host
+from services.shared.amqp import Connection
+from services.shared.clock import SystemClock
+from services.shared.errors import Unavailable
 from services.shared.events import Event, OrderStatusChanged
 from services.shared.pulse import MinuteCounts, resident_bytes
+from services.shared.rabbit import RabbitBus
+from services.shared.settings import Settings
 from services.shared.vocabulary import Role
 from tests.entry import refused
 from tests.kit import House, Somebody, forget_queues, open_house, quick_settings
@@ -28,6 +35,7 @@ from tests.processes import elsewhere, tidings
 from tests.servers import (
     PrivateMongod,
     PrivateRabbitMQ,
+    hang,
     need_rabbitmq,
     private_rabbitmq,
     until,
@@ -335,6 +343,32 @@ async def test_with_the_broker_away_an_operator_sees_the_rest(
         await until(is_caught_up)
 
 
+class HangingBus(RabbitBus):
+    """The broker hangs when somebody has just connected."""
+
+    def __init__(self, broker: PrivateRabbitMQ, settings: Settings) -> None:
+        super().__init__(broker.url, SystemClock(), settings)
+        self._pid = broker.pid
+
+    async def connect(self) -> Connection:
+        connection = await super().connect()
+        await hang(self._pid)
+        return connection
+
+
+async def test_a_broker_that_hangs_while_it_is_asked_is_not_waited_for(
+    broker: PrivateRabbitMQ,
+) -> None:
+    settings = quick_settings("", rabbitmq_url=broker.url)
+    began = time.monotonic()
+    try:
+        with pytest.raises(Unavailable):
+            await HangingBus(broker, settings).depths()
+        assert time.monotonic() - began < MOST_SECONDS
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+
+
 async def test_counts_that_can_not_be_stored_are_kept_and_hold_up_nothing(
     embedded: Opener,
 ) -> None:
@@ -346,9 +380,11 @@ async def test_counts_that_can_not_be_stored_are_kept_and_hold_up_nothing(
         await database.command("collMod", name, validator={"never": True})
         with pytest.raises(WriteError):
             await database[name].insert_one({"_id": uuid4().hex})
-        await order(backend, backend.id, 1)
-        stored = database["notifications"].count_documents
-        await until(lambda: _is(stored({}), 3))
+        with capture_logs() as lines:
+            await order(backend, backend.id, 1)
+            stored = database["notifications"].count_documents
+            await until(lambda: _is(stored({}), 3))
+            await until(lambda: [line for line in lines if line["event"] == "pulse_failed"])
         assert (await totals(admin))["events"] == 2
         await database.command("collMod", name, validator={})
         await until_totals(admin, events=3, sent=3)

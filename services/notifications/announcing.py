@@ -157,10 +157,10 @@ class Announcing:
 
     def count(self, announced: Sequence[Announcement]) -> None:
         """Add what became of them to this process' counts, when that is stored."""
-        outcomes = [one.decision.outcome for one in announced]
-        sent = outcomes.count(Outcome.SENT)
-        self._counts.sent += sent
-        self._counts.suppressed += len(outcomes) - sent - outcomes.count(Outcome.DUPLICATE)
+        sent, outcomes = Outcome.SENT, [one.decision.outcome for one in announced]
+        others = [outcome for outcome in outcomes if outcome is not sent]
+        self._counts.sent += len(outcomes) - len(others)
+        self._counts.suppressed += len(others) - others.count(Outcome.DUPLICATE)
 
     async def original(self, draft: Draft) -> Announcement | None:
         """What was stored before under the draft's key. Raises Conflict if it is not the same."""
