@@ -53,6 +53,10 @@ def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
     services = Services(
         settings=runtime.settings,
         clock=runtime.clock,
+        bus=runtime.bus,
+        outbox=runtime.outbox,
+        pulse=runtime.pulse,
+        counts=runtime.counts,
         intake=runtime.intake,
         sessions=runtime.sessions,
         access=runtime.access,

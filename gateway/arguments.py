@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import strawberry
 from bson import ObjectId
+from strawberry import ID
 
 from services.notifications.cursor import Cursor, CursorRefused
 from services.notifications.queries import Span
 from services.shared.errors import BadInput
 from services.shared.settings import Settings
 from services.users.models import object_id
+
+Whose = Annotated[
+    ID | None, strawberry.argument(description="Another's than the viewer's: for ADMIN.")
+]
 
 
 def span_of(
@@ -31,6 +39,13 @@ def span_of(
         before=decode_cursor(before, "before"),
         from_end=last is not None,
     )
+
+
+def checked_first(first: int, settings: Settings) -> int:
+    """How many a list without a cursor may have. Raises BadInput."""
+    if not 0 <= first <= settings.max_page_size:
+        raise BadInput(f"Ask for 0 to {settings.max_page_size} at once.", "first")
+    return first
 
 
 def decode_cursor(text: str | None, field: str) -> Cursor | None:

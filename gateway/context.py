@@ -26,8 +26,12 @@ from services.notifications.states import States
 from services.notifications.together import Together
 from services.notifications.wording import Texts
 from services.scheduler.service import SchedulerService
+from services.shared.bus import Bus
 from services.shared.clock import Clock
-from services.shared.errors import Forbidden, Unauthenticated
+from services.shared.errors import Forbidden, NotFound, Unauthenticated
+from services.shared.log import get_logger
+from services.shared.outbox import Outbox
+from services.shared.pulse import Counts, Pulse
 from services.shared.settings import Settings
 from services.shared.vocabulary import Role, Scope
 from services.users.access import Access
@@ -39,6 +43,8 @@ from services.users.service import UserService
 from services.users.sessions import Caller, Sessions
 from services.users.tokens import Identity
 
+log = get_logger()
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -46,6 +52,10 @@ class Services:
 
     settings: Settings
     clock: Clock
+    bus: Bus
+    outbox: Outbox
+    pulse: Pulse
+    counts: Counts
     intake: Intake
     sessions: Sessions
     access: Access
@@ -136,6 +146,23 @@ class Context:
         if viewer.role not in (Role.SERVICE, Role.ADMIN):
             raise Forbidden("Only the roles SERVICE and ADMIN may act for another user.")
         return user_id
+
+    async def owner(self, user_id: str | None) -> str:
+        """Whose things are looked at: the viewer's, or another's by an admin, which is logged.
+        Raises Forbidden and NotFound."""
+        viewer = await self.viewer()
+        if user_id is None or user_id == viewer.user_id:
+            return viewer.user_id
+        if viewer.role is not Role.ADMIN:
+            raise Forbidden("Only the role ADMIN may look at another user's.")
+        if await self.user_by_id.load(user_id) is None:
+            raise NotFound(f"There is no user {user_id}.")
+        await self.note("looked_at_another", user=user_id)
+        return user_id
+
+    async def note(self, action: str, **about: object) -> None:
+        """Log what the viewer does as an admin, by ids: nothing that people wrote."""
+        log.info(action, by=(await self.identity()).user_id, **about)
 
     async def source(self) -> str:
         """The viewer as the source of events: their ids are the viewer's own."""

@@ -52,6 +52,10 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "textTemplates": 50,
     "previewTextTemplate": 50,
     "saveTextTemplate": 50,
+    "operations": 50,
+    "deadLetters": 50,
+    "replayDeadLetter": 50,
+    "discardDeadLetter": 50,
 }
 _MUTATION: Final = 10
 _INTROSPECTION: Final[Mapping[str, int]] = {"__schema": 100, "__type": 10}

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import strawberry
 from strawberry import ID
 
-from gateway.arguments import row_id, span_of
+from gateway.arguments import Whose, row_id, span_of
 from gateway.context import Info, only
 from gateway.enums import Channel, DecisionRule, MessageClass, NotificationType, Outcome, Role
 from gateway.notification_types import ChannelDecision, PageInfo
@@ -88,15 +88,18 @@ class ExplanationQuery:
         "expired, or was decided longer ago than is remembered."
     )
     async def explain(
-        self, info: Info, notification_id: Annotated[ID, strawberry.argument(description="Its id.")]
+        self,
+        info: Info,
+        notification_id: Annotated[ID, strawberry.argument(description="Its id.")],
+        user_id: Whose = None,
     ) -> Explanation | None:
-        viewer = await info.context.viewer()
+        owner = await info.context.owner(user_id)
         now = info.context.services.clock.now()
-        row = await models.Notification.one(viewer.user_id, notification_id, now)
+        row = await models.Notification.one(owner, notification_id, now)
         found = traces.explanation_of(row, _remembered(info)) if row else None
         if found is None:
             return None
-        [found] = await traces.as_they_stand(viewer.user_id, [found])
+        [found] = await traces.as_they_stand(owner, [found])
         return Explanation.of(found)
 
     @strawberry.field(description="What the viewer did not get, newest first, and why.")
@@ -107,15 +110,16 @@ class ExplanationQuery:
         after: Annotated[
             str | None, strawberry.argument(description="Only older than this cursor.")
         ] = None,
+        user_id: Whose = None,
     ) -> DecisionConnection:
-        viewer = await info.context.viewer()
+        owner = await info.context.owner(user_id)
         size = span_of(first, None, None, None, info.context.services.settings).size
         rows = await traces.Trace.of_user(
-            viewer.user_id, _remembered(info), row_id(after, "after"), size + 1
+            owner, _remembered(info), row_id(after, "after"), size + 1
         )
         came = await traces.Trace.sent_later(rows)
         shown = [row for row in rows[:size] if row.event not in came]
-        found = await traces.as_they_stand(viewer.user_id, [row.explanation for row in shown])
+        found = await traces.as_they_stand(owner, [row.explanation for row in shown])
         edges = [
             DecisionEdge(cursor=str(row.id), node=Explanation.of(one))
             for row, one in zip(shown, found, strict=True)

@@ -10,7 +10,7 @@ from typing import Annotated
 import strawberry
 from strawberry import ID
 
-from gateway.arguments import decode_cursor, span_of
+from gateway.arguments import Whose, decode_cursor, span_of
 from gateway.context import Info, only
 from gateway.enums import NotificationType, Role, Scope
 from gateway.notification_types import (
@@ -81,12 +81,13 @@ class NotificationQuery:
         snoozed: Annotated[
             bool, strawberry.argument(description="True: those that sleep, instead of the others.")
         ] = False,
+        user_id: Whose = None,
     ) -> NotificationConnection:
-        viewer = await info.context.viewer()
+        owner = await info.context.owner(user_id)
         services = info.context.services
         page = await pages.page(
             info.context.together,
-            viewer.user_id,
+            owner,
             Filter(tuple(types) if types is not None else None, unread_only, archived, snoozed),
             span_of(first, after, last, before, services.settings),
             services.clock.now(),

@@ -14,6 +14,7 @@ from gateway.broadcasts import BroadcastMutation, BroadcastQuery, BroadcastSubsc
 from gateway.compiled import Compiled, CompiledExecutor
 from gateway.consents import ConsentMutation, ConsentQuery
 from gateway.cost import CostLimit
+from gateway.dead_letters import DeadLetterMutation, DeadLetterQuery
 from gateway.documents import LONGEST_KEPT, KnownDocuments, KnownToBeValid, OneOperation
 from gateway.errors import MapErrors
 from gateway.events import EventMutation
@@ -24,6 +25,7 @@ from gateway.notifications import (
     NotificationQuery,
     NotificationSubscription,
 )
+from gateway.operations import OperationsQuery
 from gateway.ready import ReadyOperations
 from gateway.scheduled import ScheduledMutation, ScheduledQuery
 from gateway.schedules import ScheduleMutation, ScheduleQuery
@@ -46,6 +48,8 @@ class Query(
     BroadcastQuery,
     ScheduleQuery,
     TextQuery,
+    OperationsQuery,
+    DeadLetterQuery,
 ):
     pass
 
@@ -62,6 +66,7 @@ class Mutation(
     EventMutation,
     ScheduleMutation,
     TextMutation,
+    DeadLetterMutation,
 ):
     pass
 

@@ -8,11 +8,12 @@ from typing import Annotated
 import strawberry
 from strawberry import ID
 
+from gateway.arguments import checked_first
 from gateway.context import Info, only
 from gateway.enums import ActivityKind, Channel, NotificationType, Role, Scope
 from gateway.quiet_hours import QuietHours, QuietHoursInput
 from services.shared.errors import NotFound
-from services.users import consent, models, preferences
+from services.users import consent, models, preferences, searching
 from services.users.preferences import ChannelChange, TypeChange, Wishes
 
 
@@ -211,6 +212,24 @@ class UserQuery:
     ) -> User | None:
         user = await info.context.user_by_id.load(id)
         return User.of(user) if user else None
+
+    @strawberry.field(
+        description="Users whose address or name begins with some text, whatever its case, or "
+        "whose id it is: up to MAX_PAGE_SIZE, by id, then by address, then by name. For ADMIN.",
+        extensions=only(Role.ADMIN),
+    )
+    async def users(
+        self,
+        info: Info,
+        search: Annotated[
+            str, strawberry.argument(description="The beginning of an address or a name; or an id.")
+        ],
+        first: Annotated[int, strawberry.argument(description="How many.")] = 20,
+    ) -> list[User]:
+        most = checked_first(first, info.context.services.settings)
+        found = await searching.search(search, most)
+        await info.context.note("users_searched", found=len(found))
+        return [User.of(user) for user in found]
 
 
 @strawberry.type

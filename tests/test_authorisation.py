@@ -66,6 +66,10 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
         BACKENDS,
     ),
     "notifications": ("query { notifications { edges { cursor } } }", LOGGED_IN),
+    "notifications of another": (
+        'query { notifications(userId: "{other}") { edges { cursor } } }',
+        ADMINS,
+    ),
     "notification": (f"query {{ notification({_NO_ID}) {{ id }} }}", LOGGED_IN),
     "notificationRevisions": (
         f"query {{ notificationRevisions({_NO_ID}) {{ title }} }}",
@@ -78,7 +82,15 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
         'query { explain(notificationId: "000000000000000000000000") { at } }',
         LOGGED_IN,
     ),
+    "explain of another": (
+        'query { explain(notificationId: "000000000000000000000000", userId: "{other}") { at } }',
+        ADMINS,
+    ),
     "decisions": ("query { decisions { edges { cursor } } }", LOGGED_IN),
+    "decisions of another": (
+        'query { decisions(userId: "{other}") { edges { cursor } } }',
+        ADMINS,
+    ),
     "explainEvent": ('query { explainEvent(eventId: "x", userId: "{other}") { at } }', ADMINS),
     "decideDryRun": ('query { decideDryRun(userId: "{other}", type: PROMOTION) { at } }', ADMINS),
     "scheduledNotifications": (
@@ -86,6 +98,11 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
         BACKENDS,
     ),
     "user": ('query { user(id: "{other}") { email } }', BACKENDS),
+    "operations": ("query { operations { outbox } }", ADMINS),
+    "users": ('query { users(search: "{unique}") { id } }', ADMINS),
+    "deadLetters": ("query { deadLetters { id } }", ADMINS),
+    "replayDeadLetter": (f"mutation {{ replayDeadLetter({_NO_ID}) }}", ADMINS),
+    "discardDeadLetter": (f"mutation {{ discardDeadLetter({_NO_ID}) }}", ADMINS),
     "audience": ("query { audience(input: { neverBought: true }) { count } }", ADMINS),
     "broadcast": (f"query {{ broadcast({_NO_ID}) {{ id }} }}", ADMINS),
     "broadcasts": ("query { broadcasts { edges { cursor } } }", ADMINS),

@@ -56,6 +56,9 @@ QUERIES = {
     "consents": " { given }",
     "unsubscribeLink": f'(userId: "{ID}", channel: EMAIL) {{ url }}',
     "user": f'(id: "{ID}") {{ id }}',
+    "operations": " { outbox }",
+    "users": '(search: "ann") { id }',
+    "deadLetters": " { id }",
     "notifications": " { edges { cursor } }",
     "notification": f'(id: "{ID}") {{ id }}',
     "notificationRevisions": f'(id: "{ID}") {{ title }}',
@@ -115,6 +118,8 @@ MUTATIONS = {
     "deleteSchedule": f'(id: "{ID}")',
     "saveTextTemplate": f"(input: {TEXT}) {{ name }}",
     "resetTextTemplate": '(name: "welcome", locale: "fr")',
+    "replayDeadLetter": f'(id: "{ID}")',
+    "discardDeadLetter": f'(id: "{ID}")',
     "runSchedule": f'(id: "{ID}") {{ eventId }}',
 }
 

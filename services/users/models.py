@@ -13,6 +13,7 @@ from bson import ObjectId
 from bson.errors import InvalidId
 from pydantic import Field
 from pymongo import IndexModel
+from pymongo.collation import Collation, CollationStrength
 
 from services.shared.store import Session as Transaction
 from services.shared.vocabulary import ActivityKind, Channel, NotificationType, Role
@@ -23,6 +24,8 @@ from services.users.traits import Traits
 
 _DEED: Final = {"_id": 0, "user_id": 1, "product_id": 1, "kind": 1, "at": 1}
 _AT_ONCE: Final = 500
+# Upper case, lower case and accents are alike, wherever the text was written.
+FOLDED: Final = Collation(locale="en", strength=CollationStrength.PRIMARY)
 CUSTOMERS: Final = {"role": {"$ne": Role.SERVICE.value}, "disabled_at": None}
 
 
@@ -61,7 +64,10 @@ class User(Document):
 
     class Settings:
         name = "users"
-        indexes = (IndexModel([("email_key", 1)], unique=True),)
+        indexes = (
+            IndexModel([("email_key", 1)], unique=True),
+            IndexModel([("name", 1)], name="name_folded", collation=FOLDED),
+        )
 
     @property
     def preferences(self) -> Preferences:
