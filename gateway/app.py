@@ -89,6 +89,7 @@ def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
             Route(_GRAPHQL, endpoint),
             Route("/healthz", _healthy),
             Route("/readyz", ready),
+            Mount("/static/inbox", StaticFiles(directory=_STATIC / "inbox")),
             Route(f"{PATH}/{{token}}", UnsubscribePage(services).answer, methods=["GET", "POST"]),
             *([] if settings.in_production else pages),
         ],
