@@ -25,7 +25,7 @@ run: .venv/.ready-to-run ## Start everything in one process, with a demo shop; C
 
 # Two files at a time, each with servers of its own: a test mostly waits for one. Those of a file
 # share its house; -n 0 runs one after the other.
-test: .venv/.ready-to-test ## Run the tests; ARGS="-k cron" runs some of them
+test: .venv/.ready-to-test inbox/node_modules/.ready ## Run the tests; ARGS="-k cron" runs some of them
 	@scripts/needs.sh test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
