@@ -187,6 +187,30 @@ class Bell:
         """What a screen reader was told by itself."""
         return list(await self.page.evaluate("window.heard"))
 
+    async def has_heard(self, words: str) -> bool:
+        return words in await self.heard()
+
+    async def focus(self) -> str:
+        """The id or the part of what has the focus in it."""
+        return str(
+            await self.page.evaluate("""() => {
+              const focus = document.querySelector("tidings-inbox").shadowRoot.activeElement;
+              return focus?.id || focus?.getAttribute("part") || "";
+            }""")
+        )
+
+    async def focused_item(self, title: str) -> None:
+        """Return when that item has the focus."""
+        await self.page.locator("tidings-inbox article:focus", has_text=title).wait_for()
+
+    async def finds_nothing(self) -> None:
+        """After axe was evaluated."""
+        found = await self.page.evaluate("""async () => {
+          const { violations } = await axe.run("tidings-inbox");
+          return violations.map(({ id, nodes }) => [id, nodes.map((node) => node.html)]);
+        }""")
+        assert found == [], found
+
     @property
     def hosts(self) -> set[str]:
         return {urlsplit(url).netloc for url in self.requested}

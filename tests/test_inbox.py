@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser
 
-from services.shared.vocabulary import Role
 from tests.graphiql import chromium, open_browser
 from tests.inbox_page import Bell, Shop, open_bell, open_shop
 from tests.kit import House, Somebody, open_house, quick_settings
 from tests.notices import CREATE, Wire, ago, create, customer, nodes, row, store, unread_count
 from tests.servers import PrivateMongod, need, until
 
+INBOX = Path(__file__).parents[1] / "inbox"
+WEEKEND = {"start": "22:00", "end": "07:00", "days": ["SATURDAY", "SUNDAY"]}
+QUIET = {"channel": "WEB_PUSH", "windows": [WEEKEND]}
+CHOOSE = "mutation ($input: PreferencesInput!) { updatePreferences(input: $input) { version } }"
+CHOICES = """{ preferences {
+  types { type enabled channels { channel enabled } } quietHours { channel } } }"""
 ORDER = "mutation ($input: OrderStatusInput!) { publishOrderStatus(input: $input) { eventId } }"
 
 
@@ -38,6 +46,18 @@ async def house(mongod: PrivateMongod, shop: Shop) -> AsyncIterator[House]:
 async def browser(shop: Shop) -> AsyncIterator[Browser]:
     async with open_browser() as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The script of axe-core, of inbox/package-lock.json."""
+    npm = shutil.which("npm")
+    need(npm is not None, "there is no npm: apt-get install npm")
+    script = INBOX / "node_modules/axe-core/axe.min.js"
+    if not script.exists():
+        command = [str(npm), "ci", "--ignore-scripts", "--silent"]
+        subprocess.run(command, cwd=INBOX, check=True, timeout=300)
+    return script.read_text()
 
 
 @pytest.fixture
@@ -244,9 +264,7 @@ async def test_a_refused_token_says_sign_in_and_a_new_one_is_enough(
             somebody.api.token,
         )
         await bell.shows("One")
-        await bell.page.evaluate(
-            "document.querySelector('tidings-inbox').removeAttribute('token')"
-        )
+        await bell.page.evaluate("document.querySelector('tidings-inbox').removeAttribute('token')")
         await bell.says("Please sign in again")
         await bell.shows()
         await bell.has_badge("")
@@ -273,3 +291,160 @@ def wanted(somebody: Somebody, title: str) -> dict[str, Any]:
         "title": title,
         "content": "It has a body.",
     }
+
+
+async def test_everything_can_be_done_with_the_keyboard(
+    backend: Wire, bell: Bell, somebody: Somebody
+) -> None:
+    for title in ("One", "Two", "Three"):
+        await create(backend, somebody.id, title=title)
+    await bell.has_badge("3")
+    assert await bell.button.get_attribute("aria-label") == "Notifications, 3 unread"
+    keyboard = bell.page.keyboard
+    await keyboard.press("Tab")  # the shop's link
+    await keyboard.press("Tab")
+    await keyboard.press("Enter")
+    await bell.shows("Three", "Two", "One")
+    assert await bell.button.get_attribute("aria-expanded") == "true"
+    assert await bell.focus() == "panel"
+    for _ in range(4):  # mark all, settings, close, the tabs
+        await keyboard.press("Tab")
+    await keyboard.press("ArrowRight")
+    assert await bell.focus() == "UNREAD"
+    await keyboard.press("ArrowLeft")
+    await keyboard.press("ArrowLeft")
+    assert await bell.focus() == "RECOMMENDATION"
+    await bell.says("Nothing here yet.")
+    await keyboard.press("Home")
+    await bell.shows("Three", "Two", "One")
+    await keyboard.press("Tab")
+    await bell.focused_item("Three")
+    await keyboard.press("PageDown")
+    await bell.focused_item("Two")
+    await keyboard.press("Enter")
+    await bell.has_badge("2")
+    await keyboard.press("PageDown")
+    await keyboard.press("PageDown")
+    await bell.focused_item("One")
+    await create(backend, somebody.id, title="Four")
+    await bell.shows("Four", "Three", "Two", "One")
+    await bell.focused_item("One")
+    await keyboard.press("Control+Home")
+    assert await bell.focus() == "ALL"
+    await keyboard.press("Escape")
+    await bell.panel.wait_for(state="hidden")
+    await bell.page.locator("tidings-inbox [part=bell]:focus").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_finds_nothing_whatever_is_shown(
+    axe: str, browser: Browser, shop: Shop, backend: Wire, somebody: Somebody, scheme: str
+) -> None:
+    await create(backend, somebody.id, title="One")
+    await create(backend, somebody.id, {"body": "Go", "url": "/1"}, title="Two")
+    async with open_bell(browser, shop, somebody.api.token, color_scheme=scheme) as bell:
+        await bell.page.evaluate(axe)
+        await bell.has_badge("2")
+        await bell.finds_nothing()
+        await bell.open()
+        await bell.item("One").get_by_role("button", name="Why did I get this?").click()
+        await bell.says("Updates of orders in the app can't be switched off.")
+        await bell.item("Two").get_by_role("button", name="Archive").click()
+        await bell.says("Archived.")
+        await bell.finds_nothing()
+        await bell.tab("Offers")
+        await bell.says("Nothing here yet.")
+        await bell.finds_nothing()
+        await bell.named("Settings").click()
+        await bell.says("Webhook")
+        await bell.finds_nothing()
+    async with open_bell(browser, shop, None, color_scheme=scheme) as bell:
+        await bell.page.evaluate(axe)
+        await bell.open()
+        await bell.says("Please sign in again")
+        await bell.finds_nothing()
+
+
+async def test_a_page_from_right_to_left_is_mirrored(
+    browser: Browser, shop: Shop, backend: Wire, somebody: Somebody
+) -> None:
+    title = "طلبك في الطريق"
+    await create(backend, somebody.id, "سيصل غدًا", title=title)
+    async with open_bell(browser, shop, somebody.api.token, path="/rtl") as bell:
+        await bell.open()
+        await bell.shows(title)
+        button, panel = await bell.button.bounding_box(), await bell.panel.bounding_box()
+        assert button is not None
+        assert panel is not None
+        assert abs(panel["x"] - button["x"]) < 2
+        await bell.panel.get_by_role("tab", name="All").focus()
+        await bell.page.keyboard.press("ArrowLeft")
+        assert await bell.focus() == "UNREAD"
+
+
+async def test_on_a_phone_the_panel_is_as_wide_as_the_page_and_long_words_break(
+    browser: Browser, shop: Shop, backend: Wire, somebody: Somebody
+) -> None:
+    await create(backend, somebody.id, "y" * 400, title="x" * 400)
+    size = {"width": 390, "height": 700}
+    async with open_bell(browser, shop, somebody.api.token, viewport=size) as bell:
+        await bell.open()
+        await bell.shows("x" * 400)
+        panel = await bell.panel.bounding_box()
+        assert panel is not None
+        assert (panel["x"], panel["width"]) == (0, 390)
+        items = bell.panel.locator("[part=list]")
+        assert await items.evaluate("list => list.scrollWidth <= list.clientWidth")
+
+
+async def test_times_are_in_the_language_and_zone_of_the_user(
+    browser: Browser, shop: Shop, somebody: Somebody
+) -> None:
+    at = datetime(2026, 1, 31, 23, 30, tzinfo=UTC)
+    await store([row(somebody.id, at, title="Old"), row(somebody.id, ago(7300), title="New")])
+    german: dict[str, Any] = {"locale": "de-DE", "timezone_id": "Asia/Tokyo"}
+    async with open_bell(browser, shop, somebody.api.token, **german) as bell:
+        await bell.open()
+        times = bell.items.locator("time")
+        assert await times.all_text_contents() == ["vor 2 Std.", "01.02.2026"]
+        assert await times.last.get_attribute("title") == "Sonntag, 1. Februar 2026 um 08:30"
+        assert await times.last.get_attribute("datetime") == "2026-01-31T23:30:00+00:00"
+
+
+async def test_what_one_wants_to_hear_is_chosen_in_the_panel(
+    bell: Bell, house: House, somebody: Somebody
+) -> None:
+    await somebody.api.ask(CHOOSE, input={"quietHours": [QUIET]})
+    await bell.open()
+    await bell.named("Settings").click()
+    offers = bell.panel.get_by_label("Offers: Push")
+    assert await bell.panel.get_by_label("Orders: Here").is_disabled()
+    assert await offers.is_disabled()  # as all offers are off
+    await bell.panel.get_by_label("Offers: On").check()
+    await until(offers.is_enabled)
+    await offers.check()
+
+    async def chosen() -> bool:
+        wanted = (await somebody.api.ask(CHOICES))["preferences"]["types"][1]
+        return bool(wanted["enabled"] and wanted["channels"][2]["enabled"])
+
+    await until(chosen)
+    await bell.panel.get_by_label("Push: Sat, Sun 22:00–07:00").uncheck()
+
+    async def disturbed() -> bool:
+        return not (await somebody.api.ask(CHOICES))["preferences"]["quietHours"]
+
+    await until(disturbed)
+    await somebody.api.ask(CHOOSE, input={"types": [{"type": "PROMOTION", "enabled": False}]})
+    await offers.click()
+    await bell.says("Changed elsewhere meanwhile. Please choose again.")
+    assert not await bell.panel.get_by_label("Offers: On").is_checked()
+
+
+async def test_the_shop_has_words_of_its_own(bell: Bell) -> None:
+    await bell.page.evaluate("""() => {
+      document.querySelector("tidings-inbox").labels = { title: "Neues", empty: "Noch nichts." };
+    }""")
+    await bell.open()
+    await bell.says("Noch nichts.", "Unread")
+    assert await bell.button.get_attribute("aria-label") == "Neues"
