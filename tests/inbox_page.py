@@ -222,25 +222,21 @@ async def open_bell(
     shop: Shop,
     token: str | Callable[[], Awaitable[str | None]] | None,
     path: str = "/",
-    before: Callable[[Page], Awaitable[object]] | None = None,
     **context: Any,
 ) -> AsyncIterator[Bell]:
     """A window of its own, whose page has the bell of whom the token speaks for; a function is the
-    page's getToken. `before`: what is done to the page before it is opened.
+    page's getToken.
 
     No other host is asked, and nothing is complained of but that a server is not there.
     """
     window = await browser.new_context(**({"viewport": {"width": 1000, "height": 800}} | context))
     bell = Bell(await window.new_page(), shop)
-    asked = callable(token)
-    if asked:
+    if callable(token):
         await bell.page.expose_function("freshToken", token)
-    if before:
-        await before(bell.page)
     await bell.page.goto(shop.url + path)
     endpoint = f"{shop.gateway}/graphql"
-    given = None if asked else token
-    await bell.page.evaluate(ADD, {"endpoint": endpoint, "token": given, "asked": asked})
+    given: dict[str, object] = {"asked": True} if callable(token) else {"token": token}
+    await bell.page.evaluate(ADD, {"endpoint": endpoint, **given})
     await bell.page.evaluate(HEARD)
     try:
         yield bell

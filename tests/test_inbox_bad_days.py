@@ -101,10 +101,11 @@ async def test_a_token_that_runs_out_is_renewed_by_the_page_and_nobody_notices(
         await bell.open()
         await sent(house, somebody, "One")
         await bell.shows("One")
-        for expiries, title in enumerate(("Two", "Three"), 2):
-            await until(lambda expiries=expiries: tokens.given >= expiries, 10)
-            await sent(house, somebody, title)
-            await bell.item(title).wait_for()
+        await until(lambda: tokens.given > 1)
+        await sent(house, somebody, "Two")
+        await bell.item("Two").wait_for()
+        await until(lambda: tokens.given > 2)
+        await sent(house, somebody, "Three")
         await bell.shows("Three", "Two", "One")
         await bell.has_badge("3")
         assert await bell.panel.get_by_text(SIGN_IN).count() == 0
