@@ -127,11 +127,16 @@ export class TidingsInbox extends HTMLElement {
     cancelAnimationFrame(this.#painting);
     this.#painting = 0;
     const screen = this.#screen!;
-    const toggled = ({ newState }: ToggleEvent) => {
+    const toggled = ({ type, newState }: ToggleEvent) => {
+      // It is filled before it opens, and emptied once the focus has left it.
+      if ((type === "toggle") !== (newState === "closed")) return;
       screen.isOpen = newState === "open";
       screen.showSettings(false);
       screen.archived = undefined;
       this.#paint();
+      const { activeElement } = this.getRootNode() as Document;
+      const isFocusLost = [null, this, document.body].includes(activeElement as HTMLElement);
+      if (!screen.isOpen && isFocusLost) (this.#mount.firstElementChild as HTMLElement).focus();
     };
     const open = (notification: Item) =>
       this.#tell("tidings-open", { notification, href: notification.href });

@@ -81,7 +81,7 @@ function row(screen: Screen, item: Item, index: number, open: Open) {
 function why({ steps, labels }: Screen) {
   if (!steps?.length) return html`<p part="why">${steps ? labels.whyUnknown : labels.loading}</p>`;
   const words = steps.map((step) => html`<li class=${step.spoke ? "spoke" : ""}>${step.words}</li>`);
-  return html`<ol part="why" role="status">${words}</ol>`;
+  return html`<ol part="why">${words}</ol>`;
 }
 
 /** The focus goes to the neighbour of what is about to go. */

@@ -34,6 +34,7 @@ export function inbox(screen: Screen, toggled: (event: ToggleEvent) => void) {
       role="dialog"
       aria-label=${labels.title}
       @beforetoggle=${toggled}
+      @toggle=${toggled}
     >
       ${isOpen ? panel(screen) : nothing}
     </div>`;
@@ -42,7 +43,7 @@ export function inbox(screen: Screen, toggled: (event: ToggleEvent) => void) {
 function panel(screen: Screen) {
   const { labels, settings, problem, archived, feed } = screen;
   const canMark = feed.unread && /ALL|UNREAD/.test(feed.tab);
-  return html`<header part="header">
+  return html`<div part="header">
       ${settings
         ? iconButton("back", labels.back, BACK, () => screen.showSettings(false))
         : nothing}
@@ -56,7 +57,7 @@ function panel(screen: Screen) {
       ${iconButton("close", labels.close, CLOSE, (event) =>
         (event.target as Element).closest<HTMLElement>("[popover]")!.hidePopover(),
       )}
-    </header>
+    </div>
     ${settings
       ? screen.choices.shown()
       : html`${tabs(screen)}
