@@ -10,6 +10,7 @@ from bench.rows.broadcast import broadcast
 from bench.rows.due import due
 from bench.rows.events import events
 from bench.rows.growth import growth
+from bench.rows.inbox import inbox
 from bench.rows.latency import latency
 from bench.rows.live import live
 from bench.rows.login import login
@@ -28,4 +29,5 @@ ROWS: Final[Mapping[str, Callable[[World], Awaitable[Sequence[Row]]]]] = {
     "growth": growth,
     "login": login,
     "start": start,
+    "inbox": inbox,
 }
