@@ -7,8 +7,6 @@ import errno
 import socket
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
-from typing import Final
 
 import uvicorn
 from pymongo.errors import PyMongoError
@@ -16,9 +14,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -26,8 +23,8 @@ from gateway.back_pressure import BoundedSocket
 from gateway.bounded_request import BoundedRequest
 from gateway.context import Services
 from gateway.endpoint import Endpoint
-from gateway.explorer import DemoAccount
 from gateway.live import Live
+from gateway.pages import GRAPHQL, DemoAccount, DemoProduct, DemoShop, Pages
 from gateway.persisted import load_documents
 from gateway.schema import make_schema
 from gateway.security import SecurityHeaders
@@ -40,9 +37,6 @@ from services.shared.settings import Settings
 from services.users.links import PATH
 
 log = get_logger()
-
-_GRAPHQL: Final = "/graphql"
-_STATIC: Final = Path(__file__).parent / "static"
 
 
 def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
@@ -71,27 +65,20 @@ def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
         live=live,
     )
 
-    async def demo_accounts() -> Sequence[DemoAccount]:
-        try:
-            people = await demo.people() if runtime.settings.demo_data else ()
-        except PyMongoError:
-            people = ()  # the page opens all the same, and its queries say what is wrong
-        return [DemoAccount(one.name, one.email, one.password) for one in people]
-
     settings = runtime.settings
-    endpoint = Endpoint(make_schema(settings), services, load_documents(settings), demo_accounts)
+    pages = Pages(settings, _demo_shop if settings.demo_data else _no_demo)
+    endpoint = Endpoint(make_schema(settings), services, load_documents(settings), pages.graphiql)
 
     async def ready(request: Request) -> Response:
         return await _readiness(runtime, live, stop)
 
-    pages = [Route("/", _to_graphiql), Mount("/static", StaticFiles(directory=_STATIC))]
     return Starlette(
         routes=[
-            Route(_GRAPHQL, endpoint),
+            Route(GRAPHQL, endpoint),
             Route("/healthz", _healthy),
             Route("/readyz", ready),
             Route(f"{PATH}/{{token}}", UnsubscribePage(services).answer, methods=["GET", "POST"]),
-            *([] if settings.in_production else pages),
+            *pages.routes(),
         ],
         middleware=_middleware(settings, endpoint),
     )
@@ -104,7 +91,7 @@ def _middleware(settings: Settings, endpoint: Endpoint) -> list[Middleware]:
         allow_methods=["GET", "POST"],
         allow_headers=["authorization", "content-type"],
     )
-    stack = [Middleware(SocketsFirst, endpoint=endpoint, path=_GRAPHQL), cors]
+    stack = [Middleware(SocketsFirst, endpoint=endpoint, path=GRAPHQL), cors]
     if settings.trusted_proxies:
         trusted = list(settings.trusted_proxies)
         stack.insert(0, Middleware(ProxyHeadersMiddleware, trusted_hosts=trusted))
@@ -222,5 +209,19 @@ async def _healthy(request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-async def _to_graphiql(request: Request) -> Response:
-    return RedirectResponse("/graphql")
+async def _demo_shop() -> DemoShop:
+    try:
+        people = await demo.people()
+    except PyMongoError:
+        people = demo.ACCOUNTS  # the pages open all the same, and their buttons say what is wrong
+    return DemoShop(
+        [DemoAccount(one.name, one.email, one.password, one.role.name) for one in people],
+        [
+            DemoProduct(one.product_id, one.name, one.category, one.price, one.about)
+            for one in demo.catalogue()
+        ],
+    )
+
+
+async def _no_demo() -> DemoShop:
+    return DemoShop()

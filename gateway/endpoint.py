@@ -6,13 +6,13 @@ neither the media types nor the statuses that the specification wants.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from json import JSONDecodeError
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.websockets import WebSocket
 from strawberry import Schema
 from strawberry.asgi import GraphQL
@@ -28,7 +28,6 @@ from gateway.context import Context, Services
 from gateway.documents import NO_OPERATION
 from gateway.encoding import encode
 from gateway.errors import mapped
-from gateway.explorer import EXPLORER_CSP, DemoAccount, explorer_page
 from gateway.http import (
     ALLOW,
     HTML,
@@ -55,14 +54,14 @@ _BY_POST: Final = OperationType.from_http("POST") - {SUBSCRIPTION}
 
 
 class Endpoint(GraphQL[Context, None]):
-    """`demo_accounts`: whom the GraphiQL page signs in with a click."""
+    """`page`: what is shown to a browser that visits."""
 
     def __init__(
         self,
         schema: Schema,
         services: Services,
         documents: PersistedDocuments,
-        demo_accounts: Callable[[], Awaitable[Sequence[DemoAccount]]],
+        page: Callable[[], Awaitable[Response]],
     ) -> None:
         settings = services.settings
         super().__init__(
@@ -78,7 +77,7 @@ class Endpoint(GraphQL[Context, None]):
         self._services = services
         self._settings = settings
         self._admission = Admission(settings)
-        self._demo_accounts = demo_accounts
+        self._page = page
 
     async def run(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(request, Request):
@@ -183,12 +182,6 @@ class Endpoint(GraphQL[Context, None]):
             if request.method == "GET" and not over_socket:
                 raise Refused(405, BadInput(advice, "query"), {"allow": "POST"}) from error
             raise BadInput(advice, "query") from error
-
-    async def _page(self) -> Response:
-        return HTMLResponse(
-            explorer_page(await self._demo_accounts()),
-            headers={"content-security-policy": EXPLORER_CSP, "cache-control": "no-store"},
-        )
 
 
 def bearer_token(payload: Mapping[str, Any]) -> str | None:

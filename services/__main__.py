@@ -151,9 +151,13 @@ def _canceller(stop: asyncio.Event) -> Callable[[], None]:
 
 
 def _tell_where(settings: Settings, port: int, people: Sequence[demo.Account]) -> None:
-    lines = [f"Tidings is up: open {_address(settings, port)}/graphql in a browser."]
+    address = _address(settings, port)
+    lines = [f"Tidings is up: open {address}/graphql in a browser."]
     if people:
-        lines.append("Log in as one of the demo's people, and watch notifications arrive:")
+        lines = [
+            f"Tidings is up: open {address}/ for the demo's shop, in two windows side by side.",
+            f"GraphiQL is at {address}/graphql. The demo's people:",
+        ]
     for account in people:
         role = account.role.name.lower()
         lines.append(f"  {account.email:<20} {account.password:<20} ({account.name}, {role})")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from importlib import resources
 from typing import Any, Final
 
@@ -43,6 +43,17 @@ class Account:
     email: str
     password: str
     role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What the demo sells. `price`: euros."""
+
+    product_id: str
+    name: str
+    category: str
+    price: int
+    about: str
 
 
 # The admin comes last: who is there tells that all the rest is.
@@ -105,6 +116,15 @@ async def people() -> Sequence[Account]:
     return ACCOUNTS if there else ()
 
 
+@cache
+def catalogue() -> Sequence[Product]:
+    """What the demo sells, by category."""
+    return [
+        Product(row["productId"], row["name"], row["category"], row["price"], row["about"])
+        for row in _read("catalogue.json")
+    ]
+
+
 async def run_schedules_once(runtime: Runtime) -> None:
     """Run the demo's schedules soon after the start: nobody likes to wait for the full minute.
 
@@ -150,12 +170,10 @@ async def _keep_catalogue(runtime: Runtime) -> None:
     await keep_products(
         [
             (
-                ProductChanged(
-                    product_id=row["productId"], name=row["name"], category=row["category"]
-                ),
+                ProductChanged(product_id=one.product_id, name=one.name, category=one.category),
                 now,
             )
-            for row in _read("catalogue.json")
+            for one in catalogue()
         ]
     )
 

@@ -68,6 +68,11 @@ class Settings(BaseSettings):
         description="production: closed, and refuses to start with what is for development only; "
         "see docs/security.md.",
     )
+    admin_page: bool | None = Field(
+        None,
+        description="Serve the operator's page at /admin, where admins log in; empty: yes, but not "
+        "in production.",
+    )
     jwt_secret: str = Field(
         "",
         description="Signs access tokens, 32 bytes or more; empty: made and kept in DATA_DIR, "
@@ -485,6 +490,10 @@ class Settings(BaseSettings):
     @property
     def in_production(self) -> bool:
         return self.profile == "production"
+
+    @property
+    def has_admin_page(self) -> bool:
+        return not self.in_production if self.admin_page is None else self.admin_page
 
 
 def load_settings() -> Settings:

@@ -1,0 +1,74 @@
+// The demo's shop: who is signed in decides what is shown.
+
+import { load, onChange, signOut, token } from "/static/shared/session.js";
+import { Basket } from "./basket.js";
+import { catalogue } from "./configuration.js";
+import { Counter } from "./counter.js";
+import { Customer } from "./customer.js";
+import { face, showDoor } from "./door.js";
+import { forgive } from "./messages.js";
+import { Shelf } from "./shelf.js";
+
+const at = (id) => document.getElementById(id);
+const door = at("door");
+const shop = at("shop");
+const tabs = [...document.querySelectorAll(".tabs button")];
+let visit = null; // {customer, shelf, counter, basket}
+
+function show(session, why) {
+  if (visit && session?.user.id === visit.customer.user.id) return; // renewed, and no more
+  visit?.customer.leave();
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+  forgive();
+  door.hidden = Boolean(session);
+  for (const part of [shop, at("tools")]) part.hidden = !session;
+  at("operator").hidden = session?.user.role !== "ADMIN";
+  at("bell").replaceChildren();
+  visit = session ? enter(session.user) : null;
+  if (session) at("main").focus({ preventScroll: true });
+  else showDoor(door, why);
+}
+
+function enter(user) {
+  const customer = new Customer(user, catalogue, () => {
+    for (const part of [shelf, counter, basket]) part.show();
+  });
+  const shelf = new Shelf(at("shelf"), customer);
+  const counter = new Counter(at("counter"), customer);
+  const basket = new Basket(at("open-basket"), customer, () => shelf.pick());
+  at("name").textContent = user.name;
+  at("face").replaceWith(Object.assign(face(user.name), { id: "face" }));
+  for (const part of [shelf, counter, basket]) part.show();
+  shelf.pick();
+  const bell = document.createElement("tidings-inbox");
+  bell.setAttribute("endpoint", "/graphql");
+  bell.getToken = token;
+  at("bell").replaceChildren(bell);
+  return { customer, shelf, counter, basket };
+}
+
+/** Where a notification leads: to its order, to the first product that it recommends, or to the catalogue. */
+function follow(event) {
+  const { type, content } = event.detail.notification;
+  if (event.detail.href || !visit) return;
+  event.preventDefault();
+  if (type === "ORDER_UPDATE") {
+    turnTo("counter");
+    visit.counter.point(content?.orderId);
+  } else {
+    turnTo("shelf");
+    visit.shelf.open(content?.products?.[0]?.productId);
+  }
+}
+
+function turnTo(view) {
+  shop.dataset.view = view;
+  for (const tab of tabs) tab.ariaPressed = String(tab.dataset.view === view);
+}
+
+for (const tab of tabs) tab.onclick = () => turnTo(tab.dataset.view);
+at("sign-out").onclick = () => signOut();
+document.addEventListener("tidings-open", follow);
+onChange(show);
+show(load(), "");
+addEventListener("pageshow", ({ persisted }) => persisted && show(load(), ""));
