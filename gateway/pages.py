@@ -71,8 +71,8 @@ class Pages:
         if not settings.in_production:
             rooms = [Route("/", self._shop), Mount("/static", StaticFiles(directory=_STATIC))]
         else:
-            rooms = [_files("inbox")]
-            rooms += [_files("admin"), _files("shared")] if settings.has_admin_page else []
+            operators = ("admin", "shared", "graphiql/vendor")  # which has graphql-ws
+            rooms = [_files("inbox"), *map(_files, operators if settings.has_admin_page else ())]
         return [*rooms, *([Route("/admin", self._admin)] if settings.has_admin_page else [])]
 
     async def graphiql(self) -> Response:
@@ -86,7 +86,9 @@ class Pages:
         return _page("shop", asdict(demo)) if demo.accounts else RedirectResponse(GRAPHQL)
 
     async def _admin(self, request: Request) -> Response:
-        return _page("admin", {})
+        accounts = (await self._demo_shop()).accounts
+        admins = [asdict(account) for account in accounts if account.role == "ADMIN"]
+        return _page("admin", {"demoAdmins": admins})
 
 
 def page_policy(*styles: str) -> str:

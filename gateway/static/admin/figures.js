@@ -1,0 +1,77 @@
+// The figures of the moment, each with a word on what to do where it is bad.
+
+import { h } from "./dom.js";
+import { counted, number, relative } from "./words.js";
+
+const OLD_MS = 10_000; // the oldest row of an outbox that works is younger
+const before = { outbox: null };
+
+export function figures(operations) {
+  const last = lastWhole(operations.minutes);
+  return h(
+    "ul",
+    { class: "figures" },
+    tile("Events a minute", last?.events, average(operations.minutes, "events")),
+    tile("Notifications a minute", last?.sent, average(operations.minutes, "sent")),
+    tile("Outbox", operations.outbox, "Waits to be published.", outboxTrouble(operations)),
+    tile("Queues", waiting(operations), "Wait to be handled.", queueTrouble(operations)),
+    tile(
+      "Dead letters",
+      operations.deadLetters,
+      "What can’t be handled would be here.",
+      operations.deadLetters && [
+        h("a", { href: "#dead-letters" }, "Look at them"),
+        ": replay them once the cause is mended, or discard them.",
+      ],
+    ),
+    tile("Sockets", operations.sockets, "Screens that are told at once."),
+    tile(
+      "Processes",
+      operations.processes.length,
+      "Have reported lately.",
+      !operations.processes.length && "None has reported lately: is a service running?",
+    ),
+  );
+}
+
+function tile(label, value, advice, trouble) {
+  return h(
+    "li",
+    { class: trouble ? "figure card bad" : "figure card" },
+    h("span", { class: "label" }, label),
+    h("span", { class: "value" }, value === undefined ? "–" : number(value)),
+    h("span", { class: trouble ? "hint" : "hint quiet" }, trouble || advice),
+  );
+}
+
+/** The one that is going on is not counted to its end. */
+export function lastWhole(minutes) {
+  return minutes.at(-2);
+}
+
+function average(minutes, name) {
+  const whole = minutes.slice(0, -1);
+  const sum = whole.reduce((total, minute) => total + minute[name], 0);
+  const rounded = Math.round((sum / Math.max(1, whole.length)) * 10) / 10;
+  return `In the last full minute; ${number(rounded)} on average in the hour.`;
+}
+
+function outboxTrouble({ at, outbox, outboxOldestAt }) {
+  const grows = before.outbox !== null && before.outbox > 0 && outbox > before.outbox;
+  before.outbox = outbox;
+  if (outboxOldestAt && Date.parse(at) - Date.parse(outboxOldestAt) > OLD_MS) {
+    return `The oldest has waited since ${relative(outboxOldestAt)}: is the broker there, and a relay?`;
+  }
+  return grows && "It grows: more comes in than is published.";
+}
+
+function waiting({ queues }) {
+  return queues.reduce((total, queue) => total + queue.waiting, 0);
+}
+
+function queueTrouble({ queues }) {
+  const idle = queues.filter((queue) => !queue.consumers).map((queue) => queue.name);
+  if (!idle.length) return false;
+  const verb = idle.length === 1 ? "has" : "have";
+  return `${counted(idle.length, "queue")} ${verb} nobody working on it (${idle.join(", ")}): is the service running?`;
+}

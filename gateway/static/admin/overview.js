@@ -1,0 +1,70 @@
+// How it goes now, and how it went in the last hour.
+
+import { figures } from "./figures.js";
+import { h, table } from "./dom.js";
+import { plots } from "./plots.js";
+import { ask } from "./server.js";
+import { filled } from "./states.js";
+import { ago, bytes, number } from "./words.js";
+
+const EVERY_MS = 5_000;
+const QUERY = `{
+  operations(minutes: 60) {
+    at outbox outboxOldestAt deadLetters sockets
+    minutes { at events sent suppressed failed }
+    queues { name waiting consumers }
+    processes { id service startedAt seenAt sockets memoryBytes }
+  }
+}`;
+
+export function overview(place, signal) {
+  const now = h("section", { "aria-label": "Now" });
+  const hour = h("section", { "aria-label": "The last hour" });
+  const details = h("section", { "aria-label": "Queues and processes" });
+  const body = h("div", {});
+  const redraw = plots(hour);
+  place.append(body);
+
+  function show({ operations }) {
+    now.replaceChildren(figures(operations));
+    redraw(operations.minutes);
+    details.replaceChildren(...queues(operations), ...processes(operations));
+    return [now, hour, details];
+  }
+
+  const again = filled(body, signal, () => ask(QUERY), show);
+  whileVisible(signal, again);
+  return again;
+}
+
+/** Nobody looks at a hidden page; when it is shown again, it is brought up to date at once. */
+function whileVisible(signal, run) {
+  const timer = setInterval(() => document.hidden || run(), EVERY_MS);
+  document.addEventListener("visibilitychange", () => document.hidden || run(), { signal });
+  signal.addEventListener("abort", () => clearInterval(timer));
+}
+
+function queues({ queues }) {
+  const rows = queues.map(({ name, waiting, consumers }) => [
+    name,
+    number(waiting),
+    consumers ? number(consumers) : h("strong", { class: "bad" }, "nobody"),
+  ]);
+  const heading = h("h2", {}, "Queues");
+  if (!rows.length) return [heading, h("p", { class: "quiet" }, "There are none.")];
+  return [heading, table("Queues", ["Queue", "Waiting", "Working on it"], rows)];
+}
+
+function processes({ processes }) {
+  const rows = processes.map((one) => [
+    one.service,
+    ago(one.startedAt),
+    ago(one.seenAt),
+    number(one.sockets),
+    bytes(one.memoryBytes),
+  ]);
+  const heading = h("h2", {}, "Processes");
+  if (!rows.length) return [heading, h("p", { class: "quiet" }, "None has reported yet.")];
+  const headings = ["Service", "Started", "Last seen", "Sockets", "Memory"];
+  return [heading, table("Processes", headings, rows)];
+}
