@@ -88,7 +88,8 @@ class Pages:
     async def _admin(self, request: Request) -> Response:
         accounts = (await self._demo_shop()).accounts
         admins = [asdict(account) for account in accounts if account.role == "ADMIN"]
-        return _page("admin", {"demoAdmins": admins})
+        given = {"demoAdmins": admins, "hasOtherPages": not self._settings.in_production}
+        return _page("admin", given)
 
 
 def page_policy(*styles: str) -> str:

@@ -2,6 +2,7 @@
 
 import * as session from "../shared/session.js";
 import { broadcasts, newBroadcast } from "./broadcasts.js";
+import { hasOtherPages } from "./configuration.js";
 import { customer, customers } from "./customers.js";
 import { deadLetters } from "./dead_letters.js";
 import { button, h } from "./dom.js";
@@ -86,6 +87,12 @@ function showReach({ problem, seenAt }) {
   } else refresh?.();
 }
 
+function otherPages() {
+  const shop = h("a", { href: "/" }, "Shop");
+  const graphiql = h("a", { href: "/graphql" }, "GraphiQL");
+  return h("p", { class: "elsewhere" }, shop, graphiql);
+}
+
 function move() {
   show();
   heading.focus({ preventScroll: true });
@@ -105,12 +112,7 @@ document
       {},
       h("p", { class: "brand" }, "Tidings"),
       navigation,
-      h(
-        "p",
-        { class: "elsewhere" },
-        h("a", { href: "/" }, "Shop"),
-        h("a", { href: "/graphql" }, "GraphiQL"),
-      ),
+      hasOtherPages && otherPages(),
       who,
     ),
     h("main", { id: "pane", tabindex: -1 }, banner, heading, notesArea(), place),

@@ -1,9 +1,10 @@
 // The figures of the moment, each with a word on what to do where it is bad.
 
 import { h } from "./dom.js";
-import { counted, number, relative } from "./words.js";
+import { counted, number } from "./words.js";
 
 const OLD_MS = 10_000; // the oldest row of an outbox that works is younger
+export const UNKNOWN = "The broker does not tell: is it there?";
 const before = { outbox: null };
 
 export function figures(operations) {
@@ -18,11 +19,8 @@ export function figures(operations) {
     tile(
       "Dead letters",
       operations.deadLetters,
-      "What can’t be handled would be here.",
-      operations.deadLetters && [
-        h("a", { href: "#dead-letters" }, "Look at them"),
-        ": replay them once the cause is mended, or discard them.",
-      ],
+      "Nothing failed for good.",
+      deadTrouble(operations),
     ),
     tile("Sockets", operations.sockets, "Screens that are told at once."),
     tile(
@@ -39,9 +37,13 @@ function tile(label, value, advice, trouble) {
     "li",
     { class: trouble ? "figure card bad" : "figure card" },
     h("span", { class: "label" }, label),
-    h("span", { class: "value" }, value === undefined ? "–" : number(value)),
+    h("span", { class: "value" }, isKnown(value) ? number(value) : "–"),
     h("span", { class: trouble ? "hint" : "hint quiet" }, trouble || advice),
   );
+}
+
+function isKnown(value) {
+  return value !== undefined && value !== null;
 }
 
 /** The one that is going on is not counted to its end. */
@@ -59,19 +61,28 @@ function average(minutes, name) {
 function outboxTrouble({ at, outbox, outboxOldestAt }) {
   const grows = before.outbox !== null && before.outbox > 0 && outbox > before.outbox;
   before.outbox = outbox;
-  if (outboxOldestAt && Date.parse(at) - Date.parse(outboxOldestAt) > OLD_MS) {
-    return `The oldest has waited since ${relative(outboxOldestAt)}: is the broker there, and a relay?`;
+  const age = outboxOldestAt ? Date.parse(at) - Date.parse(outboxOldestAt) : 0;
+  if (age > OLD_MS) {
+    const waited = counted(Math.round(age / 1000), "second");
+    return `The oldest has waited for ${waited}: is the broker there?`;
   }
   return grows && "It grows: more comes in than is published.";
 }
 
 function waiting({ queues }) {
-  return queues.reduce((total, queue) => total + queue.waiting, 0);
+  return queues?.reduce((total, queue) => total + queue.waiting, 0);
 }
 
 function queueTrouble({ queues }) {
+  if (!queues) return UNKNOWN;
   const idle = queues.filter((queue) => !queue.consumers).map((queue) => queue.name);
-  if (!idle.length) return false;
-  const verb = idle.length === 1 ? "has" : "have";
-  return `${counted(idle.length, "queue")} ${verb} nobody working on it (${idle.join(", ")}): is the service running?`;
+  const names = idle.join(" and ");
+  return idle.length > 0 && `Nobody works on ${names}: is the service running?`;
+}
+
+function deadTrouble({ deadLetters }) {
+  if (deadLetters === null) return UNKNOWN;
+  if (!deadLetters) return null;
+  const link = h("a", { href: "#dead-letters" }, "Look at them");
+  return [link, ": replay them once the cause is mended, or discard them."];
 }

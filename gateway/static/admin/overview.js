@@ -1,8 +1,9 @@
 // How it goes now, and how it went in the last hour.
 
-import { figures } from "./figures.js";
+import { UNKNOWN, figures } from "./figures.js";
 import { h, table } from "./dom.js";
 import { plots } from "./plots.js";
+import { graphql } from "../shared/session.js";
 import { ask } from "./server.js";
 import { filled } from "./states.js";
 import { ago, bytes, number } from "./words.js";
@@ -10,11 +11,13 @@ import { ago, bytes, number } from "./words.js";
 const EVERY_MS = 5_000;
 const QUERY = `{
   operations(minutes: 60) {
-    at outbox outboxOldestAt deadLetters sockets
+    at outbox outboxOldestAt sockets
     minutes { at events sent suppressed failed }
-    queues { name waiting consumers }
     processes { id service startedAt seenAt sockets memoryBytes }
   }
+}`;
+const DEPTHS = `{
+  operations(minutes: 1) { deadLetters queues { name waiting retrying consumers } }
 }`;
 
 export function overview(place, signal) {
@@ -25,16 +28,23 @@ export function overview(place, signal) {
   const redraw = plots(hour);
   place.append(body);
 
-  function show({ operations }) {
+  function show(operations) {
     now.replaceChildren(figures(operations));
     redraw(operations.minutes);
     details.replaceChildren(...queues(operations), ...processes(operations));
     return [now, hour, details];
   }
 
-  const again = filled(body, signal, () => ask(QUERY), show);
+  const again = filled(body, signal, get, show);
   whileVisible(signal, again);
   return again;
+}
+
+/** The broker knows the depths: the rest is told while it is away, too. */
+async function get() {
+  const [{ operations }, depths] = await Promise.all([ask(QUERY), graphql(DEPTHS).catch(String)]);
+  const known = depths.operations ?? { queues: null, deadLetters: null };
+  return { ...operations, ...known };
 }
 
 /** Nobody looks at a hidden page; when it is shown again, it is brought up to date at once. */
@@ -45,14 +55,18 @@ function whileVisible(signal, run) {
 }
 
 function queues({ queues }) {
-  const rows = queues.map(({ name, waiting, consumers }) => [
+  const heading = h("h2", {}, "Queues");
+  if (!queues) return [heading, h("p", { class: "bad" }, UNKNOWN)];
+  const rows = queues.map(({ name, waiting, retrying, consumers }) => [
     name,
     number(waiting),
+    number(retrying),
     consumers ? number(consumers) : h("strong", { class: "bad" }, "nobody"),
   ]);
-  const heading = h("h2", {}, "Queues");
-  if (!rows.length) return [heading, h("p", { class: "quiet" }, "There are none.")];
-  return [heading, table("Queues", ["Queue", "Waiting", "Working on it"], rows)];
+  return [
+    heading,
+    table("Queues", ["Queue", "Waiting", "To be tried again", "Working on it"], rows),
+  ];
 }
 
 function processes({ processes }) {

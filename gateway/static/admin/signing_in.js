@@ -2,11 +2,9 @@
 
 import { inWords } from "../shared/api.js";
 import { signIn } from "../shared/session.js";
+import { demoAdmins } from "./configuration.js";
 import { button, h, written } from "./dom.js";
 import { field } from "./forms.js";
-
-// Whose password anybody may read: the demo's.
-const { demoAdmins } = JSON.parse(document.getElementById("configuration").textContent);
 
 /** `user`: who is signed in, if anybody; `why`: what has ended their session. */
 export function gate(user, why) {

@@ -1,0 +1,99 @@
+"""The operator's page in a real Chromium, as tests and its picture use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from playwright.async_api import Locator, Page
+
+from services.demo import ACCOUNTS, Account
+from tests.graphiql import SECONDS
+from tests.servers import need, until
+
+ADMIN = ACCOUNTS[-1]
+PANES = ("Overview", "Schedules", "Customers", "Dead letters", "Broadcasts")
+_AXE = Path(__file__).parents[1] / "inbox/node_modules/axe-core/axe.min.js"
+_MOST_TABS = 60
+
+
+class Admin:
+    """The page; what it asked of whom, and which errors it showed nobody.
+
+    What its Content-Security-Policy refuses is such an error.
+    """
+
+    def __init__(self, page: Page, port: int) -> None:
+        self.page = page
+        self.requested: list[str] = []
+        self.complaints: list[str] = []
+        self._url = f"http://127.0.0.1:{port}/admin"
+        page.set_default_timeout(SECONDS * 1000)
+        page.on("request", lambda request: self.requested.append(request.url))
+        page.on("websocket", lambda socket: self.requested.append(socket.url))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda said: self.complaints.append(said.text) if said.type == "error" else None,
+        )
+
+    async def open(self, place: str = "") -> None:
+        await self.page.goto(self._url + place)
+
+    async def sign_in(self, account: Account = ADMIN) -> None:
+        await self.page.get_by_label("Email").fill(account.email)
+        await self.page.get_by_label("Password").fill(account.password)
+        await self.button("Sign in").click()
+
+    async def go(self, pane: str) -> None:
+        await self.page.get_by_role("link", name=pane, exact=True).click()
+        await self.heading(pane).wait_for()
+
+    def heading(self, name: str) -> Locator:
+        return self.page.get_by_role("heading", name=name, exact=True)
+
+    def button(self, name: str) -> Locator:
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    def dialog(self) -> Locator:
+        return self.page.get_by_role("dialog")
+
+    async def reads(self, text: str) -> None:
+        """When the page says so, in sight."""
+        await self.page.get_by_text(text).first.wait_for()
+
+    async def figure(self, label: str) -> int:
+        """The number on one of the overview's tiles."""
+        tile = self.page.locator(".figure").filter(has_text=label)
+        return int((await tile.locator(".value").inner_text()).replace(",", ""))
+
+    async def tab_to(self, name: str) -> None:
+        """Press Tab until what is called so has the focus."""
+        for _ in range(_MOST_TABS):
+            await self.page.keyboard.press("Tab")
+            if await self.page.evaluate(_NAME_OF_FOCUSED) == name:
+                return
+        raise AssertionError(f"Tab never comes to {name!r}")
+
+    async def violations(self) -> list[str]:
+        """What axe-core finds wrong with what is shown."""
+        need(_AXE.exists(), "axe-core is not there: run npm ci in inbox")
+        if not await self.page.evaluate("typeof axe === 'object'"):
+            await self.page.evaluate(_AXE.read_text(encoding="utf-8"))
+        found: list[dict[str, Any]] = await self.page.evaluate(
+            "axe.run().then(({ violations }) => violations)"
+        )
+        return [f"{one['id']}: {node['html']}" for one in found for node in one["nodes"]]
+
+    async def settled(self) -> None:
+        """When nothing is on its way any more."""
+        await until(self._is_settled, SECONDS)
+
+    async def _is_settled(self) -> bool:
+        return not await self.page.get_by_text("Loading …").count()
+
+
+_NAME_OF_FOCUSED = """() => {
+  const { ariaLabel, labels, textContent } = document.activeElement;
+  return ariaLabel ?? labels?.[0]?.textContent ?? textContent;
+}"""
