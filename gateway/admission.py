@@ -11,6 +11,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 
+from services.shared.pulse import Counts
 from services.shared.settings import Settings
 
 _HOUSEHOLD: Final = 64  # bits of an IPv6 address; the rest is one customer's to choose
@@ -33,7 +34,9 @@ class Place:
 
 
 class Admission:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, counts: Counts) -> None:
+        """`counts`: has their number, too."""
+        self._counts = counts
         self._open: Counter[str] = Counter()
         self._settings = settings
 
@@ -42,9 +45,11 @@ class Admission:
         """A place for as long as the block lasts. Raises TryAgainLater."""
         place = Place(self, address)
         self._enter(place._counted, self._settings.max_sockets_per_address)
+        self._counts.sockets += 1
         try:
             yield place
         finally:
+            self._counts.sockets -= 1
             self._leave(place._counted)
 
     def move(self, former: str, user: str) -> str:

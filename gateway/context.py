@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -30,6 +30,8 @@ from services.shared.bus import Bus
 from services.shared.clock import Clock
 from services.shared.errors import Forbidden, NotFound, Unauthenticated
 from services.shared.log import get_logger
+from services.shared.outbox import Outbox
+from services.shared.pulse import Counts, Pulse
 from services.shared.settings import Settings
 from services.shared.vocabulary import Role, Scope
 from services.users.access import Access
@@ -51,6 +53,10 @@ class Services:
     settings: Settings
     clock: Clock
     bus: Bus
+    outbox: Outbox
+    pulse: Pulse
+    counts: Counts
+    ping: Callable[[], Awaitable[None]]
     intake: Intake
     sessions: Sessions
     access: Access

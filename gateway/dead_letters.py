@@ -80,6 +80,7 @@ class DeadLetterQuery:
     ) -> list[DeadLetter]:
         services = info.context.services
         most = checked_first(first, services.settings)
+        await services.ping()  # which says at once that the broker is away
         found = await services.bus.dead_letters(most) if most else []
         await info.context.note("dead_letters_read", letters=len(found))
         return [DeadLetter.of(letter, services.settings) for letter in found]
@@ -93,7 +94,9 @@ class DeadLetterMutation:
         extensions=only(Role.ADMIN),
     )
     async def replay_dead_letter(self, info: Info, id: Id) -> bool:
-        _check_done(await info.context.services.bus.replay(id))
+        services = info.context.services
+        await services.ping()
+        _check_done(await services.bus.replay(id))
         await info.context.note("dead_letter_replayed", letter=id)
         return True
 
@@ -101,7 +104,9 @@ class DeadLetterMutation:
         description="Delete a dead letter for good. For ADMIN.", extensions=only(Role.ADMIN)
     )
     async def discard_dead_letter(self, info: Info, id: Id) -> bool:
-        _check_done(await info.context.services.bus.discard(id))
+        services = info.context.services
+        await services.ping()
+        _check_done(await services.bus.discard(id))
         await info.context.note("dead_letter_discarded", letter=id)
         return True
 

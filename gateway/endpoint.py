@@ -76,7 +76,7 @@ class Endpoint(GraphQL[Context, None]):
         self.documents = documents
         self._services = services
         self._settings = settings
-        self._admission = Admission(settings)
+        self._admission = Admission(settings, services.counts)
         self._page = page
 
     async def run(self, request: Any, *args: Any, **kwargs: Any) -> Any:

@@ -25,6 +25,7 @@ from gateway.notifications import (
     NotificationQuery,
     NotificationSubscription,
 )
+from gateway.operations import OperationsQuery
 from gateway.ready import ReadyOperations
 from gateway.scheduled import ScheduledMutation, ScheduledQuery
 from gateway.schedules import ScheduleMutation, ScheduleQuery
@@ -47,6 +48,7 @@ class Query(
     BroadcastQuery,
     ScheduleQuery,
     TextQuery,
+    OperationsQuery,
     DeadLetterQuery,
 ):
     pass

@@ -20,6 +20,7 @@ from urllib.request import urlopen
 
 from services import accounts, checks, dead_letters, demo, host
 from services.asyncapi import asyncapi
+from services.host import GATEWAY, SERVE
 from services.shared import loop
 from services.shared.errors import CannotStart, DomainError
 from services.shared.log import get_logger, set_up_logging
@@ -31,8 +32,6 @@ from services.users.tokens import signing_keys
 
 log = get_logger()
 
-GATEWAY: Final = "gateway"
-SERVE: Final = "serve"
 _ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what it may be set to
 EXPORTS: Final[dict[str, tuple[str, Callable[[], str]]]] = {
     "schema": (

@@ -41,7 +41,7 @@ from services.notifications.states import States
 from services.notifications.wording import Texts
 from services.scheduler import models as scheduler_models
 from services.scheduler.service import SchedulerService
-from services.shared import embedded, events, inbox, outbox, throttle
+from services.shared import embedded, events, inbox, outbox, pulse, throttle
 from services.shared.bus import Bus
 from services.shared.clock import Clock, DatabaseClock
 from services.shared.embedded import EmbeddedBus
@@ -50,6 +50,7 @@ from services.shared.inbox import Inbox
 from services.shared.log import get_logger
 from services.shared.mongod import private_mongod
 from services.shared.outbox import Outbox
+from services.shared.pulse import Counts, Pulse
 from services.shared.rabbit import RabbitBus
 from services.shared.settings import Settings
 from services.shared.store import Store, is_away, open_store
@@ -68,6 +69,8 @@ from services.users.service import UserService
 from services.users.sessions import Sessions
 from services.users.tokens import AccessTokens, SigningKeys, signing_keys
 
+SERVE: Final = "serve"
+GATEWAY: Final = "gateway"
 USERS: Final = "users"
 NOTIFICATIONS: Final = "notifications"
 SCHEDULER: Final = "scheduler"
@@ -94,6 +97,7 @@ MODELS: Final = (
     *outbox.MODELS,
     *inbox.MODELS,
     *embedded.MODELS,
+    *pulse.MODELS,
 )
 
 
@@ -126,6 +130,8 @@ class Runtime:
     fan_out: FanOut
     intake: Intake
     schedules: SchedulerService
+    counts: Counts
+    pulse: Pulse
     fault: asyncio.Future[str]
 
     async def ping(self) -> None:
@@ -203,7 +209,8 @@ def _put_together(
     attempts = Throttle(clock)
     choosing = Choosing(store, relay, clock, settings)
     texts = Texts(clock, settings)
-    announcing = Announcing(store, relay, bus, clock, settings)
+    counts = Counts()
+    announcing = Announcing(store, relay, bus, clock, settings, counts)
     return Runtime(
         settings=settings,
         clock=clock,
@@ -230,6 +237,8 @@ def _put_together(
         fan_out=FanOut(store, announcing, texts, clock, settings),
         intake=Intake(store, relay, seen, clock, settings),
         schedules=SchedulerService(store, relay, clock, settings),
+        counts=counts,
+        pulse=Pulse(counts, clock, settings),
         fault=fault,
     )
 
@@ -274,8 +283,9 @@ def _consumers(
             ).table(),
         ),
     }
+    handle = partial(work, counts=runtime.counts)
     return {
-        name: partial(work, runtime.bus, queue, table, runtime.inbox, clock, settings)
+        name: partial(handle, runtime.bus, queue, table, runtime.inbox, clock, settings)
         for name, (queue, table) in tables.items()
         if name in workers
     }
@@ -289,6 +299,7 @@ def _loops(
         "mongod": partial(_end_on_fault, runtime.fault),
         "outbox": runtime.outbox.relay,
         "texts": runtime.texts.keep_reading,
+        "pulse": partial(runtime.pulse.keep_beating, _called(workers)),
     }
     if NOTIFICATIONS in workers:
         loops["scheduled notifications"] = runtime.firing.keep_working
@@ -301,6 +312,11 @@ def _loops(
     if isinstance(runtime.clock, DatabaseClock):
         loops["clock"] = partial(_keep_time, runtime.clock)
     return loops
+
+
+def _called(workers: Sequence[str]) -> str:
+    """What an operator calls a process with these: as its command is called."""
+    return SERVE if tuple(workers) == WORKERS else ", ".join(workers) or GATEWAY
 
 
 async def _compare_window(store: Store, settings: Settings) -> None:

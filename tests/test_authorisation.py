@@ -98,6 +98,7 @@ WHO_MAY: dict[str, tuple[str, frozenset[Role | None]]] = {
         BACKENDS,
     ),
     "user": ('query { user(id: "{other}") { email } }', BACKENDS),
+    "operations": ("query { operations { outbox } }", ADMINS),
     "users": ('query { users(search: "{unique}") { id } }', ADMINS),
     "deadLetters": ("query { deadLetters { id } }", ADMINS),
     "replayDeadLetter": (f"mutation {{ replayDeadLetter({_NO_ID}) }}", ADMINS),

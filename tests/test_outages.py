@@ -56,6 +56,7 @@ QUERIES = {
     "consents": " { given }",
     "unsubscribeLink": f'(userId: "{ID}", channel: EMAIL) {{ url }}',
     "user": f'(id: "{ID}") {{ id }}',
+    "operations": " { outbox }",
     "users": '(search: "ann") { id }',
     "deadLetters": " { id }",
     "notifications": " { edges { cursor } }",

@@ -42,6 +42,7 @@ from services.shared.bus import Bus
 from services.shared.clock import Clock
 from services.shared.errors import BadInput, Conflict, NotFound
 from services.shared.outbox import Outbox
+from services.shared.pulse import Counts
 from services.shared.settings import Settings
 from services.shared.store import (
     PART_BYTES,
@@ -72,13 +73,20 @@ class Decided(NamedTuple):
 
 class Announcing:
     def __init__(
-        self, store: Store, outbox: Outbox, bus: Bus, clock: Clock, settings: Settings
+        self,
+        store: Store,
+        outbox: Outbox,
+        bus: Bus,
+        clock: Clock,
+        settings: Settings,
+        counts: Counts | None = None,
     ) -> None:
         self._store = store
         self._outbox = outbox
         self._bus = bus
         self._clock = clock
         self._settings = settings
+        self._counts = counts or Counts()
         self._channels = frozenset(settings.delivery_channels)
         self._trace_life = timedelta(seconds=settings.trace_seconds)
         self._lives = {
@@ -116,7 +124,7 @@ class Announcing:
         """Decide, store and tell in the session's transaction; in the drafts' order.
 
         Raises BulkWriteError for a draft that was announced before. Wake the outbox when it is
-        committed.
+        committed, and count what was announced.
         """
         decided = await self._write(self._wanted(drafts, recipients), session)
         await traces.keep(self._traces(decided), session)
@@ -142,9 +150,17 @@ class Announcing:
                     return original
             else:
                 self._outbox.wake()
+                self.count([announcement])
                 if announcement.decision.outcome is Outcome.SENT:
                     return announcement
                 return await self.original(draft) or announcement
+
+    def count(self, announced: Sequence[Announcement]) -> None:
+        """Add what became of them to this process' counts, when that is stored."""
+        outcomes = [one.decision.outcome for one in announced]
+        sent = outcomes.count(Outcome.SENT)
+        self._counts.sent += sent
+        self._counts.suppressed += len(outcomes) - sent - outcomes.count(Outcome.DUPLICATE)
 
     async def original(self, draft: Draft) -> Announcement | None:
         """What was stored before under the draft's key. Raises Conflict if it is not the same."""
@@ -203,7 +219,7 @@ class Announcing:
         while True:
             end_if_cancelled()
             try:
-                return known + await self._store.transact(partial(write, wanted))
+                decided = await self._store.transact(partial(write, wanted))
             except _TooMuchRevised:
                 half = len(wanted) // 2
                 first = await self._store_part(wanted[:half])
@@ -211,6 +227,9 @@ class Announcing:
             except BulkWriteError as error:
                 if not is_duplicate(error):
                     raise
+            else:
+                self.count([one.announcement for one in decided])
+                return known + decided
             stored = await Notification.of_events([one.draft.key for one in wanted])
             known += [
                 Decided(one.draft, Announcement(stored[one.draft.key], SAME_EVENT))

@@ -13,6 +13,7 @@ from typing import Any
 from beanie import PydanticObjectId
 
 from services.notifications.announcing import Announcing
+from services.notifications.drafts import Announcement
 from services.notifications.due import Due
 from services.notifications.scheduled import ScheduledNotification
 from services.notifications.scheduling import ended
@@ -60,7 +61,7 @@ class Firing(Due[ScheduledNotification]):
             if one.user_id in users and one.id not in needless
         }
 
-        async def write(session: Session) -> None:
+        async def write(session: Session) -> Sequence[Announcement]:
             waiting = await _waiting(claimed, session)
             sent = [one for one in waiting if one.id in drafts]
             announced = await self._announcing.announce_within(
@@ -71,9 +72,11 @@ class Firing(Due[ScheduledNotification]):
                 goes_out = announcement.goes_out
                 states[one.id] = ScheduledState.SENT if goes_out else ScheduledState.SUPPRESSED
             await self._end(states, session)
+            return announced
 
-        await self._store.transact(write)
+        announced = await self._store.transact(write)
         self._outbox.wake()
+        self._announcing.count(announced)
 
     async def _end(
         self, states: Mapping[PydanticObjectId | None, ScheduledState], session: Session

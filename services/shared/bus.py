@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from services.shared.errors import Unavailable
 from services.shared.events import Event
@@ -92,6 +92,21 @@ class DeadLetter:
     died_at: datetime
 
 
+class QueueDepth(NamedTuple):
+    """How much waits in a queue of QUEUES: `waiting` to be handled now, `retrying` to be tried
+    again later."""
+
+    name: str
+    waiting: int
+    retrying: int
+    consumers: int
+
+
+class Depths(NamedTuple):
+    queues: Sequence[QueueDepth]
+    dead_letters: int
+
+
 class Subscription(Protocol):
     """One consumer of one queue. `at_once`: how many batches it hands out before the first of them
     is settled, 1 or 2."""
@@ -148,6 +163,9 @@ class Bus(Protocol):
 
     async def discard(self, id: str | None = None) -> int:
         """Delete a dead letter, or all; how many there were."""
+
+    async def depths(self) -> Depths:
+        """How much waits. Raises Unavailable."""
 
     async def ping(self) -> None:
         """Raises Unavailable when the transport is away."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -23,8 +23,10 @@ from services.shared.bus import (
     Dead,
     DeadLetter,
     Delivery,
+    Depths,
     LiveFeed,
     PassOn,
+    QueueDepth,
     Retry,
     Verdict,
     shortened,
@@ -78,6 +80,7 @@ class EmbeddedBus:
         self._settings = settings
         self._arrivals: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._listeners: set[Callable[[Event], None]] = set()
+        self._consumers: Counter[str] = Counter()
         self._hold = Hold()
 
     async def publish(self, events: Sequence[Event]) -> None:
@@ -104,9 +107,13 @@ class EmbeddedBus:
     async def subscribe(self, queue: str) -> AsyncIterator[_EmbeddedSubscription]:
         """Raises CannotStart where another process consumes on this database."""
         async with self._hold.held():
-            yield _EmbeddedSubscription(
-                self._store, queue, self._arrivals[queue], self._clock, self._settings
-            )
+            self._consumers[queue] += 1
+            try:
+                yield _EmbeddedSubscription(
+                    self._store, queue, self._arrivals[queue], self._clock, self._settings
+                )
+            finally:
+                self._consumers[queue] -= 1
 
     @asynccontextmanager
     async def live(
@@ -147,6 +154,18 @@ class EmbeddedBus:
             {"letter": id} if id is not None else {}
         )
         return deleted.deleted_count
+
+    async def depths(self) -> Depths:
+        now = self._clock.now()
+        queued = QueuedMessage.get_pymongo_collection()
+
+        async def depth(queue: str) -> QueueDepth:
+            waiting = await queued.count_documents({"queue": queue, "due_at": {"$lte": now}})
+            retrying = await queued.count_documents({"queue": queue, "due_at": {"$gt": now}})
+            return QueueDepth(queue, waiting, retrying, self._consumers[queue])
+
+        letters = await BuriedMessage.get_pymongo_collection().count_documents({})
+        return Depths([await depth(queue) for queue in QUEUES], letters)
 
     async def ping(self) -> None:
         await self._store.ping()

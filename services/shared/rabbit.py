@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import aio_pika
 from aio_pika import DeliveryMode
+from aio_pika.exceptions import AMQPChannelError
 
 from services.shared.amqp import FAULTS, Connection, abandon, bounded, close, connect, pause
 from services.shared.bus import (
@@ -21,6 +22,7 @@ from services.shared.bus import (
     Dead,
     DeadLetter,
     Delivery,
+    Depths,
     LiveFeed,
     PartlyPublished,
     PassOn,
@@ -36,6 +38,7 @@ from services.shared.inflow import Inflow
 from services.shared.live_connection import LiveConnection
 from services.shared.log import get_logger
 from services.shared.publisher import CONTENT_TYPE, Publisher
+from services.shared.rabbit_depths import depths
 from services.shared.rabbit_letters import DeadLetterQueue, burial, instant
 from services.shared.settings import Settings
 from services.shared.tasks import end_if_cancelled, vital
@@ -112,6 +115,16 @@ class RabbitBus:
 
     async def discard(self, id: str | None = None) -> int:
         return await self._letters.discard(id)
+
+    async def depths(self) -> Depths:
+        try:
+            return await depths(self.connect, self._settings)
+        except FAULTS as error:
+            if isinstance(error, AMQPChannelError):
+                self.lay_out_again()
+            raise Unavailable(
+                "RabbitMQ does not answer: what waits in its queues can't be counted until it does."
+            ) from error
 
     async def ping(self) -> None:
         await self.publisher.ping()

@@ -253,6 +253,19 @@ class Settings(BaseSettings):
         "subscriptions pause, since their cursors name each: a cursor has 24 bytes for one.",
     )
 
+    # What operators see
+    pulse_seconds: Seconds = Field(
+        5,
+        description="How often a process tells what it has done, and that it lives, seconds; one "
+        "that has not for three times as long counts as dead.",
+    )
+    rates_seconds: Seconds = Field(
+        86_400, description="How long it is remembered what was done in a minute, seconds."
+    )
+    dead_letter_shown_bytes: Count = Field(
+        16_384, description="How much of a dead letter's body GraphQL shows, bytes."
+    )
+
     # How events travel
     batch_size: Count = Field(
         500,
@@ -272,9 +285,6 @@ class Settings(BaseSettings):
         7 * 86400,
         description="Time for which an event's id is remembered, so that other content under "
         "the same id is refused, seconds; later it is taken for the same event.",
-    )
-    dead_letter_shown_bytes: Count = Field(
-        16_384, description="How much of a dead letter's body GraphQL shows, bytes."
     )
     live_prefetch: Count = Field(
         1000, description="Live events that a gateway holds before it has looked at them."

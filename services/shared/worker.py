@@ -21,6 +21,7 @@ from services.shared.events import QUEUES, Event, Malformed, decode
 from services.shared.failpoints import Failpoint, reach
 from services.shared.inbox import OTHER_CONTENT, Inbox
 from services.shared.log import get_logger
+from services.shared.pulse import Counts
 from services.shared.settings import Settings
 from services.shared.store import is_away
 from services.shared.tasks import end_if_cancelled
@@ -41,14 +42,15 @@ async def work(
     clock: Clock,
     settings: Settings,
     stop: asyncio.Event | None = None,
+    counts: Counts | None = None,
 ) -> None:
     """Consume `queue` with `handlers` until cancelled.
 
     While the database stores one batch the next one is made ready, where the transport hands it
     out: as if two workers shared the queue. They are settled in their order. When `stop` is set, it
-    ends as soon as what is in hand is handled and settled.
+    ends as soon as what is in hand is handled and settled. What became of it is added to `counts`.
     """
-    stop = stop or asyncio.Event()
+    stop, counts = stop or asyncio.Event(), counts or Counts()
 
     async def handle(batch: Sequence[Delivery], before: asyncio.Task[None] | None) -> None:
         verdicts = await deliver(handlers, batch, inbox, clock, settings)
@@ -56,7 +58,7 @@ async def work(
             await before
         reach(Failpoint.BEFORE_ACK)
         await subscription.settle(list(zip(batch, verdicts, strict=True)))
-        _log_failures(queue, verdicts)
+        _count(queue, verdicts, counts)
 
     async with bus.subscribe(queue) as subscription, asyncio.TaskGroup() as group:
         batches, before = subscription.batches(), None
@@ -224,8 +226,12 @@ def _verdict_on(error: Exception, failures: int, settings: Settings) -> Verdict:
     return Dead(f"failed {failures + 1} times, the last time with {reason}")
 
 
-def _log_failures(queue: str, verdicts: Sequence[Verdict]) -> None:
-    for verdict in verdicts:
+def _count(queue: str, verdicts: Sequence[Verdict], counts: Counts) -> None:
+    """What became of a batch; the log has what died."""
+    others = [verdict for verdict in verdicts if not isinstance(verdict, Ack)]
+    counts.events += len(verdicts) - len(others)
+    for verdict in others:
+        counts.failed += isinstance(verdict, Dead | Retry)
         if isinstance(verdict, Dead):
             # The rest may quote the event; `dead-letters show` has it.
             log.warning("dead_lettered", queue=queue, reason=verdict.reason.partition(": ")[0])
