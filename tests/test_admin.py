@@ -78,7 +78,9 @@ async def browser(shop: Run) -> AsyncIterator[Browser]:
 @pytest.fixture
 async def visitor(shop: Run, browser: Browser) -> AsyncIterator[Admin]:
     """The page, and nobody is signed in. It asks nobody else, and complains of nothing."""
-    context = await browser.new_context(viewport={"width": 1280, "height": 850})
+    context = await browser.new_context(
+        viewport={"width": 1280, "height": 850}, timezone_id="Europe/Vienna"
+    )
     admin = Admin(await context.new_page(), shop.port)
     await admin.open()
     yield admin
@@ -129,6 +131,8 @@ async def test_the_overview_shows_what_was_published(shop: Run, api: Api, admin:
 
     await until(counted, SECONDS)
     sums = await _sums(api)
+    await admin.go("Schedules")
+    await admin.go("Overview")
     for title, name in (("Events handled", "events"), ("Notifications sent", "sent")):
         plot = admin.page.locator(".plot").filter(has_text=title)
         await expect(plot).to_contain_text(f"{sums[name]:,} in the hour", timeout=SECONDS * 1000)
@@ -160,6 +164,7 @@ async def test_a_hidden_page_asks_nothing(visitor: Admin) -> None:
     await visitor.page.clock.run_for(6_000)
     await until(lambda: asked() > first, SECONDS)
     await visitor.page.evaluate(HIDDEN, True)
+    await visitor.page.wait_for_load_state("networkidle")
     before = asked()
     await visitor.page.clock.run_for(60_000)
     assert asked() == before
@@ -266,12 +271,17 @@ async def test_why_a_customer_got_something_and_why_not(shop: Run, api: Api, adm
     await admin.reads("It is wanted.")
 
 
-async def test_a_poison_event_is_replayed_and_discarded(shop: Run, admin: Admin) -> None:
+async def test_a_poison_event_is_replayed_and_discarded(shop: Run, api: Api, admin: Admin) -> None:
     id = uuid4().hex
     await admin.go("Dead letters")
     await admin.reads("All is well.")
     data = {"number": 12345678901234567890}
     await _poison(shop, {"specversion": "1.0", "id": id, "type": "order.eaten", "data": data})
+
+    async def is_dead() -> bool:
+        return (await api.ask(OPERATIONS))["operations"]["deadLetters"] == 1
+
+    await until(is_dead, SECONDS)
     await admin.go("Overview")
     await admin.page.get_by_role("link", name="Look at them").click()
     card = admin.page.locator("li.card").filter(has_text=id)
@@ -382,6 +392,7 @@ async def test_the_page_says_that_its_server_is_away_and_recovers(
         "folder": tmp_path,
         "DEMO_DATA": "true",
         "GATEWAY_PORT": free_port(),
+        "SHUTDOWN_SECONDS": 0.5,
     }
     context = await browser.new_context()
     async with tidings("serve", **settings) as first:

@@ -2,12 +2,12 @@
 
 import { button, facts, h, written } from "./dom.js";
 import { ask } from "./server.js";
-import { confirmed, doing, empty, filled, note } from "./states.js";
+import { confirmed, doing, empty, filled, note, whileVisible } from "./states.js";
 import { counted, when } from "./words.js";
 
-const FIRST = 100;
+const FIRST = 50;
 const QUERY = `{
-  deadLetters(first: ${FIRST}) { id eventId type reason failedAt attempts body }
+  deadLetters(first: ${FIRST}) { id eventId type reason failedAt attempts body bodyBytes }
 }`;
 const REPLAY = "mutation ($id: ID!) { replayDeadLetter(id: $id) }";
 const DISCARD = "mutation ($id: ID!) { discardDeadLetter(id: $id) }";
@@ -28,6 +28,7 @@ export function deadLetters(place, signal) {
     () => ask(QUERY),
     ({ deadLetters }) => listOf(deadLetters, again),
   );
+  whileVisible(signal, again);
   return again;
 }
 
@@ -43,12 +44,7 @@ function listOf(letters, again) {
       ? `The oldest ${FIRST}:`
       : `${counted(letters.length, "dead letter")}, the oldest first.`;
   return [
-    h(
-      "div",
-      { class: "titled" },
-      h("p", {}, first),
-      button("Look again", (event) => doing(event.target, again)),
-    ),
+    h("p", {}, first),
     h(
       "ul",
       { class: "cards" },
@@ -91,12 +87,21 @@ function card(letter, again) {
     ]),
     h(
       "details",
-      {},
+      { id: `says-${letter.id}` },
       h("summary", {}, "What it says"),
       h("pre", { tabindex: 0 }, pretty(letter.body)),
+      isCut(letter) && h("p", { class: "quiet" }, `The rest of ${size(letter)} is not shown.`),
     ),
     h("div", { class: "actions" }, act("Replay", replay), act("Discard", discard)),
   );
+}
+
+function isCut({ body, bodyBytes }) {
+  return new TextEncoder().encode(body).length < bodyBytes;
+}
+
+function size({ bodyBytes }) {
+  return counted(bodyBytes, "byte");
 }
 
 /** Long numbers stay as they were written. */

@@ -5,10 +5,9 @@ import { h, table } from "./dom.js";
 import { plots } from "./plots.js";
 import { graphql } from "../shared/session.js";
 import { ask } from "./server.js";
-import { filled } from "./states.js";
+import { filled, whileVisible } from "./states.js";
 import { ago, bytes, number } from "./words.js";
 
-const EVERY_MS = 5_000;
 const QUERY = `{
   operations(minutes: 60) {
     at outbox outboxOldestAt sockets
@@ -45,13 +44,6 @@ async function get() {
   const [{ operations }, depths] = await Promise.all([ask(QUERY), graphql(DEPTHS).catch(String)]);
   const known = depths.operations ?? { queues: null, deadLetters: null };
   return { ...operations, ...known };
-}
-
-/** Nobody looks at a hidden page; when it is shown again, it is brought up to date at once. */
-function whileVisible(signal, run) {
-  const timer = setInterval(() => document.hidden || run(), EVERY_MS);
-  document.addEventListener("visibilitychange", () => document.hidden || run(), { signal });
-  signal.addEventListener("abort", () => clearInterval(timer));
 }
 
 function queues({ queues }) {

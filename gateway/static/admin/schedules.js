@@ -3,7 +3,7 @@
 import { button, h, table, written } from "./dom.js";
 import { scheduleForm } from "./schedule_form.js";
 import { ask } from "./server.js";
-import { confirmed, doing, empty, filled, note } from "./states.js";
+import { confirmed, doing, empty, filled, note, whileVisible } from "./states.js";
 import { moment, when } from "./words.js";
 
 const QUERY = `{
@@ -14,12 +14,16 @@ const PAUSE = `mutation ($id: ID!, $paused: Boolean!) {
 }`;
 const RUN = "mutation ($id: ID!) { runSchedule(id: $id) { eventId } }";
 const DELETE = "mutation ($id: ID!) { deleteSchedule(id: $id) }";
-const EVERY_MS = 15_000; // fires move on by themselves
+const HERE = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
 export function schedules(place, signal) {
   const list = h("div", {});
   place.append(
-    h("p", { class: "lead" }, "Each publishes an event whenever its time has come."),
+    h(
+      "p",
+      { class: "lead" },
+      `Each publishes an event whenever its time has come. Times are those of your clock (${HERE}).`,
+    ),
     h("p", {}, h("a", { class: "button primary", href: "#schedules/new" }, "New schedule")),
     list,
   );
@@ -29,8 +33,7 @@ export function schedules(place, signal) {
     () => ask(QUERY),
     ({ schedules }) => listOf(schedules, again),
   );
-  const timer = setInterval(() => document.hidden || again(), EVERY_MS);
-  signal.addEventListener("abort", () => clearInterval(timer));
+  whileVisible(signal, again);
   return again;
 }
 

@@ -49,7 +49,7 @@ async function lookAgain() {
   while (problem) {
     await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
     if (!load()) reached(null);
-    else await ask("{ me { id } }").catch(() => {});
+    else if (!document.hidden) await ask("{ me { id } }").catch(() => {});
   }
 }
 

@@ -4,6 +4,8 @@ import { inWords } from "../shared/api.js";
 import { button, h } from "./dom.js";
 import { isAway } from "./server.js";
 
+const EVERY_MS = 5_000;
+
 export function loading() {
   return h("p", { class: "state", role: "status" }, "Loading …");
 }
@@ -25,9 +27,10 @@ export function problem(error, retry) {
 }
 
 /** Shows what `get` answers, and before that that it is on its way. What was shown before stays
- * while it is got anew. Answers how to do that again. */
+ * while it is got anew, and for good if nothing has changed. Answers how to do that again. */
 export function filled(place, signal, get, show) {
   let latest = 0;
+  let shown = null;
 
   async function run() {
     const mine = ++latest;
@@ -35,9 +38,14 @@ export function filled(place, signal, get, show) {
     if (!place.hasChildNodes()) place.replaceChildren(loading());
     try {
       const answer = await get();
-      if (counts()) inPlace(place, () => show(answer));
+      const said = JSON.stringify(answer);
+      if (!counts() || said === shown) return;
+      inPlace(place, () => show(answer));
+      shown = said;
     } catch (error) {
-      if (counts() && !keepsWhatIsThere(place, error)) place.replaceChildren(problem(error, run));
+      if (!counts() || keepsWhatIsThere(place, error)) return;
+      place.replaceChildren(problem(error, run));
+      shown = null;
     }
   }
 
@@ -45,17 +53,25 @@ export function filled(place, signal, get, show) {
   return run;
 }
 
+/** Nobody looks at a hidden page; when it is shown again, it is brought up to date at once. */
+export function whileVisible(signal, run) {
+  const timer = setInterval(() => document.hidden || run(), EVERY_MS);
+  document.addEventListener("visibilitychange", () => document.hidden || run(), { signal });
+  signal.addEventListener("abort", () => clearInterval(timer));
+}
+
 /** While the server is away a banner says so, and what was shown last is better than nothing. */
 function keepsWhatIsThere(place, error) {
   return isAway(error) && !place.querySelector(":scope > .state");
 }
 
-/** Puts what `show` makes into the place: the focus and what was scrolled stay where they were. */
+/** Puts what `show` makes into the place: the focus, and what was scrolled or opened, stay. */
 export function inPlace(place, show) {
   const focused = place.contains(document.activeElement) && document.activeElement.id;
   const scrolled = new Map(
     [...place.querySelectorAll(".scrolls")].map((one) => [one.ariaLabel, one.scrollLeft]),
   );
+  const open = [...place.querySelectorAll("details[open][id]")].map(({ id }) => id);
   const nodes = [show()].flat(Infinity);
   const isThere = nodes.length === place.childNodes.length;
   if (!isThere || nodes.some((node, index) => node !== place.childNodes[index])) {
@@ -64,6 +80,7 @@ export function inPlace(place, show) {
   for (const one of place.querySelectorAll(".scrolls")) {
     one.scrollLeft = scrolled.get(one.ariaLabel) ?? 0;
   }
+  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
   if (focused && !place.contains(document.activeElement)) {
     (document.getElementById(focused) ?? document.querySelector("h1")).focus();
   }
