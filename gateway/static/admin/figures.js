@@ -14,6 +14,7 @@ export function figures(operations) {
     { class: "figures" },
     tile("Events a minute", last?.events, average(operations.minutes, "events")),
     tile("Notifications a minute", last?.sent, average(operations.minutes, "sent")),
+    tile("Failures a minute", last?.failed, "In the last full minute.", failures(last)),
     tile("Outbox", operations.outbox, "Waits to be published.", outboxTrouble(operations)),
     tile("Queues", waiting(operations), "Wait to be handled.", queueTrouble(operations)),
     tile(
@@ -56,6 +57,11 @@ function average(minutes, name) {
   const sum = whole.reduce((total, minute) => total + minute[name], 0);
   const rounded = Math.round((sum / Math.max(1, whole.length)) * 10) / 10;
   return `In the last full minute; ${number(rounded)} on average in the hour.`;
+}
+
+function failures(last) {
+  if (!last?.failed) return null;
+  return "What fails is tried again, and is a dead letter when it fails for good. The log says why.";
 }
 
 function outboxTrouble({ at, outbox, outboxOldestAt }) {
