@@ -26,7 +26,7 @@ async def main() -> None:
             await run.ready()
             page = await browser.new_page(viewport={"width": 1400, "height": 850})
             graphiql = GraphiQL(page)
-            await graphiql.open(f"http://127.0.0.1:{run.port}/")
+            await graphiql.open(f"http://127.0.0.1:{run.port}/graphql")
             await graphiql.sign_in(ACCOUNTS[0].name)
             await graphiql.run_at_cursor("Live")
             await graphiql.shows("notificationAdded", "ORDER_UPDATE")

@@ -99,7 +99,7 @@ def what_is_open(settings: Settings) -> str:
     """What the development profile leaves open, in one sentence."""
     origins = "any origin" if "*" in settings.allowed_origins else "its own origin and those named"
     return (
-        "introspection, GraphiQL and suggestions in errors, "
+        "introspection, GraphiQL, the pages and suggestions in errors, "
         f"to {origins}: set PROFILE=production before strangers can reach it"
     )
 

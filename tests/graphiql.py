@@ -37,8 +37,8 @@ async def open_browser() -> AsyncIterator[Browser]:
             await browser.close()
 
 
-class GraphiQL:
-    """The page as a person uses it; what it asked of whom, and which errors it showed nobody.
+class Watched:
+    """A page; what it asked of whom, and which errors it showed nobody.
 
     What the page's Content-Security-Policy refuses is such an error.
     """
@@ -55,6 +55,10 @@ class GraphiQL:
             "console",
             lambda said: self.complaints.append(said.text) if said.type == "error" else None,
         )
+
+
+class GraphiQL(Watched):
+    """GraphiQL as a person uses it."""
 
     async def open(self, url: str) -> None:
         await self.page.goto(url)

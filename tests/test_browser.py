@@ -40,7 +40,7 @@ async def graphiql(shop: Run, browser: Browser) -> AsyncIterator[GraphiQL]:
     """GraphiQL in a browser profile of its own."""
     context = await browser.new_context(viewport={"width": 1400, "height": 850})
     graphiql = GraphiQL(await context.new_page())
-    await graphiql.open(f"http://127.0.0.1:{shop.port}/")
+    await graphiql.open(f"http://127.0.0.1:{shop.port}/graphql")
     yield graphiql
     await context.close()
 

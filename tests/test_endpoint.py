@@ -754,7 +754,7 @@ async def test_health_and_readiness_are_told(house: House) -> None:
     assert (await request(house, "GET", "/readyz")).json() == {"status": "ready"}
 
 
-async def test_the_front_door_leads_to_graphql(house: House) -> None:
+async def test_without_a_demo_the_front_door_leads_to_graphql(house: House) -> None:
     response = await request(house, "GET", "/")
     assert response.is_redirect
     assert response.headers["location"] == "/graphql"

@@ -1,8 +1,11 @@
 // Starts GraphiQL on this page's own URL. A file, not an inline script: the page's
 // Content-Security-Policy runs nothing inline. Written without JSX: there is no build step.
-"use strict";
+
+import * as shop from "/static/shared/session.js";
 
 (() => {
+  const RENEW_BEFORE = 30_000; // milliseconds before the access token of the shop's session ends
+
   const { createElement: h, useEffect, useMemo, useRef, useState } = React;
   const { demoAccounts, examples } = JSON.parse(
     document.getElementById("configuration").textContent,
@@ -101,6 +104,31 @@
     return { name: user.name, authorization: `Bearer ${accessToken}`, expiresAt };
   }
 
+  function ofShop({ user, accessToken, expiresAt }) {
+    return { name: user.name, authorization: `Bearer ${accessToken}`, expiresAt, isShops: true };
+  }
+
+  // Who is signed in in the shop is signed in here, until a button says otherwise. Who signs in
+  // here is nowhere else.
+  function useSessionOfShop(session, setSession, setProblem) {
+    useEffect(() => {
+      const stop = shop.onChange((renewed, why) => {
+        setSession((now) => (now && !now.isShops ? now : renewed && ofShop(renewed)));
+        if (why) setProblem(why);
+      });
+      const start = () => setSession((now) => now ?? ofShop(shop.load()));
+      if (shop.load()) shop.token().then(start, ({ message }) => setProblem(message));
+      return stop;
+    }, []);
+    useEffect(() => {
+      if (!session?.isShops) return undefined;
+      const left = Date.parse(session.expiresAt) - Date.now() - RENEW_BEFORE;
+      const renew = () => shop.token().catch(({ message }) => setProblem(message));
+      const timer = setTimeout(renew, Math.max(left, RENEW_BEFORE));
+      return () => clearTimeout(timer);
+    }, [session]);
+  }
+
   function withAuthorization(headersText, authorization) {
     let headers = {};
     try {
@@ -145,6 +173,7 @@
     const [session, setSession] = useState(null);
     const [problem, setProblem] = useState(null);
     const [busy, setBusy] = useState(false);
+    useSessionOfShop(session, setSession, setProblem);
     useSessionInHeaders(session);
 
     async function press(account) {

@@ -7,6 +7,7 @@ import { ApiError, ask } from "./api.js";
 
 const KEY = "tidings.session";
 const RENEW_BEFORE = 60_000; // milliseconds before the access token ends
+const HEARD_AFTER = 200; // milliseconds until copies of this window surely know a new session
 const ENDED = "Your session has ended. Please sign in again.";
 const PAYLOAD = "accessToken refreshToken expiresAt user { id name role }";
 
@@ -85,7 +86,12 @@ async function current() {
 }
 
 function renew(former) {
-  renewing ??= oneAtATime(() => renewNow(former)).finally(() => (renewing = null));
+  renewing ??= new Promise((resolve, reject) => {
+    oneAtATime(async () => {
+      await renewNow(former).then(resolve, reject);
+      await new Promise((heard) => setTimeout(heard, HEARD_AFTER));
+    });
+  }).finally(() => (renewing = null));
   return renewing;
 }
 

@@ -42,7 +42,12 @@ export function openDialog(title, given, ...children) {
   close.append(drawing("close", "signs"));
   const content = element("div", { class: "content" }, heading, ...children, close);
   const dialog = element("dialog", { "aria-labelledby": "dialog-title", ...given }, content);
-  dialog.addEventListener("close", () => dialog.remove());
+  const opener = document.activeElement.id;
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    // What opened it may have been drawn anew.
+    if (document.activeElement === document.body) document.getElementById(opener)?.focus();
+  });
   dialog.addEventListener("click", ({ target }) => target === dialog && dialog.close());
   document.body.append(dialog);
   dialog.showModal();

@@ -4,9 +4,9 @@ import { inWords } from "/static/shared/api.js";
 import { button, drawing, element } from "./elements.js";
 
 const SHOWN = 5_000; // milliseconds
-const messages = document.getElementById("messages");
 const news = document.getElementById("news");
 const problem = document.getElementById("problem");
+const homes = new Map([news, problem].map((box) => [box, box.parentElement]));
 let hiding;
 
 export function tell(text) {
@@ -43,9 +43,9 @@ export async function attempt(pressed, work) {
 
 // All beside an open dialog is inert: then messages are in it.
 function place(box, ...children) {
-  const dialog = [...document.querySelectorAll("dialog[open]")].pop();
-  (dialog ?? document.body).append(messages);
+  const dialog = [...document.querySelectorAll("dialog[open] .content")].pop();
+  (dialog ?? homes.get(box)).append(box);
   box.replaceChildren(...children);
 }
 
-document.addEventListener("close", () => document.body.append(messages), true);
+document.addEventListener("close", () => homes.forEach((home, box) => home.append(box)), true);

@@ -23,7 +23,7 @@ function show(session, why) {
   door.hidden = Boolean(session);
   for (const part of [shop, at("tools")]) part.hidden = !session;
   at("operator").hidden = session?.user.role !== "ADMIN";
-  at("bell").replaceChildren();
+  for (const id of ["bell", "shelf", "counter", "door"]) at(id).replaceChildren();
   visit = session ? enter(session.user) : null;
   if (session) at("main").focus({ preventScroll: true });
   else showDoor(door, why);
