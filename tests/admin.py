@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import Final, Literal
 
 from playwright.async_api import Locator, Page
 
 from services.demo import ACCOUNTS, Account
-from tests.graphiql import SECONDS
+from tests.graphiql import SECONDS, Watched
 from tests.servers import need, until
+from tests.shop import AXE
 
 ADMIN = ACCOUNTS[-1]
 PANES = ("Overview", "Schedules", "Customers", "Dead letters", "Broadcasts")
-_AXE = Path(__file__).parents[1] / "inbox/node_modules/axe-core/axe.min.js"
+SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 _MOST_TABS = 60
+_FAULTS = """async () => (await axe.run()).violations.flatMap(
+  ({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`))"""
 
 
-class Admin:
-    """The page; what it asked of whom, and which errors it showed nobody.
-
-    What its Content-Security-Policy refuses is such an error.
-    """
-
+class Admin(Watched):
     def __init__(self, page: Page, port: int) -> None:
-        self.page = page
-        self.requested: list[str] = []
-        self.complaints: list[str] = []
+        super().__init__(page)
         self._url = f"http://127.0.0.1:{port}/admin"
-        page.set_default_timeout(SECONDS * 1000)
-        page.on("request", lambda request: self.requested.append(request.url))
-        page.on("websocket", lambda socket: self.requested.append(socket.url))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on(
-            "console",
-            lambda said: self.complaints.append(said.text) if said.type == "error" else None,
-        )
 
     async def open(self, place: str = "") -> None:
         await self.page.goto(self._url + place)
@@ -76,14 +63,15 @@ class Admin:
         raise AssertionError(f"Tab never comes to {name!r}")
 
     async def violations(self) -> list[str]:
-        """What axe-core finds wrong with what is shown."""
-        need(_AXE.exists(), "axe-core is not there: run npm ci in inbox")
+        """What axe-core finds wrong with what is shown, in light and in dark."""
+        need(AXE.exists(), "axe-core is not there: run npm ci in inbox")
         if not await self.page.evaluate("typeof axe === 'object'"):
-            await self.page.evaluate(_AXE.read_text(encoding="utf-8"))
-        found: list[dict[str, Any]] = await self.page.evaluate(
-            "axe.run().then(({ violations }) => violations)"
-        )
-        return [f"{one['id']}: {node['html']}" for one in found for node in one["nodes"]]
+            await self.page.evaluate(AXE.read_text(encoding="utf-8"))
+        found: list[str] = []
+        for scheme in SCHEMES:
+            await self.page.emulate_media(color_scheme=scheme)
+            found += await self.page.evaluate(_FAULTS)
+        return found
 
     async def settled(self) -> None:
         """When nothing is on its way any more."""

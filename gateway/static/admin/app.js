@@ -23,7 +23,7 @@ const PANES = {
   broadcasts: { title: "Broadcasts", show: broadcasts, inner: newBroadcast },
 };
 
-const heading = h("h1", { tabindex: -1 });
+const heading = h("h1", { tabindex: -1, dir: "auto" });
 const place = h("div", { class: "pane" });
 const banner = h("div", { class: "banner", role: "status" });
 const who = h("p", { class: "who" });
@@ -57,7 +57,7 @@ function showPane() {
   navigation.scrollLeft = current.offsetLeft - navigation.clientWidth / 3;
   titled(pane.title);
   const view = inner && chosen === name ? pane.inner : pane.show;
-  refresh = view(place, shown.signal, inner && decodeURIComponent(inner), titled);
+  refresh = view(place, shown.signal, inner, titled);
 }
 
 function showGate(why) {
@@ -84,7 +84,10 @@ function showReach({ problem, seenAt }) {
   if (problem) {
     const seen = new Date(seenAt).toISOString();
     banner.append(h("strong", {}, problem), " Last seen ", ago(seen), ". Trying again …");
-  } else refresh?.();
+    return;
+  }
+  for (const again of place.querySelectorAll(".state.bad button")) again.click();
+  refresh?.();
 }
 
 function otherPages() {
@@ -100,23 +103,24 @@ function move() {
 }
 
 function changed(now, why) {
-  if (now?.user.id !== user?.id || now?.user.role !== user?.role) show(why);
+  if (now?.user.id !== user?.id || now?.user.role !== user?.role) {
+    show(why);
+    heading.focus();
+  }
 }
 
-document
-  .getElementById("admin")
-  .replaceChildren(
-    h("a", { class: "skip", href: "#pane" }, "Skip to the content"),
-    h(
-      "header",
-      {},
-      h("p", { class: "brand" }, "Tidings"),
-      navigation,
-      hasOtherPages && otherPages(),
-      who,
-    ),
-    h("main", { id: "pane", tabindex: -1 }, banner, heading, notesArea(), place),
-  );
+document.getElementById("admin").replaceChildren(
+  button("Skip to the content", () => heading.focus(), { class: "skip" }),
+  h(
+    "header",
+    {},
+    h("p", { class: "brand" }, "Tidings"),
+    navigation,
+    hasOtherPages && otherPages(),
+    who,
+  ),
+  h("main", {}, banner, heading, notesArea(), place),
+);
 keepTimesRight();
 onReach(showReach);
 session.onChange(changed);

@@ -5,7 +5,7 @@ import { broadcastForm } from "./broadcast_form.js";
 import { button, h, svg, written } from "./dom.js";
 import { pages } from "./pages.js";
 import { ask, follow } from "./server.js";
-import { confirmed, doing, empty, note } from "./states.js";
+import { confirmed, doing, empty, inPlace, note } from "./states.js";
 import { ago, counted, moment, number, stateName } from "./words.js";
 
 const FIELDS = `id title body audience state startedAt perSecond expiresAt
@@ -54,46 +54,51 @@ export function broadcasts(place, signal) {
 }
 
 function card(broadcast, signal) {
-  const item = h("li", { class: "card broadcast" });
-  const draw = (now) => item.replaceChildren(...contents(now, draw));
+  const state = h("span", {});
+  const bar = h("div", {});
+  const actions = h("div", { class: "actions" });
+  let latest = {};
+
+  /** Buttons stay while they mean the same: somebody may be about to press one. */
+  function draw(now) {
+    const changed = now.state !== latest.state;
+    latest = now;
+    bar.replaceChildren(...progress(now));
+    if (!changed) return;
+    state.className = `badge ${now.state.toLowerCase()}`;
+    state.textContent = stateName(now.state);
+    inPlace(actions, () => (isOpen(now) ? steering(() => latest, draw) : []));
+  }
+
   draw(broadcast);
   if (isOpen(broadcast)) follow(PROGRESS, { id: broadcast.id }, signal, ({ now }) => draw(now));
-  return item;
+  return h("li", { class: "card" }, about(broadcast, state), bar, actions);
 }
 
 function isOpen({ state }) {
   return state === "RUNNING" || state === "PAUSED";
 }
 
-function contents(one, draw) {
+function about({ title, body, audience, perSecond, startedAt, expiresAt }, state) {
   return [
-    h(
-      "div",
-      { class: "titled" },
-      h("h2", {}, written(one.title)),
-      h("span", { class: `badge ${one.state.toLowerCase()}` }, stateName(one.state)),
-    ),
-    h("p", { class: "said" }, written(one.body)),
+    h("div", { class: "titled" }, h("h2", {}, written(title)), state),
+    h("p", { class: "said" }, written(body)),
     h(
       "p",
       { class: "quiet" },
       "To ",
-      written(audienceWords(one.audience)),
-      one.perSecond && `, ${number(one.perSecond)} a second at most`,
+      written(audienceWords(audience)),
+      perSecond && `, ${number(perSecond)} a second at most`,
     ),
     h(
       "p",
       { class: "quiet" },
       "Started ",
-      ago(one.startedAt),
-      `, on ${moment(one.startedAt)}`,
-      one.expiresAt && `; over on ${moment(one.expiresAt)}`,
+      ago(startedAt),
+      `, on ${moment(startedAt)}`,
+      expiresAt && `; over on ${moment(expiresAt)}`,
     ),
-    progress(one),
-    isOpen(one) && h("div", { class: "actions" }, steering(one, draw)),
-  ]
-    .flat()
-    .filter(Boolean);
+  ];
 }
 
 function progress(one) {
@@ -128,15 +133,18 @@ function waitingWords({ state }) {
 
 const STEER = (verb) => `mutation ($id: ID!) { now: ${verb}Broadcast(id: $id) { ${FIELDS} } }`;
 
-function steering({ id, title, state, total, sent }, draw) {
+/** `latest()`: how the broadcast stands now. */
+function steering(latest, draw) {
+  const { id, title, state } = latest();
+
   async function steer(verb, done) {
     const { now } = await ask(STEER(verb), { id });
     draw(now);
     note(now.state === "DONE" ? `“${title}” was done before.` : `“${title}” ${done}.`);
-    (document.getElementById(`steer-${id}`) ?? document.querySelector("h1")).focus();
   }
 
   async function cancel() {
+    const { total, sent } = latest();
     const left = total === null ? "" : ` ${number(total - sent)} would not get it.`;
     const details = `What went out stays out.${left} It can’t be taken up again.`;
     if (await confirmed(`Cancel “${title}”?`, details, "Cancel the broadcast")) {
@@ -144,14 +152,16 @@ function steering({ id, title, state, total, sent }, draw) {
     }
   }
 
-  const act = (label, work, id) =>
-    button(label, (event) => doing(event.target, work), { id, "aria-label": `${label}: ${title}` });
-  const running = state === "RUNNING";
+  const act = (verb, label, work) =>
+    button(label, (event) => doing(event.target, work), {
+      id: `${verb}-${id}`,
+      "aria-label": `${label}: ${title}`,
+    });
   return [
-    running
-      ? act("Pause", () => steer("pause", "is paused"), `steer-${id}`)
-      : act("Go on", () => steer("resume", "goes on"), `steer-${id}`),
-    act("Cancel", cancel),
+    state === "RUNNING"
+      ? act("steer", "Pause", () => steer("pause", "is paused"))
+      : act("steer", "Go on", () => steer("resume", "goes on")),
+    act("cancel", "Cancel", cancel),
   ];
 }
 

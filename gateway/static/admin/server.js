@@ -53,20 +53,27 @@ async function lookAgain() {
   }
 }
 
+let socket = null;
+
 /** Everything that a subscription tells, until `signal` is aborted; it reconnects by itself. */
 export function follow(query, variables, signal, tell) {
+  socket ??= connection(); // it is open while somebody follows something
+  const next = ({ data }) => data && tell(data);
+  const stop = socket.subscribe(
+    { query, variables },
+    { next, error: () => {}, complete: () => {} },
+  );
+  signal.addEventListener("abort", stop);
+}
+
+function connection() {
   const url = new URL("/graphql", location.href);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  const client = graphqlWs.createClient({
+  return graphqlWs.createClient({
     url: url.href,
     connectionParams: async () => ({ authorization: `Bearer ${await token()}` }),
     retryAttempts: Infinity,
     shouldRetry: () => true,
     retryWait: () => new Promise((resolve) => setTimeout(resolve, AGAIN_MS)),
   });
-  client.subscribe(
-    { query, variables },
-    { next: ({ data }) => data && tell(data), error: () => {}, complete: () => client.dispose() },
-  );
-  signal.addEventListener("abort", () => client.dispose());
 }
