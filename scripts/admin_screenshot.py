@@ -15,15 +15,12 @@ from typing import Final
 from uuid import uuid4
 
 from services.demo import ACCOUNTS
-from tests.admin import Admin
+from tests.admin import Admin, login
 from tests.graphiql import open_browser
-from tests.kit import Api
 from tests.processes import Run, tidings
 
 PICTURE: Final = Path("docs/images/admin.png")
 MINUTES: Final = 30
-LOGIN: Final = """mutation ($email: String!, $password: String!) {
-  login(input: { email: $email, password: $password }) { accessToken user { id } } }"""
 ORDER: Final = """mutation ($user: ID!, $order: ID!, $status: String!) {
   publishOrderStatus(input: { orderId: $order, userId: $user, status: $status }) { eventId } }"""
 NO_PROMOTIONS: Final = """mutation {
@@ -50,7 +47,7 @@ async def main(minutes: float) -> None:
 
 async def trade(run: Run, seconds: float) -> None:
     """Orders that move, now and then a promotion, and a customer who wants none of these."""
-    people = [await login(run, account.email, account.password) for account in ACCOUNTS]
+    people = [await login(run, account) for account in ACCOUNTS]
     (_, alice), (as_ben, ben), (admin, _) = people
     await as_ben.ask(NO_PROMOTIONS)
     chance = random.Random(7)  # noqa: S311 - alike each time
@@ -60,18 +57,13 @@ async def trade(run: Run, seconds: float) -> None:
     while loop.time() < end:
         if loop.time() > renewed + 600:  # a token lasts a quarter of an hour
             account, renewed = ACCOUNTS[-1], loop.time()
-            admin, _ = await login(run, account.email, account.password)
+            admin, _ = await login(run, account)
         order, user = uuid4().hex[:6], chance.choice((alice, ben))
         for status in STATUSES[: chance.randint(1, 5)]:
             await admin.ask(ORDER, user=user, order=order, status=status)
         if chance.random() < 0.4:
             await admin.ask(PROMOTION)
         await asyncio.sleep(chance.uniform(1, 25))
-
-
-async def login(run: Run, email: str, password: str) -> tuple[Api, str]:
-    answer = (await run.api.ask(LOGIN, email=email, password=password))["login"]
-    return run.api.as_(answer["accessToken"]), answer["user"]["id"]
 
 
 if __name__ == "__main__":

@@ -2,21 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final, Literal
 
-from playwright.async_api import Locator, Page
+from playwright.async_api import Browser, Locator, Page
 
 from services.demo import ACCOUNTS, Account
-from tests.graphiql import SECONDS, Watched
+from tests.graphiql import SECONDS, Watched, chromium
+from tests.kit import Api
+from tests.processes import Run, tidings
 from tests.servers import need, until
 from tests.shop import AXE
 
-ADMIN = ACCOUNTS[-1]
+ALICE, BEN, ADMIN = ACCOUNTS
 PANES = ("Overview", "Schedules", "Customers", "Dead letters", "Broadcasts")
 SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 _MOST_TABS = 60
 _FAULTS = """async () => (await axe.run()).violations.flatMap(
   ({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`))"""
+
+
+_LOGIN = """mutation ($email: String!, $password: String!) {
+  login(input: { email: $email, password: $password }) { accessToken user { id } } }"""
+_SCHEDULES = "{ schedules { id } }"
+_PAUSE = "mutation ($id: ID!) { pauseSchedule(id: $id) { id } }"
+
+
+@asynccontextmanager
+async def quiet_demo(folder: Path) -> AsyncIterator[Run]:
+    """The demo, in which nothing happens by itself."""
+    need(chromium() is not None, "there is no chromium: apt-get install chromium")
+    async with tidings("serve", folder=folder, DEMO_DATA="true", PULSE_SECONDS=0.5) as run:
+        await run.ready()
+        api, _ = await login(run, ADMIN)
+        for schedule in (await api.ask(_SCHEDULES))["schedules"]:
+            await api.ask(_PAUSE, id=schedule["id"])
+        yield run
+
+
+async def login(run: Run, account: Account) -> tuple[Api, str]:
+    """GraphQL in their name, and their id."""
+    answer = await run.api.ask(_LOGIN, email=account.email, password=account.password)
+    return run.api.as_(answer["login"]["accessToken"]), answer["login"]["user"]["id"]
+
+
+@asynccontextmanager
+async def visit(run: Run, browser: Browser) -> AsyncIterator[Admin]:
+    """The page, and nobody is signed in. It asks nobody else, and complains of nothing."""
+    context = await browser.new_context(
+        viewport={"width": 1280, "height": 850}, timezone_id="Europe/Vienna"
+    )
+    admin = Admin(await context.new_page(), run.port)
+    await admin.open()
+    yield admin
+    hosts = {url.partition("://")[2].partition("/")[0] for url in admin.requested}
+    assert hosts == {f"127.0.0.1:{run.port}"}
+    assert admin.complaints == []
+    await context.close()
 
 
 class Admin(Watched):

@@ -14,7 +14,7 @@ import { note, notesArea } from "./states.js";
 import { ago, keepTimesRight } from "./words.js";
 
 // Each pane shows itself in `place` until `signal` is aborted; what follows its name in the
-// address comes with it. It may answer how to show itself anew.
+// address comes with it.
 const PANES = {
   overview: { title: "Overview", show: overview },
   schedules: { title: "Schedules", show: schedules, inner: editSchedule },
@@ -30,13 +30,11 @@ const who = h("p", { class: "who" });
 const links = Object.entries(PANES).map(([name, { title }]) => h("a", { href: `#${name}` }, title));
 const navigation = h("nav", { "aria-label": "Panes" }, links);
 let shown = new AbortController();
-let refresh = null;
 let user = null;
 
 function show(why = "") {
   shown.abort();
   shown = new AbortController();
-  refresh = null;
   user = session.load()?.user ?? null;
   const isAdmin = user?.role === "ADMIN";
   navigation.hidden = !isAdmin;
@@ -57,7 +55,7 @@ function showPane() {
   navigation.scrollLeft = current.offsetLeft - navigation.clientWidth / 3;
   titled(pane.title);
   const view = inner && chosen === name ? pane.inner : pane.show;
-  refresh = view(place, shown.signal, inner, titled);
+  view(place, shown.signal, inner, titled);
 }
 
 function showGate(why) {
@@ -87,7 +85,6 @@ function showReach({ problem, seenAt }) {
     return;
   }
   for (const again of place.querySelectorAll(".state.bad button")) again.click();
-  refresh?.();
 }
 
 function otherPages() {

@@ -29,7 +29,7 @@ export function broadcastForm(signal) {
   const bell = preview(words);
   const trouble = h("p", { class: "fault", role: "alert" });
   const submit = h("button", { class: "primary" }, "Send …");
-  const key = crypto.randomUUID(); // pressed twice, sent once
+  const key = crypto.getRandomValues(new Uint32Array(4)).join("-"); // pressed twice, sent once
 
   async function send(event) {
     event.preventDefault();

@@ -50,7 +50,7 @@ export function broadcasts(place, signal) {
   }
 
   const get = async (after) => (await ask(QUERY, { after })).page;
-  return pages(list, signal, get, show);
+  pages(list, signal, get, show);
 }
 
 function card(broadcast, signal) {

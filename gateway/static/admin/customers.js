@@ -80,7 +80,7 @@ export function customer(place, signal, id, titled) {
   titled("Customer");
   const body = h("div", {});
   place.append(h("p", {}, h("a", { href: "#customers" }, "Search again")), body);
-  return filled(
+  filled(
     body,
     signal,
     () => ask(USER, { id }),

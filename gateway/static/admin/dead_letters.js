@@ -29,7 +29,6 @@ export function deadLetters(place, signal) {
     ({ deadLetters }) => listOf(deadLetters, again),
   );
   whileVisible(signal, again);
-  return again;
 }
 
 function listOf(letters, again) {

@@ -36,7 +36,6 @@ export function overview(place, signal) {
 
   const again = filled(body, signal, get, show);
   whileVisible(signal, again);
-  return again;
 }
 
 /** The broker knows the depths: the rest is told while it is away, too. */

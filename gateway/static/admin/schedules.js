@@ -34,7 +34,6 @@ export function schedules(place, signal) {
     ({ schedules }) => listOf(schedules, again),
   );
   whileVisible(signal, again);
-  return again;
 }
 
 function listOf(schedules, again) {
@@ -96,7 +95,10 @@ function actions({ id, name, paused }, again) {
 /** The form, for `new` or for the schedule of an id. */
 export function editSchedule(place, signal, id, titled) {
   titled(id === "new" ? "New schedule" : "Edit a schedule");
-  if (id === "new") return void place.append(scheduleForm(null));
+  if (id === "new") {
+    place.append(scheduleForm(null));
+    return;
+  }
   const body = h("div", {});
   place.append(body);
   filled(
