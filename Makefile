@@ -37,7 +37,7 @@ bench: .venv/.ready-to-test bench/peers/node_modules/.ready ## Speed beside peer
 	@scripts/needs.sh test
 	$(BIN)/python -m bench $(ROW) $(ARGS)
 
-check: .venv/.ready-to-test ## Lint, types, exported files, compose.yaml, Dockerfile, house rules
+check: .venv/.ready-to-test inbox/node_modules/.ready ## Lint, types, exported files, compose.yaml, Dockerfile, house rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -46,6 +46,7 @@ check: .venv/.ready-to-test ## Lint, types, exported files, compose.yaml, Docker
 	$(BIN)/python -m services settings --check
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 	$(BIN)/hadolint Dockerfile
+	cd inbox && npm run --silent check
 	$(BIN)/python -m pytest -q tests/test_house.py
 
 # Neither takes away what the other has installed: --inexact leaves the tests' packages alone.
@@ -65,6 +66,12 @@ bench/peers/node_modules/.ready: bench/peers/package-lock.json
 	@echo "Installing the packages of bench/peers ..." >&2
 	@scripts/needs.sh test
 	@cd bench/peers && npm ci --silent --no-fund --no-audit
+	@touch $@
+
+inbox/node_modules/.ready: inbox/package-lock.json
+	@echo "Installing the packages of inbox ..." >&2
+	@scripts/needs.sh test
+	@cd inbox && npm ci --ignore-scripts --silent --no-fund --no-audit
 	@touch $@
 
 $(UV):

@@ -71,6 +71,14 @@ class Shop(Watched):
     async def is_warned(self, text: str) -> None:
         await expect(self.page.locator("#problem")).to_contain_text(text)
 
+    async def open_bell(self) -> None:
+        await self.press("Notifications")
+        await self.page.get_by_role("feed").wait_for()
+
+    def item(self, title: str) -> Locator:
+        """What the bell shows under this title."""
+        return self.page.get_by_role("feed").get_by_role("article").filter(has_text=title)
+
     async def session(self) -> Any:
         """What the window keeps of who is signed in."""
         return json.loads(

@@ -76,10 +76,19 @@ async def test_variables_suggest_nothing(house: House) -> None:
 
 
 async def test_there_are_no_pages(house: House) -> None:
+    gone = (
+        "/",
+        "/admin",
+        "/static/graphiql/boot.js",
+        "/static/shop/shop.js",
+        "/static/shared/api.js",
+    )
     async with http_client() as client:
-        for path in ("/", "/static/graphiql/boot.js"):
+        for path in gone:
             url = house.api.url.replace("/graphql", path)
             assert (await client.get(url, headers={"accept": "text/html"})).status_code == 404
+        bell = await client.get(house.api.url.replace("/graphql", "/static/inbox/tidings-inbox.js"))
+        assert bell.status_code == 200  # for the shop's own pages
         page = await client.get(house.api.url, headers={"accept": "text/html"})
         assert page.status_code == 406
 

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 
 from services import demo
 from tests.graphiql import GraphiQL, chromium, open_browser
@@ -317,6 +317,29 @@ async def test_an_order_goes_all_the_way_and_each_step_is_told(run: Run, newcome
     await expect(newcomer.page.locator(".order .status")).to_have_text("delivered")
 
 
+async def test_an_order_whose_answer_was_lost_is_not_placed_twice(run: Run, newcomer: Shop) -> None:
+    async def lose_the_answer(route: Route) -> None:
+        if "publishOrderStatus" in (route.request.post_data or ""):
+            await route.fetch()
+            await route.abort()
+        else:
+            await route.continue_()
+
+    await newcomer.put_into_basket("fleece")
+    await newcomer.page.route("**/graphql", lose_the_answer)
+    await newcomer.press("Basket, 1 product")
+    await newcomer.press("Buy for")
+    await newcomer.is_warned("can’t be reached")
+    await newcomer.page.unroute("**/graphql")
+    await newcomer.press("Buy for")
+    await newcomer.is_told("is placed")
+    order = await newcomer.page.locator(".order strong").inner_text()
+    api = await api_of(run, newcomer)
+    assert (await notification(api, orderId=order))["revision"] == 1
+    edges = (await api.ask(PAGE))["notifications"]["edges"]
+    assert len([one for one in edges if one["node"]["type"] == "ORDER_UPDATE"]) == 1
+
+
 async def test_a_promotion_reaches_everybody(run: Run, newcomer: Shop) -> None:
     title = f"Offer {uuid4().hex[:6]}"
     await newcomer.page.get_by_label("Title").fill(title)
@@ -337,6 +360,44 @@ async def test_recommendations_are_sent_until_there_are_too_few(run: Run, newcom
         return "fewer than three" in await news.inner_text()
 
     await until(used_up, 20)
+
+
+async def test_two_windows_side_by_side_tell_the_whole_story(run: Run, browser: Browser) -> None:
+    alice, ben = [await open_shop(browser, run, HALF) for _ in range(2)]
+    await alice.sign_in(ALICE.name)
+    await ben.sign_in(BEN.name)
+    await ben.open_bell()
+    order = await alice.buy("camp-lantern")
+    await alice.open_bell()
+    await expect(alice.item(f"Order {order} received")).to_be_visible()
+    await alice.page.keyboard.press("Escape")
+
+    title = f"Offer {uuid4().hex[:6]}"
+    await alice.page.get_by_label("Title").fill(title)
+    await alice.press("Send to everybody")
+    await expect(ben.item(title)).to_be_visible()
+    assert await ben.item(order).count() == 0
+
+    for step in ("Mark as paid", "Mark as packed", "Ship it"):
+        await alice.press(step)
+    await alice.open_bell()
+    shipped = alice.item(f"Order {order} is on its way")
+    await shipped.get_by_role("button", name=order).click()
+    letter = alice.page.get_by_role("dialog", name=order)
+    await expect(letter).to_be_visible()
+    assert alice.complaints == ben.complaints == []
+    for window in (alice, ben):
+        await window.page.context.close()
+
+
+async def test_a_recommendation_in_the_bell_leads_to_its_products(newcomer: Shop) -> None:
+    await newcomer.press("Recommend to me")
+    await newcomer.open_bell()
+    await newcomer.item("Picked for you").get_by_role("button", name="Picked for you").click()
+    product = newcomer.page.locator("dialog .pick strong").first
+    name = await product.inner_text()
+    await product.click()
+    await expect(newcomer.page.get_by_role("dialog", name=name)).to_be_visible()
 
 
 # Bad days
@@ -368,11 +429,11 @@ async def test_copies_of_a_window_renew_one_after_the_other(shop: Shop) -> None:
     assert (await copy.session())["refreshToken"] == (await shop.session())["refreshToken"]
 
 
-async def test_a_session_that_has_ended_is_said(run: Run, newcomer: Shop) -> None:
+async def test_a_session_that_ends_elsewhere_is_said_at_once(run: Run, newcomer: Shop) -> None:
+    await newcomer.page.locator("tidings-inbox [part=badge]").wait_for()  # the welcome
     await (await api_of(run, newcomer)).ask("mutation { logout(everywhere: true) }")
-    await newcomer.page.locator("#open-compass").click()
     await expect(newcomer.page.get_by_text("Your session has ended")).to_be_visible()
-    await expect(newcomer.button(f"Sign in as {ALICE.name}")).to_be_visible()
+    await expect(newcomer.page.locator("#shop")).to_be_hidden()
     assert await newcomer.session() is None
     await newcomer.sign_in(ALICE.name)
 
@@ -398,7 +459,7 @@ async def test_a_server_that_is_ill_or_gone_or_asked_too_often_is_said(
         await expect(shop.page.locator("#name")).to_have_text("Nora")
         await shop.press("Sign out")
         await shop.register("Nina", "nina@shop.example")
-        await expect(shop.page.get_by_text("Try again in")).to_be_visible()
+        await expect(shop.page.get_by_text("That was too often. Try again in")).to_be_visible()
 
         await shop.sign_in(ALICE.name)
         [mongod] = run.mongods

@@ -37,7 +37,8 @@ async function send(body, accessToken) {
   try {
     return await fetch(ADDRESS, { method: "POST", headers, body, signal });
   } catch {
-    if (navigator.onLine) throw new ApiError("The server does not answer.", { code: "UNREACHABLE" });
+    if (navigator.onLine)
+      throw new ApiError("The server does not answer.", { code: "UNREACHABLE" });
     throw new ApiError("You are offline.", { code: "OFFLINE" });
   }
 }
@@ -56,7 +57,9 @@ export function inWords(error) {
         ? `That was too often. Try again in ${inTime(error.retryAfter)}.`
         : "That was too often. Try again in a moment.";
     default:
-      return error instanceof ApiError ? error.message : "Something went wrong here. Reload the page.";
+      return error instanceof ApiError
+        ? error.message
+        : "Something went wrong here. Reload the page.";
   }
 }
 

@@ -17,7 +17,9 @@ export class Basket {
   show() {
     const count = this._customer.basket.size;
     this._opener.ariaLabel = `Basket, ${count} ${count === 1 ? "product" : "products"}`;
-    const mark = count ? element("span", { class: "count", "aria-hidden": "true" }, String(count)) : null;
+    const mark = count
+      ? element("span", { class: "count", "aria-hidden": "true" }, String(count))
+      : null;
     fill(this._opener, drawing("basket", "signs"), mark);
     if (this._rows?.isConnected) this._showRows();
   }

@@ -32,7 +32,11 @@ export class Counter {
     this._heard = element("ul", { class: "heard" });
     parent.replaceChildren(
       element("h2", { id: "counter-title" }, "Back office"),
-      element("p", { class: "small" }, `Works as ${admin.name}, whose password everybody knows: this is a demo.`),
+      element(
+        "p",
+        { class: "small" },
+        `Works as ${admin.name}, whose password everybody knows: this is a demo.`,
+      ),
       part("Your orders", this._orders),
       part("Start a promotion", promotion()),
       part("Recommend something", recommendation()),
@@ -42,17 +46,16 @@ export class Counter {
 
   show() {
     const { orders, heard } = this._customer;
-    const nothing = element("p", { class: "small" }, "None yet. Buy something, then move it on here.");
+    const nothing = element(
+      "p",
+      { class: "small" },
+      "None yet. Buy something, then move it on here.",
+    );
     fill(this._orders, orders.length ? orders.map((order) => this._order(order)) : nothing);
     const none = element("li", {}, "Nothing yet. Look at a product.");
-    this._heard.replaceChildren(...(heard.length ? heard.map((one) => element("li", {}, one)) : [none]));
-  }
-
-  /** Shows an order that a notification tells of. */
-  point(orderId) {
-    const order = document.getElementById(`order-${orderId}`) ?? this._orders;
-    order.scrollIntoView({ block: "nearest" });
-    order.focus();
+    this._heard.replaceChildren(
+      ...(heard.length ? heard.map((one) => element("li", {}, one)) : [none]),
+    );
   }
 
   _order(order) {
@@ -67,7 +70,7 @@ export class Counter {
     };
     return element(
       "article",
-      { class: "order", id: `order-${order.id}`, tabindex: "-1", "aria-label": `Order ${order.id}` },
+      { class: "order", "aria-label": `Order ${order.id}` },
       element("strong", {}, order.id),
       element("span", { class: `status status-${status}` }, status),
       element("span", { class: "names" }, names),
@@ -83,7 +86,12 @@ function part(title, ...children) {
 function promotion() {
   let turn = 0;
   const title = element("input", { id: "promotion-title", maxLength: 500, required: true });
-  const body = element("textarea", { id: "promotion-body", rows: 3, maxLength: 5000, required: true });
+  const body = element("textarea", {
+    id: "promotion-body",
+    rows: 3,
+    maxLength: 5000,
+    required: true,
+  });
   const offer = () => ([title.value, body.value] = OFFERS[turn++ % OFFERS.length]);
   const send = element("button", { type: "submit" }, "Send to everybody");
   const publish = async (event) => {
@@ -113,7 +121,11 @@ function recommendation() {
     });
   };
   return [
-    element("p", { class: "small" }, "Up to five products that you may like, from what you and others did."),
+    element(
+      "p",
+      { class: "small" },
+      "Up to five products that you may like, from what you and others did.",
+    ),
     button("Recommend to me", recommend),
   ];
 }

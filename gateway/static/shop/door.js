@@ -10,9 +10,20 @@ import { art } from "./shelf.js";
 const FIELDS = [
   ["name", "Name", { autocomplete: "name" }],
   ["email", "Email", { type: "email", autocomplete: "email" }],
-  ["password", "Password (8 characters or more)", { type: "password", autocomplete: "new-password" }],
+  [
+    "password",
+    "Password (8 characters or more)",
+    { type: "password", autocomplete: "new-password" },
+  ],
 ];
-const SHOWN = ["two-person-tent", "trail-shoes", "compass", "enamel-mug", "day-pack", "camp-lantern"];
+const SHOWN = [
+  "two-person-tent",
+  "trail-shoes",
+  "compass",
+  "enamel-mug",
+  "day-pack",
+  "camp-lantern",
+];
 
 export function showDoor(parent, why) {
   const ended = why ? element("p", { class: "ended", role: "alert" }, why) : null;
@@ -27,13 +38,21 @@ export function showDoor(parent, why) {
   });
   const shown = SHOWN.filter((id) => catalogue.has(id)).map((id) => art(catalogue.get(id)));
   parent.replaceChildren(
-    element("div", { class: "welcome" },
+    element(
+      "div",
+      { class: "welcome" },
       element("div", { class: "arts", "aria-hidden": "true" }, shown),
       element("h2", {}, "Good things for going outside"),
-      element("p", {}, "Browse, buy, and watch the bell: whatever happens to you here, Tidings tells you at once."),
+      element(
+        "p",
+        {},
+        "Browse, buy, and watch the bell: whatever happens to you here, Tidings tells you at once.",
+      ),
     ),
     ...(ended ? [ended] : []),
-    element("div", { class: "ways" },
+    element(
+      "div",
+      { class: "ways" },
       element("div", { class: "people" }, element("h3", {}, "Come in as"), ...people),
       registration(),
     ),
@@ -41,7 +60,11 @@ export function showDoor(parent, why) {
 }
 
 export function face(name) {
-  const initials = name.split(/\s+/).map((word) => [...word][0] ?? "").slice(0, 2).join("");
+  const initials = name
+    .split(/\s+/)
+    .map((word) => [...word][0] ?? "")
+    .slice(0, 2)
+    .join("");
   return element("span", { class: "face", "aria-hidden": "true" }, initials.toUpperCase());
 }
 
@@ -74,9 +97,13 @@ function registration() {
     });
   };
   const enter = element("button", { type: "submit", class: "main" }, "Register");
-  return element("form", { class: "registration", noValidate: true, onsubmit: submit },
+  return element(
+    "form",
+    { class: "registration", noValidate: true, onsubmit: submit },
     element("h3", {}, "Or register"),
-    ...fields.map(({ label, input, wrong }) => element("div", { class: "field" }, label, input, wrong)),
+    ...fields.map(({ label, input, wrong }) =>
+      element("div", { class: "field" }, label, input, wrong),
+    ),
     enter,
     problem,
   );

@@ -35,14 +35,18 @@ export function fill(parent, ...children) {
   if (focused) (document.getElementById(focused) ?? parent).focus();
 }
 
-/** A dialog that is gone when it is closed: by its button, Escape or a click beside it. */
+/** A dialog, instead of any other; gone when it is closed: by its button, Escape or a click beside it. */
 export function openDialog(title, given, ...children) {
+  const opener = document.activeElement.id;
+  closeDialogs();
   const heading = element("h2", { id: "dialog-title" }, title);
-  const close = button("", () => dialog.close(), { class: "quiet icon close", "aria-label": "Close" });
+  const close = button("", () => dialog.close(), {
+    class: "quiet icon close",
+    "aria-label": "Close",
+  });
   close.append(drawing("close", "signs"));
   const content = element("div", { class: "content" }, heading, ...children, close);
   const dialog = element("dialog", { "aria-labelledby": "dialog-title", ...given }, content);
-  const opener = document.activeElement.id;
   dialog.addEventListener("close", () => {
     dialog.remove();
     // What opened it may have been drawn anew.
@@ -52,4 +56,8 @@ export function openDialog(title, given, ...children) {
   document.body.append(dialog);
   dialog.showModal();
   return dialog;
+}
+
+export function closeDialogs() {
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
 }

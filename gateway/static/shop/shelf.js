@@ -37,7 +37,10 @@ export class Shelf {
 
   _showAll() {
     const names = [EVERYTHING, WISHES, ...categories];
-    fill(this._chips, names.map((name) => this._chip(name)));
+    fill(
+      this._chips,
+      names.map((name) => this._chip(name)),
+    );
     this._showCards();
   }
 
@@ -45,7 +48,7 @@ export class Shelf {
   async pick() {
     try {
       const { recommendations } = await graphql(RECOMMENDED);
-      this._showPicked(recommendations.filter(({ productId }) => catalogue.has(productId)));
+      this._showPicked(recommendations);
     } catch {
       this._showPicked([]); // beside what one came for: what is wrong, the next click tells
     }
@@ -66,16 +69,36 @@ export class Shelf {
   }
 
   _showPicked(recommendations) {
-    const cards = recommendations.map(({ productId, name, reason }) =>
-      element(
-        "button",
-        { type: "button", class: "pick", id: `pick-${productId}`, onclick: () => this.open(productId) },
-        art(catalogue.get(productId)),
-        element("span", { class: "words" }, element("strong", {}, name), element("small", {}, reason)),
-      ),
-    );
     const heading = element("h2", {}, "Picked for you");
-    fill(this._picked, cards.length ? [heading, element("div", { class: "picks" }, cards)] : []);
+    fill(
+      this._picked,
+      recommendations.length ? [heading, this.picks(recommendations, "pick")] : [],
+    );
+  }
+
+  /** A button for each recommendation. `place`: begins their ids. */
+  picks(recommendations, place) {
+    const known = recommendations.filter(({ productId }) => catalogue.has(productId));
+    return element(
+      "div",
+      { class: "picks" },
+      known.map((one) => this._pick(one, place)),
+    );
+  }
+
+  _pick({ productId, name, reason }, place) {
+    const words = element(
+      "span",
+      { class: "words" },
+      element("strong", {}, name),
+      element("small", {}, reason),
+    );
+    const open = button("", () => this.open(productId), {
+      class: "pick",
+      id: `${place}-${productId}`,
+    });
+    open.append(art(catalogue.get(productId)), words);
+    return open;
   }
 
   _chip(name) {
@@ -86,7 +109,11 @@ export class Shelf {
       this._showAll();
     };
     const id = `chip-${name.replaceAll(" ", "-")}`;
-    return button(text, choose, { class: "chip", id, "aria-pressed": String(name === this._category) });
+    return button(text, choose, {
+      class: "chip",
+      id,
+      "aria-pressed": String(name === this._category),
+    });
   }
 
   _showCards() {
@@ -94,9 +121,10 @@ export class Shelf {
     const found = products.filter(
       (product) => this._isChosen(product) && words.every((word) => isAbout(product, word)),
     );
-    const nothing = this._category === WISHES && !this._customer.wishes.size
-      ? "Nothing here yet: press the heart of what you would like."
-      : "Nothing of that kind here. Try another word, or another category.";
+    const nothing =
+      this._category === WISHES && !this._customer.wishes.size
+        ? "Nothing here yet: press the heart of what you would like."
+        : "Nothing of that kind here. Try another word, or another category.";
     const empty = element("p", { class: "empty" }, nothing);
     fill(this._cards, found.length ? found.map((product) => this._card(product)) : [empty]);
   }
@@ -107,7 +135,10 @@ export class Shelf {
   }
 
   _card(product) {
-    const open = button("", () => this.open(product.id), { class: "open", id: `open-${product.id}` });
+    const open = button("", () => this.open(product.id), {
+      class: "open",
+      id: `open-${product.id}`,
+    });
     open.append(art(product), element("span", { class: "name" }, product.name));
     return element(
       "article",

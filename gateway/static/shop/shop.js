@@ -1,24 +1,27 @@
 // The demo's shop: who is signed in decides what is shown.
 
-import { load, onChange, signOut, token } from "/static/shared/session.js";
+import { graphql, load, onChange, signOut, token } from "/static/shared/session.js";
 import { Basket } from "./basket.js";
 import { catalogue } from "./configuration.js";
 import { Counter } from "./counter.js";
 import { Customer } from "./customer.js";
 import { face, showDoor } from "./door.js";
+import { closeDialogs, element, openDialog } from "./elements.js";
 import { forgive } from "./messages.js";
 import { Shelf } from "./shelf.js";
 
+const AT_ONCE = 5_000; // milliseconds
 const at = (id) => document.getElementById(id);
 const door = at("door");
 const shop = at("shop");
 const tabs = [...document.querySelectorAll(".tabs button")];
+let askedAt = 0; // when the bell last wanted a token
 let visit = null; // {customer, shelf, counter, basket}
 
 function show(session, why) {
   if (visit && session?.user.id === visit.customer.user.id) return; // renewed, and no more
   visit?.customer.leave();
-  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+  closeDialogs();
   forgive();
   door.hidden = Boolean(session);
   for (const part of [shop, at("tools")]) part.hidden = !session;
@@ -42,23 +45,32 @@ function enter(user) {
   shelf.pick();
   const bell = document.createElement("tidings-inbox");
   bell.setAttribute("endpoint", "/graphql");
-  bell.getToken = token;
+  bell.getToken = tokenForBell;
   at("bell").replaceChildren(bell);
   return { customer, shelf, counter, basket };
 }
 
-/** Where a notification leads: to its order, to the first product that it recommends, or to the catalogue. */
-function follow(event) {
-  const { type, content } = event.detail.notification;
-  if (event.detail.href || !visit) return;
+/** A token for the bell. Asked again at once: the server has refused the last one, so the session
+    may be over, and then this page says so. */
+async function tokenForBell() {
+  const isAgain = Date.now() - askedAt < AT_ONCE;
+  askedAt = Date.now();
+  if (isAgain) await graphql("query Still { me { id } }");
+  return token();
+}
+
+/** A notification that was opened in the bell, unless it has a link of its own. */
+function read(event) {
+  const { title, body, content, type, href } = event.detail.notification;
+  if (href || !visit) return;
   event.preventDefault();
-  if (type === "ORDER_UPDATE") {
-    turnTo("counter");
-    visit.counter.point(content?.orderId);
-  } else {
-    turnTo("shelf");
-    visit.shelf.open(content?.products?.[0]?.productId);
-  }
+  if (type === "ORDER_UPDATE") turnTo("counter");
+  openDialog(
+    title,
+    {},
+    element("p", {}, body),
+    type === "RECOMMENDATION" ? visit.shelf.picks(content?.products ?? [], "told") : null,
+  );
 }
 
 function turnTo(view) {
@@ -68,7 +80,7 @@ function turnTo(view) {
 
 for (const tab of tabs) tab.onclick = () => turnTo(tab.dataset.view);
 at("sign-out").onclick = () => signOut();
-document.addEventListener("tidings-open", follow);
+document.addEventListener("tidings-open", read);
 onChange(show);
 show(load(), "");
 addEventListener("pageshow", ({ persisted }) => persisted && show(load(), ""));
