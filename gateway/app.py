@@ -51,7 +51,6 @@ def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
         outbox=runtime.outbox,
         pulse=runtime.pulse,
         counts=runtime.counts,
-        ping=runtime.ping,
         intake=runtime.intake,
         sessions=runtime.sessions,
         access=runtime.access,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -56,7 +56,6 @@ class Services:
     outbox: Outbox
     pulse: Pulse
     counts: Counts
-    ping: Callable[[], Awaitable[None]]
     intake: Intake
     sessions: Sessions
     access: Access

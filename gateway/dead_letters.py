@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -11,10 +12,10 @@ import strawberry
 from strawberry import ID
 
 from gateway.arguments import checked_first
-from gateway.context import Info, only
+from gateway.context import Info, Services, only
 from gateway.enums import Role
 from services.shared import bus
-from services.shared.errors import NotFound
+from services.shared.errors import NotFound, Unavailable
 from services.shared.settings import Settings
 
 _LONGEST: Final = 2000  # characters of what others wrote
@@ -80,7 +81,7 @@ class DeadLetterQuery:
     ) -> list[DeadLetter]:
         services = info.context.services
         most = checked_first(first, services.settings)
-        await services.ping()  # which says at once that the broker is away
+        await _check_broker(services)
         found = await services.bus.dead_letters(most) if most else []
         await info.context.note("dead_letters_read", letters=len(found))
         return [DeadLetter.of(letter, services.settings) for letter in found]
@@ -95,7 +96,7 @@ class DeadLetterMutation:
     )
     async def replay_dead_letter(self, info: Info, id: Id) -> bool:
         services = info.context.services
-        await services.ping()
+        await _check_broker(services)
         _check_done(await services.bus.replay(id))
         await info.context.note("dead_letter_replayed", letter=id)
         return True
@@ -105,10 +106,19 @@ class DeadLetterMutation:
     )
     async def discard_dead_letter(self, info: Info, id: Id) -> bool:
         services = info.context.services
-        await services.ping()
+        await _check_broker(services)
         _check_done(await services.bus.discard(id))
         await info.context.note("dead_letter_discarded", letter=id)
         return True
+
+
+async def _check_broker(services: Services) -> None:
+    """Raises Unavailable at once: to look for letters is tried for long."""
+    try:
+        async with asyncio.timeout(services.settings.rabbitmq_timeout_seconds):
+            await services.bus.ping()
+    except TimeoutError as error:
+        raise Unavailable("RabbitMQ, where the dead letters lie, does not answer.") from error
 
 
 def _check_done(count: int) -> None:

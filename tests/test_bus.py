@@ -11,7 +11,7 @@ import aio_pika
 import pytest
 
 from services import host
-from services.shared.bus import Ack, Bus, Handlers
+from services.shared.bus import Ack, Bus, Handlers, QueueDepth, Retry
 from services.shared.clock import SystemClock
 from services.shared.embedded import EmbeddedBus, QueuedMessage
 from services.shared.errors import BadInput, Unavailable
@@ -286,7 +286,8 @@ async def test_dead_letters_go_one_by_one_and_the_others_keep_their_order(
         assert await bus.dead_letters(10, ids[3][:12]) == [letters[3]]
         assert await bus.discard(ids[3]) == 1
         assert await bus.replay(ids[1]) == 1
-        assert await bus.discard("nobody's") == await bus.replay("nobody's") == 0
+        for nobodys in ("nobody's", ""):
+            assert await bus.discard(nobodys) == await bus.replay(nobodys) == 0
         left = await bus.dead_letters(10)
         assert left == [letters[place] for place in (0, 2, 4, 5)]
         assert await bus.replay() == 4
@@ -295,6 +296,37 @@ async def test_dead_letters_go_one_by_one_and_the_others_keep_their_order(
         async with working(transport, recorder.handlers()):
             await until(lambda: len(recorder.seen) == 5)
     assert sorted(recorder.seen) == ["order-0", "order-1", "order-2", "order-4", "order-5"]
+
+
+async def test_what_waits_is_counted_queue_by_queue(transport: Transport) -> None:
+    recorder = Recorder()
+    recorder.failures["order-0"] = [BadInput("no such thing", "data")] * 9
+    async with transport.open() as bus:
+        await bus.publish(orders(3))
+
+        async def are(waiting: int, consumers: int, dead: int) -> bool:
+            expected = {
+                USERS: QueueDepth(USERS, 0, 0, 0),
+                NOTIFICATIONS: QueueDepth(NOTIFICATIONS, waiting, 0, consumers),
+            }
+            depths = await bus.depths()
+            return {one.name: one for one in depths.queues} == expected and (
+                depths.dead_letters == dead
+            )
+
+        await until(lambda: are(3, 0, 0))
+        async with working(transport, recorder.handlers()):
+            await until(lambda: are(0, 1, 1))
+        await until(lambda: are(0, 0, 1))
+
+
+async def test_what_will_be_tried_again_is_counted_apart(transport: Transport) -> None:
+    async with transport.open() as bus, bus.subscribe(NOTIFICATIONS) as subscription:
+        await bus.publish(orders(1))
+        [delivery] = await anext(subscription.batches())
+        await subscription.settle([(delivery, Retry(0.5, "not now"))])
+        [there] = [one for one in (await bus.depths()).queues if one.name == NOTIFICATIONS]
+        assert (there.waiting, there.retrying) == (0, 1)
 
 
 async def _are_dead(bus: Bus, count: int) -> bool:
