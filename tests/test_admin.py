@@ -26,6 +26,7 @@ INLINE = """() => new Promise((resolve) => {
   const script = document.createElement("script");
   script.textContent = "window.ran = true";
   document.body.append(script);
+  if (window.ran) resolve("It ran.");
 })"""
 HIDDEN = """(hidden) => {
   Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
