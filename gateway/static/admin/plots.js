@@ -123,8 +123,8 @@ function step(share, index, count) {
   return `${(index / count) * WIDTH},${y}L${((index + 1) / count) * WIDTH},${y}`;
 }
 
-/** 1, 2 or 5 times a power of ten. */
+/** 1, 2, 3 or 5 times a power of ten. */
 function roundedUp(value) {
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((times) => times * power).find((rounded) => rounded >= value);
+  return [1, 2, 3, 5, 10].map((times) => times * power).find((rounded) => rounded >= value);
 }
