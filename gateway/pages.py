@@ -71,8 +71,8 @@ class Pages:
         if not settings.in_production:
             rooms = [Route("/", self._shop), Mount("/static", StaticFiles(directory=_STATIC))]
         else:
-            rooms = [_files("inbox")]
-            rooms += [_files("admin"), _files("shared")] if settings.has_admin_page else []
+            operators = ("admin", "shared", "graphiql/vendor")  # which has graphql-ws
+            rooms = [_files("inbox"), *map(_files, operators if settings.has_admin_page else ())]
         return [*rooms, *([Route("/admin", self._admin)] if settings.has_admin_page else [])]
 
     async def graphiql(self) -> Response:
@@ -86,7 +86,10 @@ class Pages:
         return _page("shop", asdict(demo)) if demo.accounts else RedirectResponse(GRAPHQL)
 
     async def _admin(self, request: Request) -> Response:
-        return _page("admin", {})
+        accounts = (await self._demo_shop()).accounts
+        admins = [asdict(account) for account in accounts if account.role == "ADMIN"]
+        given = {"demoAdmins": admins, "hasOtherPages": not self._settings.in_production}
+        return _page("admin", given)
 
 
 def page_policy(*styles: str) -> str:
@@ -121,7 +124,7 @@ def _inside_a_script_element(given: object) -> str:
 
 
 def _files(room: str) -> Mount:
-    return Mount(f"/static/{room}", StaticFiles(directory=_STATIC / room, check_dir=False))
+    return Mount(f"/static/{room}", StaticFiles(directory=_STATIC / room))
 
 
 def _read(path: str) -> str:

@@ -1,0 +1,118 @@
+// What could not be handled: why, what it was, and what to do with it.
+
+import { button, facts, h, written } from "./dom.js";
+import { ask } from "./server.js";
+import { confirmed, doing, empty, filled, note, whileVisible } from "./states.js";
+import { counted, when } from "./words.js";
+
+const FIRST = 50;
+const QUERY = `{
+  deadLetters(first: ${FIRST}) { id eventId type reason failedAt attempts body bodyBytes }
+}`;
+const REPLAY = "mutation ($id: ID!) { replayDeadLetter(id: $id) }";
+const DISCARD = "mutation ($id: ID!) { discardDeadLetter(id: $id) }";
+
+export function deadLetters(place, signal) {
+  const list = h("div", {});
+  place.append(
+    h(
+      "p",
+      { class: "lead" },
+      "Events that can’t be handled lie here with the reason, and hold up nothing behind them.",
+    ),
+    list,
+  );
+  const again = filled(
+    list,
+    signal,
+    () => ask(QUERY),
+    ({ deadLetters }) => listOf(deadLetters, again),
+  );
+  whileVisible(signal, again);
+}
+
+function listOf(letters, again) {
+  if (!letters.length) {
+    return empty(
+      "All is well.",
+      "There are no dead letters: everything that happened was handled.",
+    );
+  }
+  const first =
+    letters.length === FIRST
+      ? `The oldest ${FIRST}:`
+      : `${counted(letters.length, "dead letter")}, the oldest first.`;
+  return [
+    h("p", {}, first),
+    h(
+      "ul",
+      { class: "cards" },
+      letters.map((letter) => card(letter, again)),
+    ),
+  ];
+}
+
+function card(letter, again) {
+  const name = letter.eventId ?? letter.id;
+
+  async function replay() {
+    await ask(REPLAY, { id: letter.id });
+    note(`${name} is handled again. If it fails again, it comes back here.`);
+    await again();
+  }
+
+  async function discard() {
+    const details = ["It is thrown away, and nobody will ever get what it told of."];
+    if (!(await confirmed(`Discard ${name}?`, details, "Discard it"))) return;
+    await ask(DISCARD, { id: letter.id });
+    note(`${name} is discarded.`);
+    await again();
+  }
+
+  const act = (label, work) =>
+    button(label, (event) => doing(event.target, work), {
+      id: `${label}-${letter.id}`,
+      "aria-label": `${label}: ${name}`,
+    });
+  return h(
+    "li",
+    { class: "card" },
+    h("p", { class: "big" }, written(letter.reason)),
+    facts([
+      ["Event", letter.eventId && h("code", {}, written(letter.eventId))],
+      ["Type", letter.type && h("code", {}, written(letter.type))],
+      ["Given up", when(letter.failedAt)],
+      ["Attempts", letter.attempts],
+    ]),
+    h(
+      "details",
+      { id: `says-${letter.id}` },
+      h("summary", {}, "What it says"),
+      h("pre", { tabindex: 0 }, pretty(letter.body)),
+      isCut(letter) && h("p", { class: "quiet" }, `The rest of ${size(letter)} is not shown.`),
+    ),
+    h("div", { class: "actions" }, act("Replay", replay), act("Discard", discard)),
+  );
+}
+
+function isCut({ body, bodyBytes }) {
+  return new TextEncoder().encode(body).length < bodyBytes;
+}
+
+function size({ bodyBytes }) {
+  return counted(bodyBytes, "byte");
+}
+
+/** Long numbers stay as they were written. */
+function pretty(body) {
+  try {
+    const kept = JSON.rawJSON && ((_, value, { source }) => exact(value, source));
+    return JSON.stringify(JSON.parse(body, kept), null, 2);
+  } catch {
+    return body; // that it is no JSON may be what is wrong with it
+  }
+}
+
+function exact(value, source) {
+  return typeof value === "number" ? JSON.rawJSON(source) : value;
+}

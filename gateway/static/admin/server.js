@@ -1,0 +1,79 @@
+// What this page asks the server, and whether it answers: while it is away, somebody is told, and
+// the page asks again by itself until it is back.
+
+import { graphql, load, token } from "../shared/session.js";
+
+const AGAIN_MS = 2_000;
+const AWAY = ["OFFLINE", "UNREACHABLE", "SERVICE_UNAVAILABLE"];
+const watchers = new Set();
+let seenAt = Date.now();
+let problem = null;
+
+/** Tells of every change: `{ problem, seenAt }`; problem is null while the server answers. */
+export function onReach(callback) {
+  watchers.add(callback);
+}
+
+export async function ask(query, variables) {
+  try {
+    const data = await graphql(query, variables);
+    reached(null);
+    return data;
+  } catch (error) {
+    reached(isAway(error) ? error.message : null);
+    throw error;
+  }
+}
+
+/** Whether the page asks again by itself. */
+export function isAway(error) {
+  return AWAY.includes(error.code);
+}
+
+/** Where in a form an error belongs: `input.audience.locales[1]` is about `locales`. */
+export function fieldOf(error) {
+  return (error.field ?? "").replace(/^input\.(audience\.)?/, "").replace(/\[\d+\]/g, "");
+}
+
+function reached(trouble) {
+  if (!trouble) seenAt = Date.now();
+  const changed = trouble !== problem;
+  const began = trouble && !problem;
+  problem = trouble;
+  if (changed) for (const watcher of watchers) watcher({ problem, seenAt });
+  if (began) lookAgain();
+}
+
+/** Asks what the database must answer: the gateway may be there without it. */
+async function lookAgain() {
+  while (problem) {
+    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    if (!load()) reached(null);
+    else if (!document.hidden) await ask("{ me { id } }").catch(() => {});
+  }
+}
+
+let socket = null;
+
+/** Everything that a subscription tells, until `signal` is aborted; it reconnects by itself. */
+export function follow(query, variables, signal, tell) {
+  socket ??= connection(); // it is open while somebody follows something
+  const next = ({ data }) => data && tell(data);
+  const stop = socket.subscribe(
+    { query, variables },
+    { next, error: () => {}, complete: () => {} },
+  );
+  signal.addEventListener("abort", stop);
+}
+
+function connection() {
+  const url = new URL("/graphql", location.href);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  return graphqlWs.createClient({
+    url: url.href,
+    connectionParams: async () => ({ authorization: `Bearer ${await token()}` }),
+    retryAttempts: Infinity,
+    shouldRetry: () => true,
+    retryWait: () => new Promise((resolve) => setTimeout(resolve, AGAIN_MS)),
+  });
+}

@@ -1,0 +1,70 @@
+"""Make docs/images/admin.png: the operator's page of a demo in which things have happened.
+
+Run it from the project's folder: .venv/bin/python -m scripts.admin_screenshot [MINUTES]
+It takes so many minutes, half an hour if none are given: what the page shows really happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from services.demo import ACCOUNTS
+from tests.admin import Admin, login
+from tests.graphiql import open_browser
+from tests.processes import Run, tidings
+
+PICTURE: Final = Path("docs/images/admin.png")
+MINUTES: Final = 30
+ORDER: Final = """mutation ($user: ID!, $order: ID!, $status: String!) {
+  publishOrderStatus(input: { orderId: $order, userId: $user, status: $status }) { eventId } }"""
+NO_PROMOTIONS: Final = """mutation {
+  updatePreferences(input: { types: [{ type: PROMOTION, enabled: false }] }) { version } }"""
+PROMOTION: Final = """mutation {
+  publishPromotion(input: { title: "Rain is coming", body: "Jackets, 20 % off." }) { eventId } }"""
+STATUSES: Final = ("placed", "paid", "packed", "shipped", "delivered")
+
+
+async def main(minutes: float) -> None:
+    PICTURE.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        async with tidings("serve", folder=Path(folder), DEMO_DATA="true") as run:
+            await run.ready()
+            await trade(run, minutes * 60)
+            async with open_browser() as browser:
+                page = await browser.new_page(viewport={"width": 1280, "height": 860})
+                admin = Admin(page, run.port)
+                await admin.open()
+                await admin.sign_in()
+                await admin.reads("Notifications sent")
+                await page.screenshot(path=PICTURE)
+
+
+async def trade(run: Run, seconds: float) -> None:
+    """Orders that move, now and then a promotion, and a customer who wants none of these."""
+    people = [await login(run, account) for account in ACCOUNTS]
+    (_, alice), (as_ben, ben), (admin, _) = people
+    await as_ben.ask(NO_PROMOTIONS)
+    chance = random.Random(7)  # noqa: S311 - alike each time
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    renewed = loop.time()
+    while loop.time() < end:
+        if loop.time() > renewed + 600:  # a token lasts a quarter of an hour
+            account, renewed = ACCOUNTS[-1], loop.time()
+            admin, _ = await login(run, account)
+        order, user = uuid4().hex[:6], chance.choice((alice, ben))
+        for status in STATUSES[: chance.randint(1, 5)]:
+            await admin.ask(ORDER, user=user, order=order, status=status)
+        if chance.random() < 0.4:
+            await admin.ask(PROMOTION)
+        await asyncio.sleep(chance.uniform(1, 25))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(float(sys.argv[1]) if sys.argv[1:] else MINUTES))

@@ -1,0 +1,218 @@
+"""The operator's page as a whole: a real Chromium on a real shop."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from playwright.async_api import Browser, expect
+from starlette.applications import Starlette
+
+from gateway.pages import DemoShop, Pages
+from services.shared.settings import Settings
+from tests.admin import ADMIN, ALICE, PANES, Admin, login, quiet_demo, visit
+from tests.graphiql import SECONDS, open_browser
+from tests.processes import Run, tidings
+from tests.servers import free_port, until
+
+REGISTER = "mutation ($input: RegisterInput!) { register(input: $input) { user { id } } }"
+INLINE = """() => new Promise((resolve) => {
+  addEventListener("securitypolicyviolation", (event) => resolve(event.effectiveDirective));
+  const script = document.createElement("script");
+  script.textContent = "window.ran = true";
+  document.body.append(script);
+  if (window.ran) resolve("It ran.");
+})"""
+HIDDEN = """(hidden) => {
+  Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+@pytest.fixture(scope="module")
+async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
+    async with quiet_demo(tmp_path_factory.mktemp("shop")) as run:
+        yield run
+
+
+@pytest.fixture(scope="module")
+async def browser(shop: Run) -> AsyncIterator[Browser]:
+    async with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+async def visitor(shop: Run, browser: Browser) -> AsyncIterator[Admin]:
+    """The page, and nobody is signed in."""
+    async with visit(shop, browser) as visitor:
+        yield visitor
+
+
+@pytest.fixture
+async def admin(visitor: Admin) -> Admin:
+    await visitor.sign_in()
+    await visitor.heading("Overview").wait_for()
+    return visitor
+
+
+async def test_a_customer_is_told_that_the_page_is_for_admins(visitor: Admin) -> None:
+    await visitor.sign_in(ALICE)
+    await visitor.reads("This page is for admins")
+    await visitor.reads("Alice Baker")
+    assert not await visitor.page.get_by_role("navigation").count()
+    await visitor.button(f"Sign in as {ADMIN.name}").click()
+    await visitor.heading("Overview").wait_for()
+
+
+async def test_a_wrong_password_is_told_in_words(visitor: Admin) -> None:
+    await visitor.page.get_by_label("Email").fill(ADMIN.email)
+    await visitor.page.get_by_label("Password").fill("not ada's")
+    await visitor.button("Sign in").click()
+    await expect(visitor.page.get_by_role("alert")).to_contain_text("password")
+
+
+async def test_a_hidden_page_asks_nothing(visitor: Admin) -> None:
+    await visitor.page.clock.install()
+    await visitor.open()
+    await visitor.sign_in()
+    await visitor.reads("Events a minute")
+
+    def asked() -> int:
+        return sum(url.endswith("/graphql") for url in visitor.requested)
+
+    first = asked()
+    await visitor.page.clock.run_for(6_000)
+    await until(lambda: asked() > first, SECONDS)
+    await visitor.page.evaluate(HIDDEN, True)
+    await visitor.page.wait_for_load_state("networkidle")
+    before = asked()
+    await visitor.page.clock.run_for(60_000)
+    assert asked() == before
+    await visitor.page.evaluate(HIDDEN, False)
+    await until(lambda: asked() > before, SECONDS)
+
+
+async def test_the_browsers_back_button_goes_back(admin: Admin) -> None:
+    await admin.go("Schedules")
+    await admin.page.get_by_role("link", name="New schedule").click()
+    await admin.heading("New schedule").wait_for()
+    await admin.page.go_back()
+    await admin.heading("Schedules").wait_for()
+    await admin.page.go_back()
+    await admin.heading("Overview").wait_for()
+
+
+async def test_the_keyboard_alone_makes_a_schedule(admin: Admin) -> None:
+    keys = admin.page.keyboard
+    await admin.tab_to("Skip to the content")
+    await keys.press("Enter")
+    await expect(admin.heading("Overview")).to_be_focused()
+    await admin.tab_to("Schedules")
+    await keys.press("Enter")
+    await expect(admin.heading("Schedules")).to_be_focused()
+    await admin.tab_to("New schedule")
+    await keys.press("Enter")
+    for label, text in (("Name", "By keyboard"), ("When", "0 9 * * *"), ("Title", "T")):
+        await admin.tab_to(label)
+        await keys.type(text)
+        await keys.press("Escape")  # what it suggests
+    await admin.tab_to("Text")
+    await keys.type("B")
+    await admin.tab_to("Make the schedule")
+    await keys.press("Enter")
+    await admin.reads("“By keyboard” is saved")
+    await admin.tab_to("Delete: By keyboard")
+    await keys.press("Enter")
+    await admin.dialog().wait_for()
+    await admin.tab_to("Delete it")
+    await keys.press("Enter")
+    await admin.reads("“By keyboard” is deleted.")
+    await expect(admin.heading("Schedules")).to_be_focused()
+
+
+async def test_names_are_shown_as_they_are_written_and_fit_a_phone(shop: Run, admin: Admin) -> None:
+    hostile = "<img src=x onerror=alert(1)> " + "W" * 40 + " שלום"
+    made = {"email": f"{uuid4().hex}@shop.example", "name": hostile, "password": "ok, good enough"}
+    user = (await shop.api.ask(REGISTER, input=made))["register"]["user"]["id"]
+    await admin.page.set_viewport_size({"width": 390, "height": 844})
+    await admin.open(f"#customers/{user}")
+    await admin.heading(hostile).wait_for()
+    for pane in PANES:
+        await admin.go(pane)
+        await admin.settled()
+        assert await admin.page.evaluate("document.documentElement.scrollWidth") == 390, pane
+    assert not await admin.page.locator("img").count()
+
+
+async def test_axe_finds_nothing_wrong_in_light_or_dark(shop: Run, admin: Admin) -> None:
+    _, alice = await login(shop, ALICE)
+    places = ["overview", "schedules", "schedules/new", "customers", f"customers/{alice}"]
+    for place in [*places, "dead-letters", "broadcasts", "broadcasts/new"]:
+        await admin.open(f"#{place}")
+        await admin.settled()
+        assert await admin.violations() == [], place
+    await admin.button("Sign out").click()
+    await admin.heading("Sign in").wait_for()
+    assert await admin.violations() == []
+
+
+async def test_in_production_it_is_served_whole_if_it_is_wanted() -> None:
+    for wanted in (True, None):
+        settings = Settings(_env_file=None, profile="production", admin_page=wanted)
+        app = Starlette(routes=Pages(settings, _no_demo).routes())
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
+            page = await client.get("/admin")
+            assert page.status_code == (200 if wanted else 404)
+            assert (await client.get("/")).status_code == 404
+            for address in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+                assert (await client.get(address)).status_code == 200, address
+            assert wanted is None or '"hasOtherPages": false' in page.text
+
+
+async def _no_demo() -> DemoShop:
+    return DemoShop()
+
+
+async def test_the_policy_runs_nothing_inline(admin: Admin) -> None:
+    assert await admin.page.evaluate(INLINE) == "script-src-elem"
+    assert not await admin.page.evaluate("window.ran")
+    assert "inline" in admin.complaints.pop()
+
+
+async def test_the_page_says_that_its_server_is_away_and_recovers(
+    tmp_path: Path, browser: Browser
+) -> None:
+    settings: dict[str, Any] = {
+        "folder": tmp_path,
+        "DEMO_DATA": "true",
+        "GATEWAY_PORT": free_port(),
+        "SHUTDOWN_SECONDS": 0.5,
+    }
+    context = await browser.new_context()
+    async with tidings("serve", **settings) as first:
+        await first.ready()
+        admin = Admin(await context.new_page(), first.port)
+        await admin.open()
+        await admin.sign_in()
+        await admin.go("Schedules")
+        await admin.reads("Demo: promotions")
+    await admin.reads("The server does not answer.")
+    await admin.reads("Last seen")
+    await admin.reads("Demo: promotions")  # what was there is better than nothing
+    await admin.go("Broadcasts")
+    await admin.reads("This page tries again by itself.")
+    async with tidings("serve", **settings) as second:
+        await second.ready()
+        await admin.reads("There is no broadcast yet.")
+        await expect(admin.page.locator(".banner")).to_be_empty()
+        await admin.go("Customers")
+        await admin.page.get_by_label("Search").fill("alice")
+        await admin.page.get_by_role("link", name=ALICE.name).click()
+        await admin.heading(ALICE.name).wait_for()
+    await context.close()

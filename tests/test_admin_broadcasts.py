@@ -1,0 +1,134 @@
+"""Broadcasts on the operator's page: counted, sent, followed and cancelled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from tests.admin import ADMIN, ALICE, BEN, Admin, login, quiet_demo, visit
+from tests.graphiql import open_browser
+from tests.kit import Api
+from tests.processes import Run
+
+TAGS = "mutation ($user: ID!, $tags: [String!]!) { setUserTags(userId: $user, tags: $tags) }"
+BROADCAST = "mutation ($input: BroadcastInput!) { createBroadcast(input: $input) { id } }"
+REST = "mutation ($id: ID!) { pauseBroadcast(id: $id) { id } }"
+CONDITIONS = (
+    ("Languages", "de, fr"),
+    ("Tags", " vip,newsletter, "),
+    ("Bought within the last … days", "90"),
+    ("Looked at products within the last … days", "7"),
+    ("Did nothing in the shop for … days", "14"),
+    ("Time zones", "Europe/Vienna"),
+    ("Registered since", "2026-01-01T00:00"),
+    ("Registered before", "2026-07-01T12:30"),
+)
+ASKED = {
+    "locales": ["de", "fr"],
+    "timezones": ["Europe/Vienna"],
+    "tags": ["vip", "newsletter"],
+    "createdFrom": "2025-12-31T23:00:00.000Z",
+    "createdBefore": "2026-07-01T10:30:00.000Z",
+    "accepts": {"type": "PROMOTION", "channel": "EMAIL"},
+    "bought": {"withinDays": 90, "categories": ["Hiking", "Running"]},
+    "viewed": {"withinDays": 7, "categories": ["Tents"]},
+    "neverBought": True,
+    "inactiveDays": 14,
+}
+
+
+@pytest.fixture(scope="module")
+async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
+    async with quiet_demo(tmp_path_factory.mktemp("shop")) as run:
+        yield run
+
+
+@pytest.fixture(scope="module")
+async def api(shop: Run) -> Api:
+    """As the admin."""
+    return (await login(shop, ADMIN))[0]
+
+
+@pytest.fixture(scope="module")
+async def browser(shop: Run) -> AsyncIterator[Browser]:
+    async with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+async def admin(shop: Run, browser: Browser) -> AsyncIterator[Admin]:
+    async with visit(shop, browser) as admin:
+        await admin.sign_in()
+        await admin.heading("Overview").wait_for()
+        yield admin
+
+
+async def test_a_broadcast_is_counted_sent_and_followed_to_its_end(
+    shop: Run, api: Api, admin: Admin
+) -> None:
+    for account in (ALICE, BEN):
+        _, user = await login(shop, account)
+        await api.ask(TAGS, user=user, tags=["hikers"])
+    await admin.go("Broadcasts")
+    await admin.page.get_by_role("link", name="New broadcast").click()
+    await admin.page.get_by_label("Title").fill("Boots, <i>half</i> price")
+    await admin.page.get_by_label("Text").fill("Until Sunday.")
+    await expect(admin.page.locator(".bell")).to_contain_text("Boots, <i>half</i> price")
+    await admin.page.get_by_label("Tags").fill("hikers")
+    count = admin.page.locator("aside .value")
+    await expect(count).to_have_text("2")
+    await admin.page.get_by_label("Languages").fill("no language")
+    await admin.reads("One of the conditions is not right yet.")
+    await expect(admin.page.get_by_label("Languages")).to_have_attribute("aria-invalid", "true")
+    await admin.page.get_by_label("Languages").fill("en")
+    await expect(count).to_have_text("2")
+    await admin.page.get_by_label("At most").fill("1")
+    await admin.button("Send …").click()
+    await expect(admin.dialog()).to_contain_text("2 people")
+    await admin.dialog().get_by_role("button", name="Send to 2").click()
+
+    card = admin.page.locator("li.card").first
+    await expect(card).to_contain_text("those who read en and are tagged hikers")
+    await expect(card.locator(".badge")).to_have_text("Running")
+    await card.get_by_role("button", name="Pause").click()
+    await expect(card.locator(".badge")).to_have_text("Paused")
+    await card.get_by_role("button", name="Go on").click()
+    await expect(card.locator(".badge")).to_have_text("Done")
+    await expect(card).to_contain_text("2 sent of 2 recipients")
+    bar = card.get_by_role("progressbar")
+    await expect(bar).to_have_attribute("aria-valuenow", "2")
+    assert any(url.startswith("ws://") for url in admin.requested)
+
+
+async def test_a_broadcast_is_cancelled_after_a_question(api: Api, admin: Admin) -> None:
+    slow = {"title": "Too early", "body": "Wait.", "audience": {}, "perSecond": 1}
+    made = (await api.ask(BROADCAST, input=slow))["createBroadcast"]
+    await api.ask(REST, id=made["id"])
+    await admin.go("Broadcasts")
+    card = admin.page.locator("li.card").filter(has_text="Too early")
+    await card.get_by_role("button", name="Cancel").click()
+    await admin.dialog().get_by_role("button", name="No, go back").click()
+    await expect(card.locator(".badge")).to_have_text("Paused")
+    await card.get_by_role("button", name="Cancel").click()
+    await admin.dialog().get_by_role("button", name="Cancel the broadcast").click()
+    await expect(card.locator(".badge")).to_have_text("Cancelled")
+    await expect(card.get_by_role("button")).to_have_count(0)
+
+
+async def test_all_conditions_are_asked_for_as_they_were_filled_in(admin: Admin) -> None:
+    await admin.open("#broadcasts/new")
+    page = admin.page
+    await page.get_by_text("More conditions").click()
+    for label, text in CONDITIONS:
+        await page.get_by_label(label, exact=True).fill(text)
+    for position, categories in enumerate(("Hiking, Running", "Tents")):
+        await page.get_by_label("… of which categories").nth(position).fill(categories)
+    await page.get_by_label("Want to hear of").select_option("PROMOTION")
+    await page.get_by_label("… on", exact=True).select_option("EMAIL")
+    async with page.expect_request(lambda one: "neverBought" in (one.post_data or "")) as asking:
+        await page.get_by_label("Never bought anything").check()
+    assert json.loads((await asking.value).post_data or "")["variables"]["input"] == ASKED
+    await expect(page.locator("aside .value")).to_have_text("0")
