@@ -68,7 +68,7 @@ async def work(
         while (batch := await _unless(stop, anext(batches))) is not None:
             handled = group.create_task(handle(batch, before))
             await (handled if subscription.at_once == 1 else _unless_done(before))
-            if len(batch) < _LARGE:
+            if len(batch) < min(_LARGE, settings.batch_size):
                 await asyncio.wait([handled], timeout=_MOMENT)
             before = handled
 
