@@ -43,19 +43,24 @@ const lean = {
   },
 };
 
-const { outputFiles } = await build({
-  entryPoints: [new URL("src/inbox.ts", import.meta.url).pathname],
-  bundle: true,
-  minify: true,
-  charset: "utf8",
-  format: "iife",
-  target: "es2022",
-  legalComments: "none",
-  plugins: [lean],
-  write: false,
-});
+async function bundled(name, format) {
+  const { outputFiles } = await build({
+    entryPoints: [new URL(`src/${name}`, import.meta.url).pathname],
+    bundle: true,
+    minify: true,
+    charset: "utf8",
+    format,
+    target: "es2022",
+    legalComments: "none",
+    plugins: [lean],
+    write: false,
+  });
+  return outputFiles[0].text;
+}
+
+const script = await bundled("inbox.ts", "iife");
 if (found.size < LEFT_OUT.length) throw new Error("graphql-ws is another: look at LEFT_OUT.");
-const squeezed = await minify(outputFiles[0].text, {
+const squeezed = await minify(script, {
   compress: { passes: 3, ecma: 2020 },
   format: { preamble: LICENCES, ecma: 2020 },
 });
@@ -67,8 +72,13 @@ const licences = LICENSED.map(async (name) => {
   const [file] = (await readdir(folder)).filter((file) => file.startsWith("LICENSE"));
   return `${name}\n\n${await readFile(new URL(file, folder), "utf8")}`;
 });
+// For PERSISTED_DOCUMENTS, of gateways that answer nothing else.
+const api = encodeURIComponent(await bundled("api.ts", "esm"));
+const asked = Object.entries(await import(`data:text/javascript,${api}`));
+const documents = asked.filter(([, text]) => typeof text === "string");
 const files = {
   "tidings-inbox.js": built,
+  "documents.json": Buffer.from(`${JSON.stringify(Object.fromEntries(documents), null, 1)}\n`),
   "LICENSES.txt": Buffer.from((await Promise.all(licences)).join("\n\n")),
 };
 for (const [name, content] of Object.entries(files)) {

@@ -144,6 +144,17 @@ class Bell:
         await self.button.click()
         await self.panel.locator("article, [part=state]").first.wait_for()
 
+    async def begin_anew(self, token: str | None) -> None:
+        """As after signing out and in again."""
+        await self.page.evaluate(
+            """(token) => {
+              const inbox = document.querySelector("tidings-inbox");
+              inbox.removeAttribute("token");
+              inbox.setAttribute("token", token);
+            }""",
+            token,
+        )
+
     async def tab(self, name: str) -> None:
         await self.panel.get_by_role("tab", name=name, exact=True).click()
 
@@ -210,6 +221,11 @@ class Bell:
           return violations.map(({ id, nodes }) => [id, nodes.map((node) => node.html)]);
         }""")
         assert found == [], found
+
+    @property
+    def sockets(self) -> int:
+        """How many it has opened so far."""
+        return sum(url.startswith("ws:") for url in self.requested)
 
     @property
     def hosts(self) -> set[str]:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, WebSocketRoute
 
 from tests.graphiql import chromium, open_browser
 from tests.inbox_page import Bell, Shop, open_bell, open_shop
 from tests.kit import House, Somebody, open_house, quick_settings
-from tests.notices import CREATE, Wire, ago, create, customer, nodes, row, store, unread_count
+from tests.notices import CREATE, READ, Wire, ago, create, customer, nodes, row, store, unread_count
 from tests.servers import PrivateMongod, need, until
 
 INBOX = Path(__file__).parents[1] / "inbox"
+MOST_IDS = 50
 WEEKEND = {"start": "22:00", "end": "07:00", "days": ["SATURDAY", "SUNDAY"]}
 QUIET = {"channel": "WEB_PUSH", "windows": [WEEKEND]}
 CHOOSE = "mutation ($input: PreferencesInput!) { updatePreferences(input: $input) { version } }"
@@ -36,7 +38,7 @@ def shop() -> Iterator[Shop]:
 
 @pytest.fixture(scope="module")
 async def house(mongod: PrivateMongod, shop: Shop) -> AsyncIterator[House]:
-    settings = quick_settings(mongod.url, allowed_origins=(shop.url,))
+    settings = quick_settings(mongod.url, allowed_origins=(shop.url,), max_cursor_ids=MOST_IDS)
     async with open_house(settings) as house:
         shop.gateway = house.api.url.removesuffix("/graphql")
         yield house
@@ -200,6 +202,66 @@ async def test_an_order_that_moves_on_is_shown_once_and_on_top(
     await ordered(backend, somebody, "7", "shipped", 2)
     await bell.shows("Order 7 is on its way", "Another")
     await bell.has_badge("2")
+
+
+async def test_what_happens_while_a_page_is_on_its_way_counts_more(
+    backend: Wire, bell: Bell, somebody: Somebody
+) -> None:
+    await create(backend, somebody.id, title="One")
+    held: list[Callable[[], None]] = []
+    passed: list[str] = []
+    pages: set[str] = set()
+
+    def through(socket: WebSocketRoute) -> None:
+        server = socket.connect_to_server()
+
+        def tell(message: str | bytes) -> None:
+            id = json.loads(message).get("id")
+            if "pageInfo" in str(message):
+                pages.add(id)
+            if id in pages:
+                held.append(lambda: socket.send(message))
+            else:
+                socket.send(message)
+                passed.append(str(message))
+
+        server.on_message(tell)
+
+    def release() -> None:
+        for send in held:
+            send()
+        held.clear()
+        pages.clear()
+
+    await bell.page.route_web_socket("**/graphql", through)
+    await bell.begin_anew(somebody.api.token)
+    await bell.button.click()
+    await until(lambda: len(held) == 2)  # what it says, and that it is complete
+    release()
+    await bell.shows("One")
+    await bell.tab("Orders")
+    await until(lambda: len(held) == 2)
+    [one] = await nodes(somebody.api)
+    await somebody.api.ask(READ, id=one["id"])  # on another screen
+    await until(lambda: any("READ" in message for message in passed))
+    release()
+    await bell.shows("One")
+    assert await bell.panel.locator("[part~=item-unread]").count() == 0
+
+
+async def test_a_flood_that_no_cursor_can_name_is_read_again_until_one_can(
+    house: House, backend: Wire, bell: Bell, somebody: Somebody
+) -> None:
+    await bell.open()
+    await bell.says("Nothing here yet.")
+    now, many = house.runtime.clock.now(), MOST_IDS + 5
+    await store(row(somebody.id, now, title="Flood") for _ in range(many))
+    before = bell.sockets
+    await bell.begin_anew(somebody.api.token)
+    await bell.has_badge(str(many))
+    await until(lambda: bell.sockets > before + 1)  # as it was told to RESYNC
+    await create(backend, somebody.id, title="Afterwards")
+    await bell.item("Afterwards").wait_for()
 
 
 async def test_seen_is_what_was_shown(backend: Wire, bell: Bell, somebody: Somebody) -> None:

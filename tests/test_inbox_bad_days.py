@@ -19,12 +19,11 @@ from services.shared.vocabulary import Role
 from tests.graphiql import chromium, open_browser
 from tests.inbox_page import Shop, open_bell, open_shop
 from tests.kit import PASSWORD, Api, House, Somebody, open_house, quick_settings
-from tests.notices import create, customer, row, store
+from tests.notices import create, customer
 from tests.processes import Run, elsewhere, tidings
 from tests.servers import PrivateMongod, free_port, hang, need, until
 
 TOKEN_SECONDS = 3
-MOST_IDS = 5
 LOGIN = """mutation ($email: String!, $password: String!) {
   login(input: { email: $email, password: $password }) { accessToken } }"""
 REGISTER = """mutation ($input: RegisterInput!) { register(input: $input) {
@@ -55,7 +54,6 @@ async def house(mongod: PrivateMongod, shop: Shop) -> AsyncIterator[House]:
         mongod.url,
         allowed_origins=(shop.url,),
         access_token_seconds=TOKEN_SECONDS,
-        max_cursor_ids=MOST_IDS,
     )
     async with open_house(settings) as house:
         yield house
@@ -115,21 +113,6 @@ async def test_a_token_that_runs_out_is_renewed_by_the_page_and_nobody_notices(
         tokens.signed_in = True
         await bell.named("Try again").click()
         await bell.shows("Three", "Two", "One")
-
-
-async def test_a_flood_that_no_cursor_can_name_is_read_again_until_one_can(
-    house: House, proxy: Proxy, browser: Browser, shop: Shop
-) -> None:
-    somebody = await customer(house)
-    now = house.runtime.clock.now()
-    await store(row(somebody.id, now, title="Flood") for _ in range(MOST_IDS + 5))
-    tokens = Tokens(house.api, somebody)
-    async with open_bell(browser, shop, tokens) as bell:
-        await bell.open()
-        await bell.shows(*["Flood"] * (MOST_IDS + 5))
-        await sent(house, somebody, "Afterwards")
-        await bell.item("Afterwards").wait_for()
-        assert len(await bell.titles()) == MOST_IDS + 6
 
 
 async def test_a_laptop_that_slept_hears_at_once_what_it_missed(

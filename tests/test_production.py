@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from graphql import build_schema, parse, validate
 
 from services.checks import check, what_is_open
 from services.shared.errors import CannotStart
 from services.shared.settings import Settings
 from services.users.passwords import Passwords
 from tests.kit import PASSWORD, House, http_client, open_house, quick_settings
+from tests.processes import ROOT
 from tests.servers import PrivateMongod
 
 KNOWN = "query Known { unreadCount }"
@@ -91,6 +93,20 @@ async def test_there_are_no_pages(house: House) -> None:
         assert bell.status_code == 200  # for the shop's own pages
         page = await client.get(house.api.url, headers={"accept": "text/html"})
         assert page.status_code == 406
+
+
+async def test_the_bell_is_there_and_known_documents_are_enough_for_it(house: House) -> None:
+    async with http_client() as client:
+        root = house.api.url.removesuffix("/graphql")
+        script = await client.get(f"{root}/static/inbox/tidings-inbox.js")
+        assert script.status_code == 200
+        assert script.headers["content-type"].startswith("text/javascript")
+        known = (await client.get(f"{root}/static/inbox/documents.json")).json()
+    schema = build_schema((ROOT / "schema.graphql").read_text())
+    assert {name: validate(schema, parse(text)) for name, text in known.items()} == {
+        name: [] for name in known
+    }
+    assert len(known) > 5
 
 
 def production(**changes: Any) -> Settings:

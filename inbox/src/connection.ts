@@ -57,10 +57,10 @@ export class Connection {
         subscribe<T>(client, query, variables, resolve, resolve),
       );
       if (answer.data) return answer.data;
-      if (answer.refusal) {
-        if (answer.refusal.extensions?.code === "UNAUTHENTICATED") this.renew();
-        throw answer.refusal;
-      }
+      const { refusal } = answer;
+      const isOver = refusal?.extensions?.code === "UNAUTHENTICATED" || !refusal;
+      if (isOver && client === this.#current) this.renew();
+      if (refusal) throw refusal;
     }
   }
 
