@@ -22,7 +22,7 @@ class Target:
 
     def __str__(self) -> str:
         sign, bound = ("≥", self.least) if self.least is not None else ("≤", self.most)
-        return f"{sign} {bound:.3g}{' ×' if self.other else ''}"
+        return f"{sign} {bound:,g}{' ×' if self.other else ''}"
 
 
 @dataclass(frozen=True)
