@@ -42,8 +42,8 @@ class DeadLetter:
     reason: str = strawberry.field(description="Why it was given up: of the last failure.")
     failed_at: datetime = strawberry.field(description="When it was given up.")
     attempts: int | None = strawberry.field(
-        description="How often it was tried, the last time included; null where its consumers died "
-        "of it."
+        description="How often handling it has failed since it was published, or replayed; null "
+        "where it never did, and its consumers died of it."
     )
     body: str = strawberry.field(
         description="As it was published, as text; what is longer than DEAD_LETTER_SHOWN_BYTES is "

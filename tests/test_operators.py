@@ -94,7 +94,10 @@ async def test_each_is_found_once_and_the_first_ones_only(house: House, admin: W
     assert await found(admin, mark) == [*ids, *(one.id for one in by_name)]
 
 
-@pytest.mark.parametrize("search", ["", "   ", "x" * 255, "a\x00b"])
+NOTHING_SEEN = ["\u200b", "\u0301", " \u200b\u00ad\u20dd ", "\u0301\u0308"]
+
+
+@pytest.mark.parametrize("search", ["", "   ", "x" * 255, "a\x00b", *NOTHING_SEEN])
 async def test_a_search_that_finds_nothing_whatever_there_is_says_so(
     admin: Wire, search: str
 ) -> None:
