@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from pymongo.errors import WriteError
 from structlog.testing import capture_logs
 
 from services import host
-from services.shared.amqp import Connection
+from services.shared.amqp import Connection, abandon
 from services.shared.clock import SystemClock
 from services.shared.errors import Unavailable
 from services.shared.events import Event, OrderStatusChanged, PromotionAnnounced
@@ -287,7 +287,7 @@ async def test_what_nobody_refused_is_not_counted_as_suppressed(opened: Opener) 
             for status, version in (("shipped", 2), ("paid", 1))
         )
         over = PromotionAnnounced(
-            title="t", body="b", user_ids=[ann.id], expires_at=now - timedelta(minutes=1)
+            title="t", body="b", user_ids=(ann.id,), expires_at=now - timedelta(minutes=1)
         )
         for number, event in enumerate((shipped, paid, Event.of(over, time=now))):
             await house.runtime.bus.publish([event])
@@ -456,6 +456,55 @@ async def test_counts_that_can_not_be_stored_are_kept_and_hold_up_nothing(
         assert (await totals(admin))["events"] == 2
         await database.command("collMod", name, validator={})
         await until_totals(admin, events=3, sent=3)
+
+
+async def test_a_part_that_fails_is_asked_for_only_where_it_is_wanted_and_fails_alone(
+    embedded: Opener,
+) -> None:
+    async with embedded(workers=()) as house:
+        admin, database = await house.somebody(Role.ADMIN), house.runtime.store.database
+        await order(admin, admin.id, 1)
+        await until(database["processes"].find_one)
+        await database.drop_collection("processes")
+        await database["broken"].insert_one({"expires_at": datetime.max.replace(tzinfo=UTC)})
+        broken = [{"$set": {"sockets": {"$divide": ["$expires_at", 0]}}}]
+        await database.command("create", "processes", viewOn="broken", pipeline=broken)
+        rest = "minutes { at } queues { name } deadLetters outbox outboxOldestAt"
+        await admin.api.ask(f"{{ operations {{ {rest} }} }}")
+        query = f"{{ operations {{ processes {{ id }} {rest} }} }}"
+        answer = (await admin.api.post(json={"query": query})).json()
+        assert [error["path"][-1] for error in answer["errors"]] == ["processes"]
+        shown = answer["data"]["operations"]
+        assert shown.pop("processes") is None
+        assert None not in shown.values()
+
+
+async def test_what_waits_is_asked_of_the_broker_once_a_second(rabbitmq: PrivateRabbitMQ) -> None:
+    settings = quick_settings("", rabbitmq_url=rabbitmq.url)
+    bus = CountingBus(rabbitmq.url, SystemClock(), settings)
+    answers = await asyncio.gather(*(bus.depths() for _ in range(20)))
+    assert answers.count(answers[0]) == 20
+    assert (bus.connected, await bus.depths()) == (1, answers[0])
+    await bus.discard("nobody's")
+    before = bus.connected
+    await bus.depths()
+    assert bus.connected == before + 1
+
+
+async def test_a_queue_that_was_deleted_is_counted_anew(rabbitmq: PrivateRabbitMQ) -> None:
+    settings = quick_settings("", rabbitmq_url=rabbitmq.url)
+    bus = RabbitBus(rabbitmq.url, SystemClock(), settings)
+    abandon(await bus.connect())
+    await forget_queues(rabbitmq.url, settings)
+    assert (await bus.depths()).dead_letters == 0
+
+
+class CountingBus(RabbitBus):
+    connected = 0
+
+    async def connect(self) -> Connection:
+        self.connected += 1
+        return await super().connect()
 
 
 async def test_minutes_are_forgotten(mongod: PrivateMongod) -> None:
