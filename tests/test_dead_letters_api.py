@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from services.shared.embedded import BuriedMessage
 from services.shared.events import NOTIFICATIONS
+from services.shared.store import Row, parts
 from services.shared.topology import DEAD_LETTERS
 from services.shared.vocabulary import Role
 from services.users.models import User
@@ -94,8 +95,11 @@ async def bury(shop: House, bodies: Sequence[bytes]) -> list[str]:
     if not shop.runtime.settings.rabbitmq_url:
         row = {"queue": NOTIFICATIONS, "reason": "r", "failures": 1}
         row |= {"first_seen": now, "died_at": now}
-        rows = [{"letter": id, "body": body} | row for id, body in zip(ids, bodies, strict=True)]
-        await BuriedMessage.get_pymongo_collection().insert_many(rows)
+        rows: list[Row] = [
+            {"letter": id, "body": body} | row for id, body in zip(ids, bodies, strict=True)
+        ]
+        for part in parts(rows, lambda row: len(row["body"])):
+            await BuriedMessage.get_pymongo_collection().insert_many(part)
         return ids
     headers: HeadersType = {"x-tidings-queue": NOTIFICATIONS, "x-tidings-died-at": now.isoformat()}
     async with await aio_pika.connect(shop.runtime.settings.rabbitmq_url) as connection:
