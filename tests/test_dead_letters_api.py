@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from services.shared.embedded import BuriedMessage
 from services.shared.events import NOTIFICATIONS
+from services.shared.rabbit import RabbitBus
 from services.shared.store import Row, parts
 from services.shared.topology import DEAD_LETTERS
 from services.shared.vocabulary import Role
@@ -102,11 +103,14 @@ async def bury(shop: House, bodies: Sequence[bytes]) -> list[str]:
             await BuriedMessage.get_pymongo_collection().insert_many(part)
         return ids
     headers: HeadersType = {"x-tidings-queue": NOTIFICATIONS, "x-tidings-died-at": now.isoformat()}
-    async with await aio_pika.connect(shop.runtime.settings.rabbitmq_url) as connection:
-        channel = await connection.channel(publisher_confirms=False)
-        for id, body in zip(ids, bodies, strict=True):
-            message = aio_pika.Message(body, headers={**headers, "x-tidings-id": id})
-            await channel.default_exchange.publish(message, DEAD_LETTERS)
+    bus = shop.runtime.bus
+    assert isinstance(bus, RabbitBus)
+    messages = [
+        ("", DEAD_LETTERS, aio_pika.Message(body, headers={**headers, "x-tidings-id": id}))
+        for id, body in zip(ids, bodies, strict=True)
+    ]
+    for some in parts(messages, lambda message: 5000 + len(message[2].body)):
+        await bus.publisher.send(some)
 
     async def are_there() -> bool:
         return (await shop.runtime.bus.depths()).dead_letters == len(ids)
