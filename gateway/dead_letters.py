@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -15,7 +16,7 @@ from gateway.arguments import checked_first
 from gateway.context import Info, Services, only
 from gateway.enums import Role
 from services.shared import bus
-from services.shared.errors import NotFound, Unavailable
+from services.shared.errors import NotFound, TooComplex, Unavailable
 from services.shared.settings import Settings
 
 _LONGEST: Final = 2000  # characters of what others wrote
@@ -42,8 +43,8 @@ class DeadLetter:
     reason: str = strawberry.field(description="Why it was given up: of the last failure.")
     failed_at: datetime = strawberry.field(description="When it was given up.")
     attempts: int | None = strawberry.field(
-        description="How often it was tried, the last time included; null where its consumers died "
-        "of it."
+        description="How often handling it has failed since it was published, or replayed; null "
+        "where it never did, and its consumers died of it."
     )
     body: str = strawberry.field(
         description="As it was published, as text; what is longer than DEAD_LETTER_SHOWN_BYTES is "
@@ -70,8 +71,10 @@ class DeadLetter:
 @strawberry.type
 class DeadLetterQuery:
     @strawberry.field(
-        description="Events that nobody could handle, the oldest first, up to MAX_PAGE_SIZE. How "
-        "many there are: operations. For ADMIN.",
+        description="Events that nobody could handle, the oldest first, up to MAX_PAGE_SIZE. On "
+        "RabbitMQ a look takes all in hand for a moment, and another meanwhile sees fewer, or "
+        "none; beyond DEAD_LETTERS_GONE_THROUGH it is refused. Don't poll it: ask operations how "
+        "many there are. For ADMIN.",
         extensions=only(Role.ADMIN),
     )
     async def dead_letters(
@@ -82,9 +85,10 @@ class DeadLetterQuery:
         services = info.context.services
         most = checked_first(first, services.settings)
         await _check_broker(services)
-        found = await services.bus.dead_letters(most) if most else []
-        await info.context.note("dead_letters_read", letters=len(found))
-        return [DeadLetter.of(letter, services.settings) for letter in found]
+        read = partial(DeadLetter.of, settings=services.settings)
+        found = await services.bus.dead_letters_as(read, most) if most else []
+        await info.context.note("dead_letters_read", letters=[one.id for one in found])
+        return list(found)
 
 
 @strawberry.type
@@ -97,6 +101,7 @@ class DeadLetterMutation:
     async def replay_dead_letter(self, info: Info, id: Id) -> bool:
         services = info.context.services
         await _check_broker(services)
+        await info.context.note("dead_letter_replaying", letter=_cut(id))
         _check_done(await services.bus.replay(id))
         await info.context.note("dead_letter_replayed", letter=id)
         return True
@@ -107,18 +112,30 @@ class DeadLetterMutation:
     async def discard_dead_letter(self, info: Info, id: Id) -> bool:
         services = info.context.services
         await _check_broker(services)
+        await info.context.note("dead_letter_discarding", letter=_cut(id))
         _check_done(await services.bus.discard(id))
         await info.context.note("dead_letter_discarded", letter=id)
         return True
 
 
 async def _check_broker(services: Services) -> None:
-    """Raises Unavailable at once: to look for letters is tried for long."""
+    """Raises Unavailable at once: to look for letters is tried for long. Raises TooComplex where
+    RabbitMQ, which hands out all of them for each look, has too many."""
+    settings = services.settings
     try:
-        async with asyncio.timeout(services.settings.rabbitmq_timeout_seconds):
+        async with asyncio.timeout(settings.rabbitmq_timeout_seconds):
             await services.bus.ping()
     except TimeoutError as error:
         raise Unavailable("RabbitMQ, where the dead letters lie, does not answer.") from error
+    if not settings.rabbitmq_url:
+        return
+    count, most = (await services.bus.depths()).dead_letters, settings.dead_letters_gone_through
+    if count > most:
+        raise TooComplex(
+            f"There are {count:,} dead letters; from {most:,} on they are a matter for the command "
+            "line: `python -m services dead-letters` lists them, `dead-letters replay ID` and "
+            "`dead-letters discard ID` take one, or --all."
+        )
 
 
 def _check_done(count: int) -> None:

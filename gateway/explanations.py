@@ -145,6 +145,8 @@ class ExplanationQuery:
         user_id: Annotated[ID, strawberry.argument(description="For whom.")],
     ) -> list[Explanation]:
         found = await traces.explanations(event_id, user_id, _remembered(info))
+        if found:
+            await info.context.note_look(user_id)
         return [Explanation.of(one) for one in await traces.as_they_stand(user_id, found)]
 
     @strawberry.field(
@@ -165,8 +167,9 @@ class ExplanationQuery:
     ) -> Explanation:
         if at is not None and (at.tzinfo is None or not _FIRST_YEAR < at.year < _LAST_YEAR):
             raise BadInput("Give a time of ours with its zone: 2026-01-31T12:00:00Z.", "at")
-        announcing = info.context.services.announcing
-        return Explanation.of(await announcing.dry_run(user_id, type, channel, at))
+        found = await info.context.services.announcing.dry_run(user_id, type, channel, at)
+        await info.context.note_look(user_id)
+        return Explanation.of(found)
 
 
 def _remembered(info: Info) -> datetime:

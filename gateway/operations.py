@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import strawberry
 from strawberry import ID
 
-from gateway.context import Info, only
+from gateway.context import Info, Services, only
 from gateway.enums import Role
 from services.shared import bus, pulse
 from services.shared.errors import BadInput
+from services.shared.outbox import Backlog
 
 _MOST_MINUTES: Final = 1440
 
@@ -75,40 +76,66 @@ class ProcessState:
         )
 
 
-@strawberry.type(description="How it goes, in all processes together.")
+@strawberry.type(
+    description="How it goes, in all processes together. Each part is asked for only where it is "
+    "wanted; one that does not answer is null, with an error, and the others are there."
+)
 class Operations:
     at: datetime = strawberry.field(description="When it was asked: the database's time.")
-    minutes: list[OperationsMinute] = strawberry.field(
+    minutes_wanted: strawberry.Private[int]
+    services: strawberry.Private[Services]
+
+    @strawberry.field(
         description="The oldest first, and each is there; the last one is going on. What a process "
         "did it tells within PULSE_SECONDS."
     )
-    outbox: int = strawberry.field(description="Events that are stored and not handed on yet.")
-    outbox_oldest_at: datetime | None = strawberry.field(
-        description="Since when the oldest of them waits."
-    )
-    sockets: int = strawberry.field(description="Websockets that were open, of all processes.")
-    processes: list[ProcessState] = strawberry.field(
-        description="Those that live, by service, the oldest first."
-    )
-    ask_depths: strawberry.Private[Callable[[], Coroutine[Any, Any, bus.Depths]]]
+    async def minutes(self) -> list[OperationsMinute] | None:
+        found = await self.services.pulse.minutes(self.minutes_wanted)
+        return [OperationsMinute.of(one) for one in found]
+
+    @strawberry.field(description="Events that are stored and not handed on yet.")
+    async def outbox(self) -> int | None:
+        return (await self._backlog).rows
+
+    @strawberry.field(description="Since when the oldest of them waits.")
+    async def outbox_oldest_at(self) -> datetime | None:
+        backlog = await self._backlog
+        return self.at - backlog.age if backlog.rows else None
 
     @strawberry.field(
-        description="What waits in the queues. Null, with an error, while the broker is away."
+        description="What waits in the queues, as it was within the last second. Null, with an "
+        "error, while the broker is away."
     )
     async def queues(self) -> list[QueueState] | None:
         return [QueueState.of(one) for one in (await self._depths).queues]
 
     @strawberry.field(
-        description="How many dead letters lie there. Null, with an error, while the broker is "
-        "away."
+        description="How many dead letters lie there, without those that somebody looks at in the "
+        "same moment on RabbitMQ. Null, with an error, while the broker is away."
     )
     async def dead_letters(self) -> int | None:
         return (await self._depths).dead_letters
 
+    @strawberry.field(description="Websockets that were open, of all processes.")
+    async def sockets(self) -> int | None:
+        return sum(one.sockets for one in await self._living)
+
+    @strawberry.field(description="Those that live, by service, the oldest first.")
+    async def processes(self) -> list[ProcessState] | None:
+        return [ProcessState.of(one) for one in await self._living]
+
+    @cached_property
+    def _backlog(self) -> asyncio.Task[Backlog]:
+        """As the others, asked once for both fields."""
+        return asyncio.create_task(self.services.outbox.backlog())
+
     @cached_property
     def _depths(self) -> asyncio.Task[bus.Depths]:
-        """Asked once for both fields, and only if one is wanted."""
-        return asyncio.create_task(self.ask_depths())
+        return asyncio.create_task(self.services.bus.depths())
+
+    @cached_property
+    def _living(self) -> asyncio.Task[Sequence[pulse.LivingProcess]]:
+        return asyncio.create_task(self.services.pulse.processes())
 
 
 @strawberry.type
@@ -127,16 +154,4 @@ class OperationsQuery:
         if not 1 <= minutes <= _MOST_MINUTES:
             raise BadInput(f"Ask for 1 to {_MOST_MINUTES} minutes.", "minutes")
         services = info.context.services
-        rates, backlog, living = await asyncio.gather(
-            services.pulse.minutes(minutes), services.outbox.backlog(), services.pulse.processes()
-        )
-        at = services.clock.now()
-        return Operations(
-            at=at,
-            minutes=[OperationsMinute.of(one) for one in rates],
-            outbox=backlog.rows,
-            outbox_oldest_at=at - backlog.age if backlog.rows else None,
-            sockets=sum(one.sockets for one in living),
-            processes=[ProcessState.of(one) for one in living],
-            ask_depths=services.bus.depths,
-        )
+        return Operations(at=services.clock.now(), minutes_wanted=minutes, services=services)

@@ -211,7 +211,10 @@ class UserQuery:
         self, info: Info, id: Annotated[ID, strawberry.argument(description="The user's id.")]
     ) -> User | None:
         user = await info.context.user_by_id.load(id)
-        return User.of(user) if user else None
+        if user is None:
+            return None
+        await info.context.note_look(str(user.id))
+        return User.of(user)
 
     @strawberry.field(
         description="Users whose address or name begins with some text, whatever its case, or "
@@ -228,7 +231,7 @@ class UserQuery:
     ) -> list[User]:
         most = checked_first(first, info.context.services.settings)
         found = await searching.search(search, most)
-        await info.context.note("users_searched", found=len(found))
+        await info.context.note("users_searched", found=[str(user.id) for user in found])
         return [User.of(user) for user in found]
 
 

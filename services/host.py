@@ -183,6 +183,7 @@ async def open_runtime(settings: Settings, clock: Clock | None = None) -> AsyncI
         else:
             bus = EmbeddedBus(store, clock, settings)
         runtime = _put_together(settings, clock, store, bus, keys, fault)
+        stack.push_async_callback(runtime.pulse.leave)  # after a gateway's last request, too
         await when_back(runtime.texts.read, "the texts")
         yield runtime
 

@@ -223,6 +223,57 @@ async def test_a_poison_event_is_replayed_and_discarded(shop: Run, api: Api, adm
     await admin.reads("All is well.")
 
 
+async def test_dead_letters_are_read_when_there_are_others_and_not_each_time(
+    shop: Run, api: Api, admin: Admin
+) -> None:
+    asked: list[str] = []
+    admin.page.on("request", lambda request: asked.append(request.post_data or ""))
+
+    def lists() -> int:
+        return sum("deadLetters(first" in one for one in asked)
+
+    async def polled(seconds: int) -> None:
+        """When the page has asked how many there are for so long."""
+        for _ in range(0, seconds, 5):
+            asked.append("here")
+            await admin.page.clock.run_for(5_000)
+            await until(lambda: asked[-1] != "here", SECONDS)
+
+    await admin.page.clock.install()
+    await admin.go("Dead letters")
+    await admin.reads("All is well.")
+    await polled(20)
+    assert lists() == 1
+    await admin.button("Refresh").click()
+    await until(lambda: lists() == 2, SECONDS)
+    id = uuid4().hex
+    await _poison(shop, {"specversion": "1.0", "id": id, "type": "order.eaten", "data": {}})
+    await until(lambda: _are_dead(api, 1), SECONDS)
+    await polled(5)
+    card = admin.page.locator("li.card").filter(has_text=id)
+    await expect(card).to_have_count(1)
+    await polled(10)
+    assert lists() == 3
+    await card.get_by_role("button", name="Discard").click()
+    await admin.dialog().get_by_role("button", name="Discard it").click()
+    await admin.reads("All is well.")
+
+
+async def test_that_all_is_well_is_not_said_while_others_have_them_in_hand(admin: Admin) -> None:
+    said = """async (count) => {
+      const { listOf } = await import("/static/admin/dead_letters.js");
+      return listOf({ letters: [], count }).textContent;
+    }"""
+    assert "All is well." in await admin.page.evaluate(said, 0)
+    assert "There are 2 dead letters." in await admin.page.evaluate(said, 2)
+    assert "There is 1 dead letter." in await admin.page.evaluate(said, 1)
+    assert "All is well." not in await admin.page.evaluate(said, 1)
+
+
+async def _are_dead(api: Api, count: int) -> bool:
+    return bool((await api.ask(OPERATIONS))["operations"]["deadLetters"] == count)
+
+
 async def _poison(shop: Run, event: Any) -> None:
     url = running_url(shop.data_dir)
     assert url is not None

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aio_pika
 import pytest
+from aio_pika.abc import HeadersType
 from structlog.testing import capture_logs
 
+from services.shared.embedded import BuriedMessage
+from services.shared.events import NOTIFICATIONS
+from services.shared.rabbit import RabbitBus
+from services.shared.store import Row, parts
+from services.shared.topology import DEAD_LETTERS
 from services.shared.vocabulary import Role
 from services.users.models import User
-from tests.entry import refused
+from tests.entry import refusal, refused
 from tests.kit import House, Somebody, forget_queues, open_house, quick_settings
 from tests.servers import PrivateMongod, PrivateRabbitMQ, until
 
@@ -21,6 +30,7 @@ REPLAY = "mutation($id: ID!) { replayDeadLetter(id: $id) }"
 DISCARD = "mutation($id: ID!) { discardDeadLetter(id: $id) }"
 PROMOTION = "mutation($input: PromotionInput!) { publishPromotion(input: $input) { eventId } }"
 SHOWN_BYTES = 400
+MOST = 5000
 NO_ID = "0123456789abcdef01234567"
 
 
@@ -36,12 +46,23 @@ async def broken(house: House, somebody: Somebody) -> AsyncIterator[None]:
 
 
 @pytest.fixture(scope="module", params=["embedded", "between_processes"])
-async def shop(request: pytest.FixtureRequest, mongod: PrivateMongod) -> AsyncIterator[House]:
-    settings = quick_settings(mongod.url, dead_letter_shown_bytes=SHOWN_BYTES)
-    if request.param == "between_processes":
-        rabbitmq: PrivateRabbitMQ = request.getfixturevalue("rabbitmq")
-        settings = settings.model_copy(update={"rabbitmq_url": rabbitmq.url})
-        await forget_queues(rabbitmq.url, settings)
+def rabbitmq_url(request: pytest.FixtureRequest) -> str:
+    if request.param == "embedded":
+        return ""
+    rabbitmq: PrivateRabbitMQ = request.getfixturevalue("rabbitmq")
+    return rabbitmq.url
+
+
+@pytest.fixture(scope="module")
+async def shop(mongod: PrivateMongod, rabbitmq_url: str) -> AsyncIterator[House]:
+    settings = quick_settings(
+        mongod.url,
+        rabbitmq_url=rabbitmq_url,
+        dead_letter_shown_bytes=SHOWN_BYTES,
+        dead_letters_gone_through=MOST,
+    )
+    if rabbitmq_url:
+        await forget_queues(rabbitmq_url, settings)
     async with open_house(settings) as open_:
         yield open_
 
@@ -69,6 +90,88 @@ async def promoted(user: Somebody) -> int:
     return count
 
 
+async def bury(shop: House, bodies: Sequence[bytes]) -> list[str]:
+    """Dead letters of such bodies; their ids, in order."""
+    ids, now = [f"{number:032x}" for number in range(len(bodies))], shop.runtime.clock.now()
+    if not shop.runtime.settings.rabbitmq_url:
+        row = {"queue": NOTIFICATIONS, "reason": "r", "failures": 1}
+        row |= {"first_seen": now, "died_at": now}
+        rows: list[Row] = [
+            {"letter": id, "body": body} | row for id, body in zip(ids, bodies, strict=True)
+        ]
+        for part in parts(rows, lambda row: len(row["body"])):
+            await BuriedMessage.get_pymongo_collection().insert_many(part)
+        return ids
+    headers: HeadersType = {"x-tidings-queue": NOTIFICATIONS, "x-tidings-died-at": now.isoformat()}
+    bus = shop.runtime.bus
+    assert isinstance(bus, RabbitBus)
+    messages = [
+        ("", DEAD_LETTERS, aio_pika.Message(body, headers={**headers, "x-tidings-id": id}))
+        for id, body in zip(ids, bodies, strict=True)
+    ]
+    for some in parts(messages, lambda message: 5000 + len(message[2].body)):
+        await bus.publisher.send(some)
+
+    async def are_there() -> bool:
+        return (await shop.runtime.bus.depths()).dead_letters == len(ids)
+
+    await until(are_there)
+    return ids
+
+
+@asynccontextmanager
+async def buried(shop: House, bodies: Sequence[bytes]) -> AsyncIterator[list[str]]:
+    """As `bury`; what is left of them goes at the end."""
+    try:
+        yield await bury(shop, bodies)
+    finally:
+        await shop.runtime.bus.discard()
+
+
+async def test_of_thousands_one_is_found_in_time_and_the_others_keep_their_order(
+    shop: House,
+) -> None:
+    admin = await shop.somebody(Role.ADMIN)
+    async with buried(shop, [b"{}"] * MOST) as ids:
+        began = time.monotonic()
+        shown = (await admin.api.ask(LETTERS))["deadLetters"]
+        assert (await admin.api.ask(DISCARD, id=ids[3]))["discardDeadLetter"]
+        assert (await admin.api.ask(DISCARD, id=ids[4000]))["discardDeadLetter"]
+        assert time.monotonic() - began < 5
+        assert [one["id"] for one in shown] == ids[:20]
+        left = [letter.id for letter in await shop.runtime.bus.dead_letters(len(ids))]
+        assert left == [id for id in ids if id not in (ids[3], ids[4000])]
+        assert await shop.runtime.bus.discard() == len(left)
+
+
+async def test_long_bodies_are_not_held_in_whole(shop: House) -> None:
+    admin, count, long = await shop.somebody(Role.ADMIN), 100, 500_000
+    async with buried(shop, [b"x" * long] * count):
+        tracemalloc.start()
+        try:
+            shown = (await admin.api.ask(LETTERS, first=count))["deadLetters"]
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert [one["bodyBytes"] for one in shown] == [long] * count
+    assert most < 0.4 * count * long
+
+
+async def test_more_than_graphql_goes_through_are_left_to_the_command_line(shop: House) -> None:
+    admin = await shop.somebody(Role.ADMIN)
+    async with buried(shop, [b"{}"] * (MOST + 1)) as ids:
+        if shop.runtime.settings.rabbitmq_url:
+            for document in (LETTERS, REPLAY, DISCARD):
+                error = await refusal(
+                    admin.api, document, **({} if document == LETTERS else {"id": ids[0]})
+                )
+                assert error["extensions"]["code"] == "QUERY_TOO_COMPLEX"
+                assert "python -m services dead-letters" in error["message"]
+        assert await shop.runtime.bus.discard(ids[0]) == 1  # as the command does
+        shown = (await admin.api.ask(LETTERS))["deadLetters"]
+        assert [one["id"] for one in shown] == ids[1:21]
+
+
 async def test_dead_letters_are_looked_at_replayed_and_discarded(shop: House) -> None:
     admin, ann = await shop.somebody(Role.ADMIN), await shop.somebody()
     letters = await dead(shop, admin, ann, ["one", "two", "three"])
@@ -84,11 +187,13 @@ async def test_dead_letters_are_looked_at_replayed_and_discarded(shop: House) ->
     with capture_logs() as lines:
         assert (await admin.api.ask(REPLAY, id=replayed["id"]))["replayDeadLetter"]
         assert (await admin.api.ask(DISCARD, id=discarded["id"]))["discardDeadLetter"]
-    done = {line["event"]: line["letter"] for line in lines if line.get("by") == admin.id}
-    assert done == {
-        "dead_letter_replayed": replayed["id"],
-        "dead_letter_discarded": discarded["id"],
-    }
+    done = [(line["event"], line["letter"]) for line in lines if line.get("by") == admin.id]
+    assert done == [
+        ("dead_letter_replaying", replayed["id"]),
+        ("dead_letter_replayed", replayed["id"]),
+        ("dead_letter_discarding", discarded["id"]),
+        ("dead_letter_discarded", discarded["id"]),
+    ]
     assert (await admin.api.ask(LETTERS))["deadLetters"] == [left]
 
     async def is_told() -> bool:

@@ -280,6 +280,19 @@ async def test_the_backlog_tells_its_age(store: Store, clock: ShiftedClock) -> N
     assert timedelta(minutes=4, seconds=55) < backlog.age < timedelta(minutes=5, seconds=5)
 
 
+async def test_what_waits_is_counted_without_reading_it(store: Store, clock: ShiftedClock) -> None:
+    outbox = Outbox(EmbeddedBus(store, clock, SETTINGS), clock, SETTINGS)
+    await put(store, outbox, 20)
+    await store.database.command("profile", 2)
+    assert (await outbox.backlog()).rows == 20
+    await store.database.command("profile", 0)
+    profile = store.database["system.profile"]
+    name = OutboxRow.get_pymongo_collection().full_name
+    asked = await profile.find({"ns": name, "op": {"$in": ["query", "command"]}}).to_list()
+    assert asked
+    assert max(one.get("docsExamined", 0) for one in asked) == 1
+
+
 async def test_while_the_bus_is_away_rows_wait_for_it(store: Store, clock: ShiftedClock) -> None:
     patient = SETTINGS.model_copy(update={"outbox_lease_seconds": 3600})
     bus = UnsteadyBus(store, clock, patient)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pymongo.errors import BulkWriteError
 
@@ -57,6 +57,8 @@ from services.shared.tasks import end_if_cancelled
 from services.shared.vocabulary import Channel, NotificationType, Outcome
 from services.users.models import User
 from services.users.recipients import Addressee
+
+_UNWANTED: Final = (Outcome.HELD, Outcome.SUPPRESSED)
 
 
 class _TooMuchRevised(Exception):
@@ -157,10 +159,12 @@ class Announcing:
 
     def count(self, announced: Sequence[Announcement]) -> None:
         """Add what became of them to this process' counts, when that is stored."""
-        sent, outcomes = Outcome.SENT, [one.decision.outcome for one in announced]
-        others = [outcome for outcome in outcomes if outcome is not sent]
-        self._counts.sent += len(outcomes) - len(others)
-        self._counts.suppressed += len(others) - others.count(Outcome.DUPLICATE)
+        sent = Outcome.SENT
+        others = [one.decision for one in announced if one.decision.outcome is not sent]
+        self._counts.sent += len(announced) - len(others)
+        self._counts.suppressed += sum(
+            one.outcome in _UNWANTED and one.reason is not Reason.EXPIRED for one in others
+        )
 
     async def original(self, draft: Draft) -> Announcement | None:
         """What was stored before under the draft's key. Raises Conflict if it is not the same."""
@@ -273,7 +277,7 @@ class Announcing:
         await dispatch.write(session)
 
         def row(draft: Draft, decision: Decision) -> Row | None:
-            if decision.outcome in (Outcome.HELD, Outcome.SUPPRESSED):
+            if decision.outcome in _UNWANTED:
                 return None
             return known.get(draft.key) or shelf.row(draft)
 

@@ -12,11 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from services.shared.errors import Unavailable
 from services.shared.events import Event
 
+T = TypeVar("T")
 Handler = Callable[[Sequence[Event]], Awaitable[None]]
 Handlers = Mapping[str, Handler]
 
@@ -153,6 +154,9 @@ class Bus(Protocol):
 
     async def dead_letters(self, limit: int, prefix: str = "") -> Sequence[DeadLetter]:
         """The oldest dead letters whose id starts so; they stay where they are."""
+
+    async def dead_letters_as(self, keep: Callable[[DeadLetter], T], limit: int) -> Sequence[T]:
+        """The oldest, of which only what `keep` makes of each is held: it may be long."""
 
     async def replay(self, id: str | None = None) -> int:
         """Put a dead letter, or all, back in its queue as if it had never failed; how many.

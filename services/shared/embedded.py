@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Final, TypeVar
 from uuid import uuid4
 
 from beanie import Document
@@ -38,6 +39,9 @@ from services.shared.settings import Settings
 from services.shared.store import Row, Session, Store, first_part, parts
 from services.shared.tasks import end_if_cancelled
 from services.shared.worker import when_back
+
+T = TypeVar("T")
+_BODIES_AT_ONCE: Final = 5
 
 
 class QueuedMessage(Document):
@@ -68,6 +72,17 @@ class BuriedMessage(Document):
     class Settings:
         name = "embedded_dead_letters"
         indexes = (IndexModel("letter", unique=True),)
+
+    def as_letter(self) -> DeadLetter:
+        return DeadLetter(
+            id=self.letter,
+            queue=self.queue,
+            body=self.body,
+            reason=self.reason,
+            failures=self.failures,
+            first_seen=self.first_seen,
+            died_at=self.died_at,
+        )
 
 
 MODELS: list[type[Document]] = [QueuedMessage, BuriedMessage, Lease]
@@ -127,19 +142,12 @@ class EmbeddedBus:
 
     async def dead_letters(self, limit: int, prefix: str = "") -> Sequence[DeadLetter]:
         named = {"letter": {"$regex": f"^{re.escape(prefix)}"}}
-        buried = await BuriedMessage.find(named).sort("_id").limit(limit).to_list()
-        return [
-            DeadLetter(
-                id=one.letter,
-                queue=one.queue,
-                body=one.body,
-                reason=one.reason,
-                failures=one.failures,
-                first_seen=one.first_seen,
-                died_at=one.died_at,
-            )
-            for one in buried
-        ]
+        buried = BuriedMessage.find(named).sort("_id").limit(limit)
+        return [one.as_letter() async for one in buried]
+
+    async def dead_letters_as(self, keep: Callable[[DeadLetter], T], limit: int) -> Sequence[T]:
+        buried = BuriedMessage.find(batch_size=_BODIES_AT_ONCE).sort("_id").limit(limit)
+        return [keep(one.as_letter()) async for one in buried]
 
     async def replay(self, id: str | None = None) -> int:
         """The process that consumes the queue looks for what is due, so it may be another."""

@@ -14,6 +14,7 @@ import asyncio
 import os
 import resource
 import socket
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -113,23 +114,28 @@ class Pulse:
         self._memory = timedelta(seconds=settings.rates_seconds)
         self._id = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
         self._started_at = clock.now()
+        self._is_told_of = False
 
     async def keep_beating(self, service: str) -> None:
-        """Tell what is done until cancelled, and then what is left. `service`: what this process
-        is called."""
-        try:
-            while True:
-                end_if_cancelled()
-                try:
-                    await self.beat(service)
-                except PyMongoError as error:  # nobody's work waits for it
-                    if not is_away(error):
-                        log.error("pulse_failed", error=repr(error))
-                await asyncio.sleep(self._seconds)
-        finally:
-            with suppress(PyMongoError, TimeoutError):
-                async with asyncio.timeout(_LEAVE_SECONDS):
-                    await self._leave()
+        """Tell what is done until cancelled. `service`: what this process is called."""
+        self._is_told_of = True
+        while True:
+            try:
+                await self.beat(service)
+            except PyMongoError as error:  # nobody's work waits for it
+                if not is_away(error):
+                    log.error("pulse_failed", error=repr(error))
+            end_if_cancelled()
+            await asyncio.sleep(self._seconds)
+
+    async def leave(self) -> None:
+        """Tell what is left when all work has ended, and that this process is no more."""
+        if not self._is_told_of:
+            return
+        with suppress(PyMongoError, TimeoutError):
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                await self._tell()
+                await LivingProcess.get_pymongo_collection().delete_one({"_id": self._id})
 
     async def beat(self, service: str) -> None:
         """Tell what was done since the last time, and that this process lives."""
@@ -175,18 +181,20 @@ class Pulse:
             self._counts.put_back(counted)
             raise
 
-    async def _leave(self) -> None:
-        await self._tell()
-        await LivingProcess.get_pymongo_collection().delete_one({"_id": self._id})
-
 
 def resident_bytes() -> int:
     """Memory that this process has now; where the system does not tell, the most it ever had."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most_resident_bytes()
     return pages * resource.getpagesize()
+
+
+def most_resident_bytes() -> int:
+    """The most memory that this process ever had. getrusage(2) tells KiB, but bytes on macOS."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _minute(moment: datetime) -> datetime:

@@ -10,11 +10,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aio_pika
 from aio_pika import DeliveryMode
-from aio_pika.exceptions import AMQPChannelError
 
 from services.shared.amqp import FAULTS, Connection, abandon, bounded, close, connect, pause
 from services.shared.bus import (
@@ -38,7 +37,7 @@ from services.shared.inflow import Inflow
 from services.shared.live_connection import LiveConnection
 from services.shared.log import get_logger
 from services.shared.publisher import CONTENT_TYPE, Publisher
-from services.shared.rabbit_depths import depths
+from services.shared.rabbit_depths import QueueDepths
 from services.shared.rabbit_letters import DeadLetterQueue, burial, instant
 from services.shared.settings import Settings
 from services.shared.tasks import end_if_cancelled, vital
@@ -54,6 +53,7 @@ from services.shared.worker import when_back
 
 log = get_logger()
 
+T = TypeVar("T")
 _AGAIN: Final = "the broker delivers them again"
 _SHORT_LIVED: Final = 1.0  # seconds; a consumer that was well for longer comes back at once
 _PATIENCE: Final = 10  # of declaring some thirty things, each bounded by RABBITMQ_TIMEOUT_SECONDS
@@ -67,6 +67,7 @@ class RabbitBus:
         self._is_laid_out = False
         self.publisher = Publisher(self.connect, self.lay_out_again, settings)
         self._letters = DeadLetterQueue(self.connect, self._put_back, settings)
+        self._depths = QueueDepths(self.connect, self.lay_out_again, settings)
 
     async def publish(self, events: Sequence[Event]) -> None:
         """Hints all at once: there are as many as notifications, and nobody waits for them."""
@@ -108,23 +109,23 @@ class RabbitBus:
                 following.cancel()
 
     async def dead_letters(self, limit: int, prefix: str = "") -> Sequence[DeadLetter]:
-        return await self._letters.look(limit, prefix)
+        return await self._letters.look(limit, prefix, lambda letter: letter)
+
+    async def dead_letters_as(self, keep: Callable[[DeadLetter], T], limit: int) -> Sequence[T]:
+        return await self._letters.look(limit, "", keep)
 
     async def replay(self, id: str | None = None) -> int:
-        return await self._letters.replay(id)
+        count = await self._letters.replay(id)
+        self._depths.forget()
+        return count
 
     async def discard(self, id: str | None = None) -> int:
-        return await self._letters.discard(id)
+        count = await self._letters.discard(id)
+        self._depths.forget()
+        return count
 
     async def depths(self) -> Depths:
-        try:
-            return await depths(self.connect, self._settings)
-        except FAULTS as error:
-            if isinstance(error, AMQPChannelError):
-                self.lay_out_again()
-            raise Unavailable(
-                "RabbitMQ does not answer: what waits in its queues can't be counted until it does."
-            ) from error
+        return await self._depths.latest()
 
     async def ping(self) -> None:
         await self.publisher.ping()

@@ -1,4 +1,4 @@
-"""The dead-letter queue of the broker, looked at and emptied one letter at a time.
+"""The dead-letter queue of the broker, looked at and emptied.
 
 A queue has no random access: letters are taken in order, and those that stay are given back. What
 is given back goes behind what was given back before, so it is always all, or they would change
@@ -7,29 +7,29 @@ places. While one command has them in hand, another sees fewer.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, HeadersType
+from aio_pika.abc import HeadersType
 
 from services.shared.amqp import FAULTS, Connection, bounded, close, pause
 from services.shared.bus import DeadLetter, Delivery
 from services.shared.errors import NotFound, Unavailable
 from services.shared.events import QUEUES
+from services.shared.frames import Received
+from services.shared.letters_in_hand import MOST_AT_ONCE, Hand
 from services.shared.settings import Settings
-from services.shared.topology import DEAD_LETTERS, DELIVERY_LIMIT
+from services.shared.topology import DELIVERY_LIMIT
 
 T = TypeVar("T")
-Letters = AsyncGenerator[tuple[AbstractIncomingMessage, DeadLetter], None]
 
 # Right after a restart the broker may leave a question about a queue unanswered.
 _ATTEMPTS: Final = 5
-_SETTLING_SECONDS: Final = 0.02
+_REMOVED_AT_ONCE: Final = 500  # their bodies are in memory meanwhile
 
 
 class DeadLetterQueue:
@@ -43,14 +43,21 @@ class DeadLetterQueue:
         self._put_back = put_back
         self._settings = settings
 
-    async def look(self, limit: int, prefix: str) -> Sequence[DeadLetter]:
-        """The oldest whose id starts so. Raises Unavailable, as all of these do."""
+    async def look(self, limit: int, prefix: str, keep: Callable[[DeadLetter], T]) -> Sequence[T]:
+        """What `keep` makes of the oldest whose id starts so. Raises Unavailable, as all of these
+        do."""
 
-        async def collect(letters: Letters) -> Sequence[DeadLetter]:
-            found: list[DeadLetter] = []
-            async for _, letter in letters:
-                if len(found) < limit and letter.id.startswith(prefix):
-                    found.append(letter)
+        async def collect(hand: Hand) -> Sequence[T]:
+            found: list[T] = []
+
+            def sift(message: Received) -> None:
+                if len(found) < limit:
+                    letter = _dead_letter(message)
+                    if letter.id.startswith(prefix):
+                        found.append(keep(letter))
+
+            async for _ in hand.messages(sift, MOST_AT_ONCE):
+                pass
             return found
 
         return await self._walk(collect)
@@ -79,33 +86,36 @@ class DeadLetterQueue:
     async def _remove(self, id: str | None, first: Callable[[DeadLetter], Awaitable[None]]) -> int:
         removed = 0
 
-        async def remove(letters: Letters) -> None:
+        def sift(message: Received) -> DeadLetter | None:
+            letter = _dead_letter(message)
+            return letter if id in (None, letter.id) else None
+
+        async def remove(hand: Hand) -> None:
             nonlocal removed
-            async for message, letter in letters:
-                if id is None or (letter.id == id and not removed):
+            at_once = _REMOVED_AT_ONCE if id is None else MOST_AT_ONCE
+            async for tag, letter in hand.messages(sift, at_once):
+                if id is None or not removed:
                     await first(letter)
-                    async with bounded(self._settings.rabbitmq_timeout_seconds):
-                        await message.ack()
+                    await hand.ack(tag)
                     removed += 1
 
         await self._walk(remove)
         return removed
 
-    async def _walk(self, action: Callable[[Letters], Awaitable[T]]) -> T:
+    async def _walk(self, action: Callable[[Hand], Awaitable[T]]) -> T:
         """Run `action` over the letters that lie there now; what it does not ack stays there."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 connection = await self._connect()
                 try:
                     async with bounded(self._settings.rabbitmq_timeout_seconds):
-                        channel = await connection.channel()
-                    kept: list[int] = []
+                        channel = await (await connection.channel()).get_underlay_channel()
+                    hand = Hand(connection, channel, self._settings)
                     try:
-                        async with aclosing(self._letters(channel, kept)) as letters:
-                            return await action(letters)
+                        return await action(hand)
                     finally:
                         with suppress(*FAULTS):
-                            await self._give_back(channel, kept)
+                            await hand.give_back()
                 finally:
                     await close(connection)
             except FAULTS as error:
@@ -113,36 +123,6 @@ class DeadLetterQueue:
                     raise Unavailable(f"RabbitMQ is away: {error!r}") from error
             await pause(self._settings)
         raise AssertionError("unreachable")
-
-    async def _letters(self, channel: AbstractChannel, kept: list[int]) -> Letters:
-        """Each that waits; the delivery tags of those that were not acked are put in `kept`."""
-        queue = await channel.get_queue(DEAD_LETTERS, ensure=False)
-        for _ in range(await self._waiting(channel)):  # not those that die again meanwhile
-            async with bounded(self._settings.rabbitmq_timeout_seconds):
-                message = await queue.get(fail=False)
-            if message is None:
-                return
-            try:
-                yield message, _dead_letter(message)
-            finally:
-                if not message.processed and message.delivery_tag is not None:
-                    kept.append(message.delivery_tag)
-
-    async def _give_back(self, channel: AbstractChannel, kept: Sequence[int]) -> None:
-        """Give back what was taken, and wait until it is there for the next who looks."""
-        if not kept:
-            return
-        async with bounded(self._settings.rabbitmq_timeout_seconds):
-            underlay = await channel.get_underlay_channel()
-            await underlay.basic_nack(kept[-1], multiple=True, requeue=True)
-            while await self._waiting(channel) < len(kept):  # noqa: ASYNC110 - it is the broker's
-                await asyncio.sleep(_SETTLING_SECONDS)
-
-    async def _waiting(self, channel: AbstractChannel) -> int:
-        async with bounded(self._settings.rabbitmq_timeout_seconds):
-            underlay = await channel.get_underlay_channel()
-            state = await underlay.queue_declare(DEAD_LETTERS, passive=True)
-        return state.message_count or 0
 
 
 def burial(
@@ -167,7 +147,7 @@ def instant(headers: HeadersType, name: str) -> datetime | None:
     return None
 
 
-def _dead_letter(message: AbstractIncomingMessage) -> DeadLetter:
+def _dead_letter(message: Received) -> DeadLetter:
     """Ours say all; of those that the broker gave up the id is that of the body."""
     headers = message.headers
     death = _last_death(headers)

@@ -265,6 +265,11 @@ class Settings(BaseSettings):
     dead_letter_shown_bytes: Count = Field(
         16_384, description="How much of a dead letter's body GraphQL shows, bytes."
     )
+    dead_letters_gone_through: Count = Field(
+        20_000,
+        description="With more dead letters than this on RabbitMQ, which hands out all for each "
+        "look, GraphQL leaves them to the command line.",
+    )
 
     # How events travel
     batch_size: Count = Field(

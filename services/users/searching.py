@@ -7,6 +7,7 @@ found.
 from __future__ import annotations
 
 import asyncio
+import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,6 +18,7 @@ from services.users.models import FOLDED, User
 
 _FIELD: Final = "search"
 _LAST: Final = "\U0010ffff"  # in the order of characters
+_IGNORED: Final = ("Mn", "Me", "Cf")  # marks, and what is not seen, in the order of names
 _LAST_FOLDED: Final = "\uffff"  # in that of the collation: UTS 35 has it for ranges of prefixes
 
 
@@ -58,4 +60,7 @@ def _checked(text: str) -> str:
         check_content(text, _FIELD)
     except ContentRefused as error:
         raise BadInput(str(error), _FIELD) from error
-    return str(composed(text))
+    text = str(composed(text))
+    if all(unicodedata.category(one) in _IGNORED for one in text):
+        raise BadInput("Type at least one letter, digit or sign: that was none to be seen.", _FIELD)
+    return text

@@ -9,29 +9,52 @@ const FIRST = 50;
 const QUERY = `{
   deadLetters(first: ${FIRST}) { id eventId type reason failedAt attempts body bodyBytes }
 }`;
+const COUNT = "{ operations(minutes: 1) { deadLetters } }";
 const REPLAY = "mutation ($id: ID!) { replayDeadLetter(id: $id) }";
 const DISCARD = "mutation ($id: ID!) { discardDeadLetter(id: $id) }";
 
 export function deadLetters(place, signal) {
   const list = h("div", {});
+  let count = null;
+
+  /** RabbitMQ hands out all of them for each look: so that is done when there is news. */
+  async function get() {
+    const { deadLetters: letters } = await ask(QUERY);
+    count = await howMany();
+    return { letters, count };
+  }
+
+  const again = filled(list, signal, get, (seen) => listOf(seen, again));
+  whileVisible(signal, async () => {
+    const now = await howMany().catch(() => count);
+    if (now !== count) again();
+  });
   place.append(
     h(
       "p",
       { class: "lead" },
       "Events that can’t be handled lie here with the reason, and hold up nothing behind them.",
     ),
+    h(
+      "div",
+      { class: "actions" },
+      button("Refresh", (event) => doing(event.target, again)),
+    ),
     list,
   );
-  const again = filled(
-    list,
-    signal,
-    () => ask(QUERY),
-    ({ deadLetters }) => listOf(deadLetters, again),
-  );
-  whileVisible(signal, again);
 }
 
-function listOf(letters, again) {
+async function howMany() {
+  return (await ask(COUNT)).operations.deadLetters;
+}
+
+export function listOf({ letters, count }, again) {
+  if (!letters.length && count) {
+    return empty(
+      `There ${count === 1 ? "is" : "are"} ${counted(count, "dead letter")}.`,
+      "Somebody else has them in hand just now: refresh in a moment.",
+    );
+  }
   if (!letters.length) {
     return empty(
       "All is well.",
@@ -39,8 +62,8 @@ function listOf(letters, again) {
     );
   }
   const first =
-    letters.length === FIRST
-      ? `The oldest ${FIRST}:`
+    letters.length < count
+      ? `${counted(count, "dead letter")}, and these are the oldest ${letters.length}:`
       : `${counted(letters.length, "dead letter")}, the oldest first.`;
   return [
     h("p", {}, first),
