@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,12 +11,12 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 from starlette.applications import Starlette
 
 from gateway.pages import DemoShop, Pages
 from services.shared.settings import Settings
-from tests.admin import ADMIN, ALICE, PANES, Admin, login, quiet_demo, visit
+from tests.admin import ADMIN, ALICE, BEN, PANES, Admin, login, quiet_demo, visit
 from tests.graphiql import SECONDS, open_browser
 from tests.processes import Run, tidings
 from tests.servers import free_port, until
@@ -95,6 +96,51 @@ async def test_a_hidden_page_asks_nothing(visitor: Admin) -> None:
     assert asked() == before
     await visitor.page.evaluate(HIDDEN, False)
     await until(lambda: asked() > before, SECONDS)
+
+
+async def test_an_answer_that_takes_longer_than_a_tick_is_shown(visitor: Admin) -> None:
+    asked = 0
+    answers = asyncio.Event()
+
+    async def slowly(route: Route) -> None:
+        nonlocal asked
+        if "minutes: 60" in (route.request.post_data or ""):
+            asked += 1
+            await answers.wait()
+        await route.continue_()
+
+    await visitor.page.clock.install()
+    await visitor.open()
+    await visitor.page.route("**/graphql", slowly)
+    await visitor.sign_in()
+    await until(lambda: asked == 1, SECONDS)
+    await visitor.page.clock.run_for(12_000)
+    answers.set()
+    await visitor.reads("Events a minute")
+    assert asked == 1
+    await visitor.page.clock.run_for(6_000)
+    await until(lambda: asked == 2, SECONDS)
+
+
+async def test_what_was_asked_before_never_stands_under_another_question(admin: Admin) -> None:
+    async def away(route: Route) -> None:
+        await route.fulfill(status=503, body="")
+
+    await admin.go("Customers")
+    search = admin.page.get_by_label("Search")
+    await search.fill("alice")
+    row = admin.page.get_by_role("row").filter(has_text=ALICE.name)
+    await expect(row).to_be_visible()
+    await admin.page.route("**/graphql", away)
+    await search.press("Enter")
+    await admin.reads("Last seen")
+    await expect(row).to_be_visible()  # of the same question, what was answered last is right
+    await search.fill("ben")
+    await admin.reads("This page tries again by itself.")
+    await expect(row).to_have_count(0)
+    await admin.page.unroute("**/graphql")
+    await expect(admin.page.get_by_role("row").filter(has_text=BEN.name)).to_be_visible()
+    assert all("503" in admin.complaints.pop() for _ in admin.complaints[:])
 
 
 async def test_the_browsers_back_button_goes_back(admin: Admin) -> None:

@@ -87,7 +87,9 @@ async def test_a_broadcast_is_counted_sent_and_followed_to_its_end(
     await expect(count).to_have_text("2")
     await admin.page.get_by_label("At most").fill("1")
     await admin.button("Send …").click()
-    await expect(admin.dialog()).to_contain_text("2 people: those who read en and are tagged hikers.")
+    await expect(admin.dialog()).to_contain_text(
+        "2 people: those who read en and are tagged hikers."
+    )
     await admin.dialog().get_by_role("button", name="Send to 2").click()
 
     card = admin.page.locator("li.card").first

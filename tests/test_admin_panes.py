@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 from pymongo import AsyncMongoClient
 
 from services.shared.events import NOTIFICATIONS
@@ -188,6 +189,43 @@ async def test_why_a_customer_got_something_and_why_not(shop: Run, api: Api, adm
     await as_ben.ask(NO_PROMOTIONS, enabled=True)
     await admin.button("What would be decided?").click()
     await admin.reads("It is wanted.")
+
+
+async def test_older_ones_come_on_request_and_only_where_they_belong(
+    shop: Run, api: Api, admin: Admin
+) -> None:
+    as_alice, alice = await login(shop, ALICE)
+    for _ in range(21):
+        await api.ask(ORDER, user=alice, order=uuid4().hex)
+
+    async def are_there() -> bool:
+        page = await as_alice.ask("{ notifications(first: 20) { pageInfo { hasNextPage } } }")
+        return bool(page["notifications"]["pageInfo"]["hasNextPage"])
+
+    await until(are_there, SECONDS)
+    await admin.open(f"#customers/{alice}")
+    part = admin.page.locator("section").filter(has=admin.heading("Notifications"))
+    rows = part.locator("tbody tr")
+    await expect(rows).to_have_count(20)
+    go_on = asyncio.Event()
+
+    async def slowly(route: Route) -> None:
+        if '"after":"' in (route.request.post_data or ""):
+            await go_on.wait()
+        await route.continue_()
+
+    await admin.page.route("**/graphql", slowly)
+    await part.get_by_role("button", name="Show older ones").click()
+    await part.get_by_label("Show").select_option("archived")
+    await expect(part).to_contain_text("Nothing here.")
+    go_on.set()
+    await admin.page.wait_for_load_state("networkidle")
+    await expect(rows).to_have_count(0)
+    await part.get_by_label("Show").select_option("inbox")
+    await expect(rows).to_have_count(20)
+    await part.get_by_role("button", name="Show older ones").press("Enter")
+    await expect(rows.nth(20)).to_be_visible()
+    assert await admin.page.evaluate("document.activeElement !== document.body")
 
 
 async def test_a_poison_event_is_replayed_and_discarded(shop: Run, api: Api, admin: Admin) -> None:
