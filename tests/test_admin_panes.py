@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.async_api import Browser, Route, expect
+from playwright.async_api import Browser, Request, Route, expect
 from pymongo import AsyncMongoClient
 
 from services.shared.events import NOTIFICATIONS
@@ -210,7 +210,7 @@ async def test_older_ones_come_on_request_and_only_where_they_belong(
     go_on = asyncio.Event()
 
     async def slowly(route: Route) -> None:
-        if '"after":"' in (route.request.post_data or ""):
+        if _is_for_older_ones(route.request):
             await go_on.wait()
         await route.continue_()
 
@@ -218,14 +218,19 @@ async def test_older_ones_come_on_request_and_only_where_they_belong(
     await part.get_by_role("button", name="Show older ones").click()
     await part.get_by_label("Show").select_option("archived")
     await expect(part).to_contain_text("Nothing here.")
-    go_on.set()
-    await admin.page.wait_for_load_state("networkidle")
+    async with admin.page.expect_request_finished(_is_for_older_ones):
+        go_on.set()
+    await admin.page.evaluate("() => new Promise(requestAnimationFrame)")
     await expect(rows).to_have_count(0)
     await part.get_by_label("Show").select_option("inbox")
     await expect(rows).to_have_count(20)
     await part.get_by_role("button", name="Show older ones").press("Enter")
     await expect(rows.nth(20)).to_be_visible()
     assert await admin.page.evaluate("document.activeElement !== document.body")
+
+
+def _is_for_older_ones(request: Request) -> bool:
+    return '"after":"' in (request.post_data or "")
 
 
 async def test_a_poison_event_is_replayed_and_discarded(shop: Run, api: Api, admin: Admin) -> None:
