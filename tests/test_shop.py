@@ -340,6 +340,29 @@ async def test_an_order_whose_answer_was_lost_is_not_placed_twice(run: Run, newc
     assert len([one for one in edges if one["node"]["type"] == "ORDER_UPDATE"]) == 1
 
 
+async def test_an_order_is_placed_though_what_was_bought_cant_be_told_yet(
+    run: Run, newcomer: Shop
+) -> None:
+    async def refuse_purchases(route: Route) -> None:
+        if "PURCHASE" in (route.request.post_data or ""):
+            await route.abort()
+        else:
+            await route.continue_()
+
+    await newcomer.page.route("**/graphql", refuse_purchases)
+    await newcomer.buy("fleece", "compass")
+    await expect(newcomer.page.locator("#problem")).to_be_empty()
+    await newcomer.page.unroute("**/graphql")
+    await newcomer.page.reload()
+    heard = newcomer.page.locator(".heard")
+    await expect(heard).to_contain_text("bought Fleece Jacket")
+    await expect(heard).to_contain_text("bought Compass")
+    buyers = (await (await login(run, ADA)).ask(BUYERS, categories=["Clothing"]))["audience"]
+    assert (await newcomer.session())["user"]["id"] in [one["id"] for one in buyers["sample"]]
+    await newcomer.page.reload()
+    await expect(heard).to_contain_text("Nothing yet")
+
+
 async def test_a_promotion_reaches_everybody(run: Run, newcomer: Shop) -> None:
     title = f"Offer {uuid4().hex[:6]}"
     await newcomer.page.get_by_label("Title").fill(title)
