@@ -19,7 +19,7 @@ from tests.graphiql import GraphiQL, chromium, open_browser
 from tests.kit import Api
 from tests.processes import Run, tidings
 from tests.servers import hang, need, until
-from tests.shop import AXE, DESKTOP, HALF, PHONE, Shop, open_shop
+from tests.shop import AXE, DESKTOP, HALF, PHONE, SESSION, Shop, open_shop
 
 ALICE, BEN, ADA = demo.ACCOUNTS
 PAGE = """{ notifications(first: 100) {
@@ -433,6 +433,23 @@ async def test_a_token_that_ends_is_renewed_unnoticed(shop: Shop) -> None:
     await shop.put_into_basket("sun-cap")
     after = await shop.session()
     assert before["refreshToken"] != after["refreshToken"]
+
+
+async def test_who_signs_out_with_a_token_that_has_ended_is_signed_out_on_the_server(
+    run: Run, newcomer: Shop
+) -> None:
+    session = await newcomer.session()
+    ended = json.dumps(session | {"accessToken": "ended"})
+    await newcomer.page.evaluate(
+        "([key, session]) => sessionStorage.setItem(key, session)", [SESSION, ended]
+    )
+    await newcomer.press("Sign out")
+
+    async def is_over() -> bool:
+        answer = await run.api.as_(session["accessToken"]).post(json={"query": "{ me { id } }"})
+        return "errors" in answer.json()
+
+    await until(is_over)
 
 
 async def test_copies_of_a_window_renew_one_after_the_other(shop: Shop) -> None:
