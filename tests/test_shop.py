@@ -257,6 +257,48 @@ async def test_graphiql_is_a_click_away_signed_in_and_back(shop: Shop) -> None:
     await expect(shop.page.locator("#name")).to_have_text(ALICE.name)
 
 
+RENEW = """async () => (await import("/static/shared/session.js")).token()"""
+
+
+async def test_a_renewal_leaves_a_typed_header_alone(shop: Shop) -> None:
+    await shop.sign_in(ALICE.name)
+    await shop.page.get_by_role("link", name="GraphiQL").click()
+    graphiql = GraphiQL(shop.page)
+    await graphiql.page.get_by_text(f"Signed in as {ALICE.name}").wait_for()
+    first = await graphiql.headers()
+    await shop.outdate()
+    renewed = await shop.page.evaluate(RENEW)
+
+    async def is_replaced() -> bool:
+        return renewed in await graphiql.headers()
+
+    await until(is_replaced)
+    assert await graphiql.headers() != first
+    typed = '{ "authorization": "Bearer my own", "x-mine": "1" }'
+    await graphiql.write_headers(typed)
+    await shop.outdate()
+    assert await shop.page.evaluate(RENEW) != renewed
+    await shop.page.evaluate("() => new Promise(requestAnimationFrame)")
+    assert await graphiql.headers() == typed
+
+
+async def test_a_renewal_that_fails_is_tried_again(shop: Shop) -> None:
+    async def refuse_renewals(route: Route) -> None:
+        if "refreshSession" in (route.request.post_data or ""):
+            await route.abort()
+        else:
+            await route.continue_()
+
+    await shop.sign_in(ALICE.name)
+    await shop.page.route("**/graphql", refuse_renewals)
+    await shop.outdate()
+    await shop.page.get_by_role("link", name="GraphiQL").click()
+    await expect(shop.page.get_by_role("alert")).to_contain_text("does not answer")
+    await shop.page.unroute("**/graphql")
+    await shop.page.get_by_text(f"Signed in as {ALICE.name}").wait_for()
+    await expect(shop.page.get_by_role("alert")).to_have_count(0)
+
+
 # What one does
 
 
@@ -459,10 +501,9 @@ async def test_copies_of_a_window_renew_one_after_the_other(shop: Shop) -> None:
     copy = Shop(await opened.value)
     await expect(copy.page.locator("#name")).to_have_text(ALICE.name)
     assert await copy.session() == await shop.session()
-    renew = """async () => (await import("/static/shared/session.js")).token()"""
     for window in (shop, copy):
         await window.outdate()
-    first, second = await asyncio.gather(shop.page.evaluate(renew), copy.page.evaluate(renew))
+    first, second = await asyncio.gather(shop.page.evaluate(RENEW), copy.page.evaluate(RENEW))
     assert first == second
     for window in (shop, copy):
         await window.put_into_basket("bike-lights")
