@@ -71,7 +71,7 @@ class Pages:
         if not settings.in_production:
             rooms = [Route("/", self._shop), Mount("/static", StaticFiles(directory=_STATIC))]
         else:
-            operators = ("admin", "shared", "graphiql/vendor")  # which has graphql-ws
+            operators = ("admin", "shared")
             rooms = [_files("inbox"), *map(_files, operators if settings.has_admin_page else ())]
         return [*rooms, *([Route("/admin", self._admin)] if settings.has_admin_page else [])]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from uuid import uuid4
 
 import pytest
 from playwright.async_api import Browser, Locator, expect
@@ -102,7 +103,15 @@ async def test_a_broadcast_is_counted_sent_and_followed_to_its_end(
     await expect(card).to_contain_text("2 sent of 2 recipients")
     bar = card.get_by_role("progressbar")
     await expect(bar).to_have_attribute("aria-valuenow", "2")
-    assert any(url.startswith("ws://") for url in admin.requested)
+
+
+async def test_a_broadcast_that_somebody_else_starts_is_shown_too(api: Api, admin: Admin) -> None:
+    await admin.go("Broadcasts")
+    await admin.settled()
+    title = f"From a script {uuid4().hex[:6]}"
+    await api.ask(BROADCAST, input={"title": title, "body": "By itself.", "audience": {}})
+    card = admin.page.locator("li.card").filter(has_text=title)
+    await expect(card.locator(".badge")).to_have_text("Done")
 
 
 async def test_a_broadcast_is_cancelled_after_a_question(api: Api, admin: Admin) -> None:

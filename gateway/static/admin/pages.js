@@ -8,7 +8,6 @@ let made = 0;
 /** `get(after)` answers a connection; `show(nodes)` all that is wanted so far, of one `question`.
  * Answers how to ask again. */
 export function pages(place, signal, get, show, question = () => "") {
-  const id = `older-${++made}`;
   let wanted = 1;
   let asked = question();
 
@@ -28,14 +27,12 @@ export function pages(place, signal, get, show, question = () => "") {
   const more = () => (wanted++, again());
   const onMore = (event) => doing(event.target, more);
 
+  const older = h("p", {}, button("Show older ones", onMore, { id: `older-${++made}` }));
   const again = filled(
     place,
     signal,
     all,
-    ({ nodes, hasMore }) => [
-      show(nodes),
-      hasMore ? h("p", {}, button("Show older ones", onMore, { id })) : [],
-    ],
+    ({ nodes, hasMore }) => [show(nodes), hasMore ? older : []],
     question,
   );
   return again;

@@ -1,7 +1,7 @@
 // What this page asks the server, and whether it answers: while it is away, somebody is told, and
 // the page asks again by itself until it is back.
 
-import { graphql, load, token } from "../shared/session.js";
+import { graphql, load } from "../shared/session.js";
 
 const AGAIN_MS = 2_000;
 const AWAY = ["OFFLINE", "UNREACHABLE", "SERVICE_UNAVAILABLE"];
@@ -51,29 +51,4 @@ async function lookAgain() {
     if (!load()) reached(null);
     else if (!document.hidden) await ask("{ me { id } }").catch(() => {});
   }
-}
-
-let socket = null;
-
-/** Everything that a subscription tells, until `signal` is aborted; it reconnects by itself. */
-export function follow(query, variables, signal, tell) {
-  socket ??= connection(); // it is open while somebody follows something
-  const next = ({ data }) => data && tell(data);
-  const stop = socket.subscribe(
-    { query, variables },
-    { next, error: () => {}, complete: () => {} },
-  );
-  signal.addEventListener("abort", stop);
-}
-
-function connection() {
-  const url = new URL("/graphql", location.href);
-  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  return graphqlWs.createClient({
-    url: url.href,
-    connectionParams: async () => ({ authorization: `Bearer ${await token()}` }),
-    retryAttempts: Infinity,
-    shouldRetry: () => true,
-    retryWait: () => new Promise((resolve) => setTimeout(resolve, AGAIN_MS)),
-  });
 }
