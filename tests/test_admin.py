@@ -18,10 +18,16 @@ from gateway.pages import DemoShop, Pages
 from services.shared.settings import Settings
 from tests.admin import ADMIN, ALICE, BEN, PANES, Admin, login, quiet_demo, visit
 from tests.graphiql import SECONDS, open_browser
+from tests.kit import forget_queues, quick_settings
 from tests.processes import Run, tidings
-from tests.servers import free_port, until
+from tests.servers import PrivateMongod, PrivateRabbitMQ, free_port, until
 
 REGISTER = "mutation ($input: RegisterInput!) { register(input: $input) { user { id } } }"
+WATCH_BANNER = """() => {
+  window.alarms = 0;
+  const banner = document.querySelector(".banner");
+  new MutationObserver(() => window.alarms++).observe(banner, { childList: true });
+}"""
 INLINE = """() => new Promise((resolve) => {
   addEventListener("securitypolicyviolation", (event) => resolve(event.effectiveDirective));
   const script = document.createElement("script");
@@ -262,3 +268,43 @@ async def test_the_page_says_that_its_server_is_away_and_recovers(
         await admin.page.get_by_role("link", name=ALICE.name).click()
         await admin.heading(ALICE.name).wait_for()
     await context.close()
+
+
+async def test_a_broker_that_is_away_is_said_where_it_is_missed(
+    tmp_path: Path, browser: Browser, mongod: PrivateMongod, rabbitmq: PrivateRabbitMQ
+) -> None:
+    settings: dict[str, Any] = {
+        "folder": tmp_path,
+        "DEMO_DATA": "true",
+        "MONGODB_URL": mongod.url,
+        "MONGODB_DATABASE": uuid4().hex,
+        "RABBITMQ_URL": rabbitmq.url,
+        "JWT_SECRET": uuid4().hex,
+    }
+    await forget_queues(rabbitmq.url, quick_settings("", retry_waits=(1, 5, 30, 120)))
+    async with tidings("serve", **settings) as run:
+        await run.ready()
+        admin = Admin(await browser.new_page(), run.port)
+        await admin.open()
+        await admin.sign_in()
+        await admin.reads("Events a minute")
+        await admin.page.evaluate(WATCH_BANNER)
+        await rabbitmq.kill()
+        try:
+            await admin.go("Dead letters")
+            await admin.reads("The broker does not tell")
+            async with admin.page.expect_response("**/graphql"):
+                await admin.button("Try again").click()
+            await admin.reads("The broker does not tell")
+            assert await admin.page.evaluate("window.alarms") == 0
+        finally:
+            await rabbitmq.start()
+
+        async def is_well() -> bool:
+            if await admin.button("Try again").count():
+                await admin.button("Try again").click()
+            await admin.settled()
+            return bool(await admin.page.get_by_text("All is well.").count())
+
+        await until(is_well, SECONDS)
+        await admin.page.close()

@@ -1,7 +1,7 @@
 // What could not be handled: why, what it was, and what to do with it.
 
 import { button, facts, h, written } from "./dom.js";
-import { ask } from "./server.js";
+import { ask, askBroker } from "./server.js";
 import { confirmed, doing, empty, filled, note, whileVisible } from "./states.js";
 import { counted, when } from "./words.js";
 
@@ -25,7 +25,7 @@ export function deadLetters(place, signal) {
   const again = filled(
     list,
     signal,
-    () => ask(QUERY),
+    () => askBroker(QUERY),
     ({ deadLetters }) => listOf(deadLetters, again),
   );
   whileVisible(signal, again);
