@@ -215,7 +215,8 @@ async def test_older_ones_come_on_request_and_only_where_they_belong(
         await route.continue_()
 
     await admin.page.route("**/graphql", slowly)
-    await part.get_by_role("button", name="Show older ones").click()
+    async with admin.page.expect_request(_is_for_older_ones):
+        await part.get_by_role("button", name="Show older ones").click()
     await part.get_by_label("Show").select_option("archived")
     await expect(part).to_contain_text("Nothing here.")
     async with admin.page.expect_request_finished(_is_for_older_ones):
