@@ -26,7 +26,7 @@ REGISTER = "mutation ($input: RegisterInput!) { register(input: $input) { user {
 WATCH_BANNER = """() => {
   window.alarms = 0;
   const banner = document.querySelector(".banner");
-  new MutationObserver(() => window.alarms++).observe(banner, { childList: true });
+  new MutationObserver(() => window.alarms++).observe(banner, { childList: true, subtree: true });
 }"""
 INLINE = """() => new Promise((resolve) => {
   addEventListener("securitypolicyviolation", (event) => resolve(event.effectiveDirective));
@@ -256,6 +256,7 @@ async def test_the_page_says_that_its_server_is_away_and_recovers(
         await admin.reads("Demo: promotions")
     await admin.reads("The server does not answer.")
     await admin.reads("Last seen")
+    assert not await admin.page.locator("[role=status] time, [role=alert] time").count()
     await admin.reads("Demo: promotions")  # what was there is better than nothing
     await admin.go("Broadcasts")
     await admin.reads("This page tries again by itself.")

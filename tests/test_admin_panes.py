@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.async_api import Browser, Request, Route, expect
+from playwright.async_api import Browser, ElementHandle, Locator, Request, Route, expect
 from pymongo import AsyncMongoClient
 
 from services.shared.events import NOTIFICATIONS
@@ -93,6 +93,30 @@ async def test_the_overview_shows_what_was_published(shop: Run, api: Api, admin:
 async def _sums(api: Api) -> dict[str, int]:
     minutes = (await api.ask(OPERATIONS))["operations"]["minutes"]
     return {name: sum(minute[name] for minute in minutes) for name in minutes[0]}
+
+
+async def test_the_focus_stays_where_it_is_when_figures_change(api: Api, admin: Admin) -> None:
+    async def is_drawn_anew() -> bool:
+        return not await former.evaluate("(former) => former.isConnected")
+
+    place = admin.page.get_by_role("region", name="Processes", exact=True)
+    former = await _focused(place)
+    await until(is_drawn_anew, SECONDS)
+    await expect(place).to_be_focused()
+    await admin.go("Schedules")
+    place = admin.page.get_by_role("link", name="Edit: ").first
+    former = await _focused(place)
+    for schedule in (await api.ask(SCHEDULES))["schedules"]:
+        await api.ask("mutation ($id: ID!) { runSchedule(id: $id) { eventId } }", id=schedule["id"])
+    await until(is_drawn_anew, SECONDS)
+    await expect(place).to_be_focused()
+
+
+async def _focused(place: Locator) -> ElementHandle:
+    await place.focus()
+    handle = await place.element_handle()
+    assert handle is not None
+    return handle
 
 
 async def test_a_figure_that_is_bad_is_marked(admin: Admin) -> None:

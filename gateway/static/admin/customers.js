@@ -65,7 +65,7 @@ function resultsOf(users) {
   if (!users.length)
     return empty("Nobody is found.", "Try the first letters of the name or the address.");
   const rows = users.map((user) => [
-    h("a", { href: `#customers/${user.id}` }, written(user.name)),
+    h("a", { href: `#customers/${user.id}`, id: `user-${user.id}` }, written(user.name)),
     written(user.email),
     user.role.toLowerCase(),
     when(user.createdAt),

@@ -87,8 +87,8 @@ function card(letter, again) {
     h(
       "details",
       { id: `says-${letter.id}` },
-      h("summary", {}, "What it says"),
-      h("pre", { tabindex: 0 }, pretty(letter.body)),
+      h("summary", { id: `summary-${letter.id}` }, "What it says"),
+      h("pre", { tabindex: 0, id: `body-${letter.id}` }, pretty(letter.body)),
       isCut(letter) && h("p", { class: "quiet" }, `The rest of ${size(letter)} is not shown.`),
     ),
     h("div", { class: "actions" }, act("Replay", replay), act("Discard", discard)),

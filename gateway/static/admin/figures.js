@@ -89,6 +89,6 @@ function queueTrouble({ queues }) {
 function deadTrouble({ deadLetters }) {
   if (deadLetters === null) return BROKER_AWAY;
   if (!deadLetters) return null;
-  const link = h("a", { href: "#dead-letters" }, "Look at them");
+  const link = h("a", { href: "#dead-letters", id: "look-at-them" }, "Look at them");
   return [link, ": replay them once the cause is mended, or discard them."];
 }

@@ -87,7 +87,17 @@ function actions({ id, name, paused }, again) {
     { class: "actions" },
     act("pause", paused ? "Go on" : "Pause", pause),
     act("run", "Run now", run),
-    h("a", { class: "button", href: `#schedules/${id}`, "aria-label": `Edit: ${name}` }, "Edit"),
+    h(
+      "a",
+      {
+        class: "button",
+        href: `#schedules/${id}`,
+        id: `edit-${id}`,
+
+        "aria-label": `Edit: ${name}`,
+      },
+      "Edit",
+    ),
     act("delete", "Delete", remove),
   );
 }

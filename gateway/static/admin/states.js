@@ -80,9 +80,9 @@ export function whileVisible(signal, run, everyMs = () => EVERY_MS) {
 
 /** Puts what `show` makes into the place: the focus, and what was scrolled or opened, stay. */
 export function inPlace(place, show) {
-  const focused = place.contains(document.activeElement) && document.activeElement.id;
+  const focused = place.contains(document.activeElement) && (document.activeElement.id || "-");
   const scrolled = new Map(
-    [...place.querySelectorAll(".scrolls")].map((one) => [one.ariaLabel, one.scrollLeft]),
+    [...place.querySelectorAll(".scrolls")].map((one) => [one.id, one.scrollLeft]),
   );
   const open = [...place.querySelectorAll("details[open][id]")].map(({ id }) => id);
   const nodes = [show()].flat(Infinity);
@@ -91,11 +91,12 @@ export function inPlace(place, show) {
     place.replaceChildren(...nodes);
   }
   for (const one of place.querySelectorAll(".scrolls")) {
-    one.scrollLeft = scrolled.get(one.ariaLabel) ?? 0;
+    one.scrollLeft = scrolled.get(one.id) ?? 0;
   }
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
   if (focused && !place.contains(document.activeElement)) {
-    (document.getElementById(focused) ?? document.querySelector("h1")).focus();
+    const again = document.getElementById(focused) ?? document.querySelector("h1");
+    again.focus({ preventScroll: true });
   }
 }
 
