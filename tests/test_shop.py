@@ -465,6 +465,28 @@ async def test_a_recommendation_in_the_bell_leads_to_its_products(newcomer: Shop
     await expect(newcomer.page.get_by_role("dialog", name=name)).to_be_visible()
 
 
+async def test_who_has_read_a_notification_is_back_at_the_bell(newcomer: Shop) -> None:
+    await newcomer.press("Recommend to me")
+    await newcomer.open_bell()
+    await newcomer.item("Picked for you").get_by_role("button", name="Picked for you").click()
+    await newcomer.page.get_by_role("dialog", name="Picked for you").wait_for()
+    await newcomer.page.keyboard.press("Escape")
+    await expect(newcomer.button("Notifications")).to_be_focused()
+
+
+async def test_what_runs_from_right_to_left_does_so_here(newcomer: Shop) -> None:
+    title = f"מבצע {uuid4().hex[:6]}!"
+    await newcomer.page.get_by_label("Title").fill(title)
+    await newcomer.page.get_by_label("Text").fill("חצי מחיר, עד יום ראשון.")
+    await newcomer.press("Send to everybody")
+    await newcomer.is_told(title)
+    await newcomer.open_bell()
+    await newcomer.item(title).get_by_role("button", name=title).click()
+    letter = newcomer.page.get_by_role("dialog")
+    for part in (letter.get_by_role("heading"), letter.get_by_role("paragraph")):
+        await expect(part.first).to_have_css("direction", "rtl")
+
+
 # Bad days
 
 

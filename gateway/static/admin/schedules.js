@@ -93,7 +93,6 @@ function actions({ id, name, paused }, again) {
         class: "button",
         href: `#schedules/${id}`,
         id: `edit-${id}`,
-
         "aria-label": `Edit: ${name}`,
       },
       "Edit",
