@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 from uuid import uuid4
 
 import httpx
@@ -28,6 +29,7 @@ WATCH_BANNER = """() => {
   const banner = document.querySelector(".banner");
   new MutationObserver(() => window.alarms++).observe(banner, { childList: true, subtree: true });
 }"""
+IMPORTED = re.compile(r'^(?:import|\} from) .*?"(.+)";$', re.MULTILINE)
 INLINE = """() => new Promise((resolve) => {
   addEventListener("securitypolicyviolation", (event) => resolve(event.effectiveDirective));
   const script = document.createElement("script");
@@ -222,8 +224,17 @@ async def test_in_production_it_is_served_whole_if_it_is_wanted() -> None:
             page = await client.get("/admin")
             assert page.status_code == (200 if wanted else 404)
             assert (await client.get("/")).status_code == 404
-            for address in re.findall(r'(?:src|href)="([^"]+)"', page.text):
-                assert (await client.get(address)).status_code == 200, address
+            addresses = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+            for address in addresses:  # and what they import in turn
+                file = await client.get(address)
+                assert file.status_code == 200, address
+                assert file.headers["cache-control"] == "no-cache"
+                known = {"if-none-match": file.headers["etag"]}
+                again = await client.get(address, headers=known)
+                assert (again.status_code, again.headers["cache-control"]) == (304, "no-cache")
+                imported = (urljoin(address, name) for name in IMPORTED.findall(file.text))
+                addresses += [one for one in imported if one not in addresses]
+            assert wanted is None or len(addresses) > 20
             assert wanted is None or '"hasOtherPages": false' in page.text
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -186,6 +187,20 @@ async def test_a_schedule_is_made_run_paused_and_deleted(api: Api, admin: Admin)
     await expect(row).to_have_count(0)
     names = [one["name"] for one in (await api.ask(SCHEDULES))["schedules"]]
     assert "Monday <b>sale</b>" not in names
+
+
+async def test_a_schedule_that_is_late_is_marked(admin: Admin) -> None:
+    async def without_a_scheduler(route: Route) -> None:
+        answer = await (await route.fetch()).text()
+        late = re.sub('"nextFireAt": ?null', f'"nextFireAt":"{past.isoformat()}"', answer)
+        await route.fulfill(body=late, content_type="application/json")
+
+    past = datetime.now(UTC) - timedelta(seconds=50)
+    await admin.page.route("**/graphql", without_a_scheduler)
+    await admin.go("Schedules")
+    await admin.page.get_by_role("link", name="Edit: ").first.wait_for()
+    assert not await admin.page.get_by_text("It is late").count()
+    await admin.reads("It is late: is a scheduler running?")
 
 
 async def test_why_a_customer_got_something_and_why_not(shop: Run, api: Api, admin: Admin) -> None:
