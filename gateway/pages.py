@@ -11,7 +11,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -69,9 +69,9 @@ class Pages:
         """In production: the inbox, which shops use, and the operator's page where it is wanted."""
         settings = self._settings
         if not settings.in_production:
-            rooms = [Route("/", self._shop), Mount("/static", StaticFiles(directory=_STATIC))]
+            rooms = [Route("/", self._shop), Mount("/static", _Files(directory=_STATIC))]
         else:
-            operators = ("admin", "shared", "graphiql/vendor")  # which has graphql-ws
+            operators = ("admin", "shared")
             rooms = [_files("inbox"), *map(_files, operators if settings.has_admin_page else ())]
         return [*rooms, *([Route("/admin", self._admin)] if settings.has_admin_page else [])]
 
@@ -90,6 +90,15 @@ class Pages:
         admins = [asdict(account) for account in accounts if account.role == "ADMIN"]
         given = {"demoAdmins": admins, "hasOtherPages": not self._settings.in_production}
         return _page("admin", given)
+
+
+class _Files(StaticFiles):
+    """Browsers ask each time whether theirs is still right: after an upgrade none mixes modules."""
+
+    def file_response(self, *arguments: Any, **named: Any) -> Response:
+        response = super().file_response(*arguments, **named)
+        response.headers["cache-control"] = "no-cache"
+        return response
 
 
 def page_policy(*styles: str) -> str:
@@ -124,7 +133,7 @@ def _inside_a_script_element(given: object) -> str:
 
 
 def _files(room: str) -> Mount:
-    return Mount(f"/static/{room}", StaticFiles(directory=_STATIC / room))
+    return Mount(f"/static/{room}", _Files(directory=_STATIC / room))
 
 
 def _read(path: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Locator, Page, async_playwright
 
 from tests.servers import until
 
@@ -104,10 +104,14 @@ class GraphiQL(Watched):
 
     async def headers(self) -> str:
         """What the Headers tab holds."""
-        editor = self.page.locator(
-            '[aria-label="Headers"] .graphiql-editor:not(.hidden) .CodeMirror'
-        )
-        return str(await editor.evaluate("element => element.CodeMirror.getValue()"))
+        return str(await self._headers().evaluate("element => element.CodeMirror.getValue()"))
+
+    async def write_headers(self, text: str) -> None:
+        setting = "(element, text) => element.CodeMirror.setValue(text)"
+        await self._headers().evaluate(setting, text)
+
+    def _headers(self) -> Locator:
+        return self.page.locator('[aria-label="Headers"] .graphiql-editor:not(.hidden) .CodeMirror')
 
     async def storage(self) -> Any:
         """All that the page has left in the browser."""

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 from uuid import uuid4
 
 import httpx
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 from starlette.applications import Starlette
 
 from gateway.pages import DemoShop, Pages
 from services.shared.settings import Settings
-from tests.admin import ADMIN, ALICE, PANES, Admin, login, quiet_demo, visit
+from tests.admin import ADMIN, ALICE, BEN, PANES, Admin, login, quiet_demo, visit
 from tests.graphiql import SECONDS, open_browser
+from tests.kit import forget_queues, quick_settings
 from tests.processes import Run, tidings
-from tests.servers import free_port, until
+from tests.servers import PrivateMongod, PrivateRabbitMQ, free_port, until
 
 REGISTER = "mutation ($input: RegisterInput!) { register(input: $input) { user { id } } }"
+WATCH_BANNER = """() => {
+  window.alarms = 0;
+  const banner = document.querySelector(".banner");
+  new MutationObserver(() => window.alarms++).observe(banner, { childList: true, subtree: true });
+}"""
+IMPORTED = re.compile(r'^(?:import|\} from) .*?"(.+)";$', re.MULTILINE)
 INLINE = """() => new Promise((resolve) => {
   addEventListener("securitypolicyviolation", (event) => resolve(event.effectiveDirective));
   const script = document.createElement("script");
@@ -97,6 +106,51 @@ async def test_a_hidden_page_asks_nothing(visitor: Admin) -> None:
     await until(lambda: asked() > before, SECONDS)
 
 
+async def test_an_answer_that_takes_longer_than_a_tick_is_shown(visitor: Admin) -> None:
+    asked = 0
+    answers = asyncio.Event()
+
+    async def slowly(route: Route) -> None:
+        nonlocal asked
+        if "minutes: 60" in (route.request.post_data or ""):
+            asked += 1
+            await answers.wait()
+        await route.continue_()
+
+    await visitor.page.clock.install()
+    await visitor.open()
+    await visitor.page.route("**/graphql", slowly)
+    await visitor.sign_in()
+    await until(lambda: asked == 1, SECONDS)
+    await visitor.page.clock.run_for(12_000)
+    answers.set()
+    await visitor.reads("Events a minute")
+    assert asked == 1
+    await visitor.page.clock.run_for(6_000)
+    await until(lambda: asked == 2, SECONDS)
+
+
+async def test_what_was_asked_before_never_stands_under_another_question(admin: Admin) -> None:
+    async def away(route: Route) -> None:
+        await route.fulfill(status=503, body="")
+
+    await admin.go("Customers")
+    search = admin.page.get_by_label("Search")
+    await search.fill("alice")
+    row = admin.page.get_by_role("row").filter(has_text=ALICE.name)
+    await expect(row).to_be_visible()
+    await admin.page.route("**/graphql", away)
+    await search.press("Enter")
+    await admin.reads("Last seen")
+    await expect(row).to_be_visible()  # of the same question, what was answered last is right
+    await search.fill("ben")
+    await admin.reads("This page tries again by itself.")
+    await expect(row).to_have_count(0)
+    await admin.page.unroute("**/graphql")
+    await expect(admin.page.get_by_role("row").filter(has_text=BEN.name)).to_be_visible()
+    assert all("503" in admin.complaints.pop() for _ in admin.complaints[:])
+
+
 async def test_the_browsers_back_button_goes_back(admin: Admin) -> None:
     await admin.go("Schedules")
     await admin.page.get_by_role("link", name="New schedule").click()
@@ -170,8 +224,17 @@ async def test_in_production_it_is_served_whole_if_it_is_wanted() -> None:
             page = await client.get("/admin")
             assert page.status_code == (200 if wanted else 404)
             assert (await client.get("/")).status_code == 404
-            for address in re.findall(r'(?:src|href)="([^"]+)"', page.text):
-                assert (await client.get(address)).status_code == 200, address
+            addresses = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+            for address in addresses:  # and what they import in turn
+                file = await client.get(address)
+                assert file.status_code == 200, address
+                assert file.headers["cache-control"] == "no-cache"
+                known = {"if-none-match": file.headers["etag"]}
+                again = await client.get(address, headers=known)
+                assert (again.status_code, again.headers["cache-control"]) == (304, "no-cache")
+                imported = (urljoin(address, name) for name in IMPORTED.findall(file.text))
+                addresses += [one for one in imported if one not in addresses]
+            assert wanted is None or len(addresses) > 20
             assert wanted is None or '"hasOtherPages": false' in page.text
 
 
@@ -204,6 +267,7 @@ async def test_the_page_says_that_its_server_is_away_and_recovers(
         await admin.reads("Demo: promotions")
     await admin.reads("The server does not answer.")
     await admin.reads("Last seen")
+    assert not await admin.page.locator("[role=status] time, [role=alert] time").count()
     await admin.reads("Demo: promotions")  # what was there is better than nothing
     await admin.go("Broadcasts")
     await admin.reads("This page tries again by itself.")
@@ -216,3 +280,43 @@ async def test_the_page_says_that_its_server_is_away_and_recovers(
         await admin.page.get_by_role("link", name=ALICE.name).click()
         await admin.heading(ALICE.name).wait_for()
     await context.close()
+
+
+async def test_a_broker_that_is_away_is_said_where_it_is_missed(
+    tmp_path: Path, browser: Browser, mongod: PrivateMongod, rabbitmq: PrivateRabbitMQ
+) -> None:
+    settings: dict[str, Any] = {
+        "folder": tmp_path,
+        "DEMO_DATA": "true",
+        "MONGODB_URL": mongod.url,
+        "MONGODB_DATABASE": uuid4().hex,
+        "RABBITMQ_URL": rabbitmq.url,
+        "JWT_SECRET": uuid4().hex,
+    }
+    await forget_queues(rabbitmq.url, quick_settings("", retry_waits=(1, 5, 30, 120)))
+    async with tidings("serve", **settings) as run:
+        await run.ready()
+        admin = Admin(await browser.new_page(), run.port)
+        await admin.open()
+        await admin.sign_in()
+        await admin.reads("Events a minute")
+        await admin.page.evaluate(WATCH_BANNER)
+        await rabbitmq.kill()
+        try:
+            await admin.go("Dead letters")
+            await admin.reads("The broker does not tell")
+            async with admin.page.expect_response("**/graphql"):
+                await admin.button("Try again").click()
+            await admin.reads("The broker does not tell")
+            assert await admin.page.evaluate("window.alarms") == 0
+        finally:
+            await rabbitmq.start()
+
+        async def is_well() -> bool:
+            if await admin.button("Try again").count():
+                await admin.button("Try again").click()
+            await admin.settled()
+            return bool(await admin.page.get_by_text("All is well.").count())
+
+        await until(is_well, SECONDS)
+        await admin.page.close()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from uuid import uuid4
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Locator, expect
 
 from tests.admin import ADMIN, ALICE, BEN, Admin, login, quiet_demo, visit
 from tests.graphiql import open_browser
@@ -87,7 +88,9 @@ async def test_a_broadcast_is_counted_sent_and_followed_to_its_end(
     await expect(count).to_have_text("2")
     await admin.page.get_by_label("At most").fill("1")
     await admin.button("Send …").click()
-    await expect(admin.dialog()).to_contain_text("2 people")
+    await expect(admin.dialog()).to_contain_text(
+        "2 people: those who read en and are tagged hikers."
+    )
     await admin.dialog().get_by_role("button", name="Send to 2").click()
 
     card = admin.page.locator("li.card").first
@@ -100,7 +103,15 @@ async def test_a_broadcast_is_counted_sent_and_followed_to_its_end(
     await expect(card).to_contain_text("2 sent of 2 recipients")
     bar = card.get_by_role("progressbar")
     await expect(bar).to_have_attribute("aria-valuenow", "2")
-    assert any(url.startswith("ws://") for url in admin.requested)
+
+
+async def test_a_broadcast_that_somebody_else_starts_is_shown_too(api: Api, admin: Admin) -> None:
+    await admin.go("Broadcasts")
+    await admin.settled()
+    title = f"From a script {uuid4().hex[:6]}"
+    await api.ask(BROADCAST, input={"title": title, "body": "By itself.", "audience": {}})
+    card = admin.page.locator("li.card").filter(has_text=title)
+    await expect(card.locator(".badge")).to_have_text("Done")
 
 
 async def test_a_broadcast_is_cancelled_after_a_question(api: Api, admin: Admin) -> None:
@@ -116,6 +127,36 @@ async def test_a_broadcast_is_cancelled_after_a_question(api: Api, admin: Admin)
     await admin.dialog().get_by_role("button", name="Cancel the broadcast").click()
     await expect(card.locator(".badge")).to_have_text("Cancelled")
     await expect(card.get_by_role("button")).to_have_count(0)
+
+
+async def test_a_condition_that_cant_be_read_sends_nothing_to_anybody(admin: Admin) -> None:
+    await admin.open("#broadcasts/new")
+    page = admin.page
+    await expect(page.locator("aside .value")).to_be_visible()
+    await page.get_by_label("Title").fill("To whom?")
+    await page.get_by_label("Text").fill("To more than was meant?")
+    await page.get_by_text("More conditions").click()
+    for label, typed, advice in (
+        ("Registered since", "01012026", "the date and the time"),
+        ("Did nothing in the shop for … days", "1e", "a whole number"),
+        ("At most … a second", "-", "a whole number"),
+    ):
+        field = page.get_by_label(label, exact=True)
+        await field.press_sequentially(typed)
+        await admin.button("Send …").click()
+        await expect(_fault(admin, label)).to_contain_text(advice)
+        await expect(field).to_be_focused()
+        await field.fill("")
+    await page.get_by_label("… on", exact=True).select_option("EMAIL")
+    await expect(page.locator("aside")).to_contain_text("One of the conditions is not right yet.")
+    await admin.button("Send …").click()
+    await expect(_fault(admin, "Want to hear of")).to_contain_text("Choose what")
+    assert not await admin.dialog().count()
+
+
+def _fault(admin: Admin, label: str) -> Locator:
+    field = admin.page.locator(".field").filter(has=admin.page.get_by_label(label, exact=True))
+    return field.locator(".fault")
 
 
 async def test_all_conditions_are_asked_for_as_they_were_filled_in(admin: Admin) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, ElementHandle, Locator, Request, Route, expect
 from pymongo import AsyncMongoClient
 
 from services.shared.events import NOTIFICATIONS
@@ -94,6 +96,30 @@ async def _sums(api: Api) -> dict[str, int]:
     return {name: sum(minute[name] for minute in minutes) for name in minutes[0]}
 
 
+async def test_the_focus_stays_where_it_is_when_figures_change(api: Api, admin: Admin) -> None:
+    async def is_drawn_anew() -> bool:
+        return not await former.evaluate("(former) => former.isConnected")
+
+    place = admin.page.get_by_role("region", name="Processes", exact=True)
+    former = await _focused(place)
+    await until(is_drawn_anew, SECONDS)
+    await expect(place).to_be_focused()
+    await admin.go("Schedules")
+    place = admin.page.get_by_role("link", name="Edit: ").first
+    former = await _focused(place)
+    for schedule in (await api.ask(SCHEDULES))["schedules"]:
+        await api.ask("mutation ($id: ID!) { runSchedule(id: $id) { eventId } }", id=schedule["id"])
+    await until(is_drawn_anew, SECONDS)
+    await expect(place).to_be_focused()
+
+
+async def _focused(place: Locator) -> ElementHandle:
+    await place.focus()
+    handle = await place.element_handle()
+    assert handle is not None
+    return handle
+
+
 async def test_a_figure_that_is_bad_is_marked(admin: Admin) -> None:
     calm = {
         "at": "2026-11-26T12:00:30Z",
@@ -163,6 +189,20 @@ async def test_a_schedule_is_made_run_paused_and_deleted(api: Api, admin: Admin)
     assert "Monday <b>sale</b>" not in names
 
 
+async def test_a_schedule_that_is_late_is_marked(admin: Admin) -> None:
+    async def without_a_scheduler(route: Route) -> None:
+        answer = await (await route.fetch()).text()
+        late = re.sub('"nextFireAt": ?null', f'"nextFireAt":"{past.isoformat()}"', answer)
+        await route.fulfill(body=late, content_type="application/json")
+
+    past = datetime.now(UTC) - timedelta(seconds=50)
+    await admin.page.route("**/graphql", without_a_scheduler)
+    await admin.go("Schedules")
+    await admin.page.get_by_role("link", name="Edit: ").first.wait_for()
+    assert not await admin.page.get_by_text("It is late").count()
+    await admin.reads("It is late: is a scheduler running?")
+
+
 async def test_why_a_customer_got_something_and_why_not(shop: Run, api: Api, admin: Admin) -> None:
     as_ben, ben = await login(shop, BEN)
     await api.ask(PROMOTION, user=ben, title="Wanted")
@@ -188,6 +228,49 @@ async def test_why_a_customer_got_something_and_why_not(shop: Run, api: Api, adm
     await as_ben.ask(NO_PROMOTIONS, enabled=True)
     await admin.button("What would be decided?").click()
     await admin.reads("It is wanted.")
+
+
+async def test_older_ones_come_on_request_and_only_where_they_belong(
+    shop: Run, api: Api, admin: Admin
+) -> None:
+    as_alice, alice = await login(shop, ALICE)
+    for _ in range(21):
+        await api.ask(ORDER, user=alice, order=uuid4().hex)
+
+    async def are_there() -> bool:
+        page = await as_alice.ask("{ notifications(first: 20) { pageInfo { hasNextPage } } }")
+        return bool(page["notifications"]["pageInfo"]["hasNextPage"])
+
+    await until(are_there, SECONDS)
+    await admin.open(f"#customers/{alice}")
+    part = admin.page.locator("section").filter(has=admin.heading("Notifications"))
+    rows = part.locator("tbody tr")
+    await expect(rows).to_have_count(20)
+    go_on = asyncio.Event()
+
+    async def slowly(route: Route) -> None:
+        if _is_for_older_ones(route.request):
+            await go_on.wait()
+        await route.continue_()
+
+    await admin.page.route("**/graphql", slowly)
+    async with admin.page.expect_request(_is_for_older_ones):
+        await part.get_by_role("button", name="Show older ones").click()
+    await part.get_by_label("Show").select_option("archived")
+    await expect(part).to_contain_text("Nothing here.")
+    async with admin.page.expect_request_finished(_is_for_older_ones):
+        go_on.set()
+    await admin.page.evaluate("() => new Promise(requestAnimationFrame)")
+    await expect(rows).to_have_count(0)
+    await part.get_by_label("Show").select_option("inbox")
+    await expect(rows).to_have_count(20)
+    await part.get_by_role("button", name="Show older ones").press("Enter")
+    await expect(rows.nth(20)).to_be_visible()
+    assert await admin.page.evaluate("document.activeElement !== document.body")
+
+
+def _is_for_older_ones(request: Request) -> bool:
+    return '"after":"' in (request.post_data or "")
 
 
 async def test_a_poison_event_is_replayed_and_discarded(shop: Run, api: Api, admin: Admin) -> None:

@@ -19,7 +19,7 @@ from tests.graphiql import GraphiQL, chromium, open_browser
 from tests.kit import Api
 from tests.processes import Run, tidings
 from tests.servers import hang, need, until
-from tests.shop import AXE, DESKTOP, HALF, PHONE, Shop, open_shop
+from tests.shop import AXE, DESKTOP, HALF, PHONE, SESSION, Shop, open_shop
 
 ALICE, BEN, ADA = demo.ACCOUNTS
 PAGE = """{ notifications(first: 100) {
@@ -257,6 +257,48 @@ async def test_graphiql_is_a_click_away_signed_in_and_back(shop: Shop) -> None:
     await expect(shop.page.locator("#name")).to_have_text(ALICE.name)
 
 
+RENEW = """async () => (await import("/static/shared/session.js")).token()"""
+
+
+async def test_a_renewal_leaves_a_typed_header_alone(shop: Shop) -> None:
+    await shop.sign_in(ALICE.name)
+    await shop.page.get_by_role("link", name="GraphiQL").click()
+    graphiql = GraphiQL(shop.page)
+    await graphiql.page.get_by_text(f"Signed in as {ALICE.name}").wait_for()
+    first = await graphiql.headers()
+    await shop.outdate()
+    renewed = await shop.page.evaluate(RENEW)
+
+    async def is_replaced() -> bool:
+        return renewed in await graphiql.headers()
+
+    await until(is_replaced)
+    assert await graphiql.headers() != first
+    typed = '{ "authorization": "Bearer my own", "x-mine": "1" }'
+    await graphiql.write_headers(typed)
+    await shop.outdate()
+    assert await shop.page.evaluate(RENEW) != renewed
+    await shop.page.evaluate("() => new Promise(requestAnimationFrame)")
+    assert await graphiql.headers() == typed
+
+
+async def test_a_renewal_that_fails_is_tried_again(shop: Shop) -> None:
+    async def refuse_renewals(route: Route) -> None:
+        if "refreshSession" in (route.request.post_data or ""):
+            await route.abort()
+        else:
+            await route.continue_()
+
+    await shop.sign_in(ALICE.name)
+    await shop.page.route("**/graphql", refuse_renewals)
+    await shop.outdate()
+    await shop.page.get_by_role("link", name="GraphiQL").click()
+    await expect(shop.page.get_by_role("alert")).to_contain_text("does not answer")
+    await shop.page.unroute("**/graphql")
+    await shop.page.get_by_text(f"Signed in as {ALICE.name}").wait_for()
+    await expect(shop.page.get_by_role("alert")).to_have_count(0)
+
+
 # What one does
 
 
@@ -340,6 +382,29 @@ async def test_an_order_whose_answer_was_lost_is_not_placed_twice(run: Run, newc
     assert len([one for one in edges if one["node"]["type"] == "ORDER_UPDATE"]) == 1
 
 
+async def test_an_order_is_placed_though_what_was_bought_cant_be_told_yet(
+    run: Run, newcomer: Shop
+) -> None:
+    async def refuse_purchases(route: Route) -> None:
+        if "PURCHASE" in (route.request.post_data or ""):
+            await route.abort()
+        else:
+            await route.continue_()
+
+    await newcomer.page.route("**/graphql", refuse_purchases)
+    await newcomer.buy("fleece", "compass")
+    await expect(newcomer.page.locator("#problem")).to_be_empty()
+    await newcomer.page.unroute("**/graphql")
+    await newcomer.page.reload()
+    heard = newcomer.page.locator(".heard")
+    await expect(heard).to_contain_text("bought Fleece Jacket")
+    await expect(heard).to_contain_text("bought Compass")
+    buyers = (await (await login(run, ADA)).ask(BUYERS, categories=["Clothing"]))["audience"]
+    assert (await newcomer.session())["user"]["id"] in [one["id"] for one in buyers["sample"]]
+    await newcomer.page.reload()
+    await expect(heard).to_contain_text("Nothing yet")
+
+
 async def test_a_promotion_reaches_everybody(run: Run, newcomer: Shop) -> None:
     title = f"Offer {uuid4().hex[:6]}"
     await newcomer.page.get_by_label("Title").fill(title)
@@ -400,6 +465,28 @@ async def test_a_recommendation_in_the_bell_leads_to_its_products(newcomer: Shop
     await expect(newcomer.page.get_by_role("dialog", name=name)).to_be_visible()
 
 
+async def test_who_has_read_a_notification_is_back_at_the_bell(newcomer: Shop) -> None:
+    await newcomer.press("Recommend to me")
+    await newcomer.open_bell()
+    await newcomer.item("Picked for you").get_by_role("button", name="Picked for you").click()
+    await newcomer.page.get_by_role("dialog", name="Picked for you").wait_for()
+    await newcomer.page.keyboard.press("Escape")
+    await expect(newcomer.button("Notifications")).to_be_focused()
+
+
+async def test_what_runs_from_right_to_left_does_so_here(newcomer: Shop) -> None:
+    title = f"מבצע {uuid4().hex[:6]}!"
+    await newcomer.page.get_by_label("Title").fill(title)
+    await newcomer.page.get_by_label("Text").fill("חצי מחיר, עד יום ראשון.")
+    await newcomer.press("Send to everybody")
+    await newcomer.is_told(title)
+    await newcomer.open_bell()
+    await newcomer.item(title).get_by_role("button", name=title).click()
+    letter = newcomer.page.get_by_role("dialog")
+    for part in (letter.get_by_role("heading"), letter.get_by_role("paragraph")):
+        await expect(part.first).to_have_css("direction", "rtl")
+
+
 # Bad days
 
 
@@ -412,6 +499,23 @@ async def test_a_token_that_ends_is_renewed_unnoticed(shop: Shop) -> None:
     assert before["refreshToken"] != after["refreshToken"]
 
 
+async def test_who_signs_out_with_a_token_that_has_ended_is_signed_out_on_the_server(
+    run: Run, newcomer: Shop
+) -> None:
+    session = await newcomer.session()
+    ended = json.dumps(session | {"accessToken": "ended"})
+    await newcomer.page.evaluate(
+        "([key, session]) => sessionStorage.setItem(key, session)", [SESSION, ended]
+    )
+    await newcomer.press("Sign out")
+
+    async def is_over() -> bool:
+        answer = await run.api.as_(session["accessToken"]).post(json={"query": "{ me { id } }"})
+        return "errors" in answer.json()
+
+    await until(is_over)
+
+
 async def test_copies_of_a_window_renew_one_after_the_other(shop: Shop) -> None:
     await shop.sign_in(ALICE.name)
     async with shop.page.context.expect_page() as opened:
@@ -419,10 +523,9 @@ async def test_copies_of_a_window_renew_one_after_the_other(shop: Shop) -> None:
     copy = Shop(await opened.value)
     await expect(copy.page.locator("#name")).to_have_text(ALICE.name)
     assert await copy.session() == await shop.session()
-    renew = """async () => (await import("/static/shared/session.js")).token()"""
     for window in (shop, copy):
         await window.outdate()
-    first, second = await asyncio.gather(shop.page.evaluate(renew), copy.page.evaluate(renew))
+    first, second = await asyncio.gather(shop.page.evaluate(RENEW), copy.page.evaluate(RENEW))
     assert first == second
     for window in (shop, copy):
         await window.put_into_basket("bike-lights")

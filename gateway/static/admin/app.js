@@ -25,7 +25,9 @@ const PANES = {
 
 const heading = h("h1", { tabindex: -1, dir: "auto" });
 const place = h("div", { class: "pane" });
-const banner = h("div", { class: "banner", role: "status" });
+const alarm = h("strong", { role: "status" });
+const since = h("span", {}); // its time changes each second, which nobody wants to hear
+const banner = h("div", { class: "banner" }, alarm, since);
 const who = h("p", { class: "who" });
 const links = Object.entries(PANES).map(([name, { title }]) => h("a", { href: `#${name}` }, title));
 const navigation = h("nav", { "aria-label": "Panes" }, links);
@@ -78,12 +80,12 @@ function showWho() {
 }
 
 function showReach({ problem, seenAt }) {
-  banner.replaceChildren();
+  alarm.textContent = problem ?? "";
   if (problem) {
-    const seen = new Date(seenAt).toISOString();
-    banner.append(h("strong", {}, problem), " Last seen ", ago(seen), ". Trying again …");
+    since.replaceChildren(" Last seen ", ago(new Date(seenAt).toISOString()), ". Trying again …");
     return;
   }
+  since.replaceChildren();
   for (const again of place.querySelectorAll(".state.bad button")) again.click();
 }
 

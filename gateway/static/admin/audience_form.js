@@ -1,12 +1,14 @@
 // The conditions of an audience, in the words of who sells things.
 
+import { ApiError } from "../shared/api.js";
 import { h } from "./dom.js";
-import { field, listed, tick } from "./forms.js";
+import { field, legible, listed, tick } from "./forms.js";
 import { CHANNEL_CODES, TYPE_CODES, channelName, typeName } from "./words.js";
 
 const ANYTHING = "Any; or categories, with commas between them.";
 
-/** `row`s, the `fields` by the API's names, and `read()`: the AudienceInput. */
+/** `row`s, the `fields` by the API's names, and `read()`: the AudienceInput. It
+ * throws where one can't be read: without it, more people would fit. */
 export function audienceForm() {
   const fields = {
     locales: field("Languages", { advice: "de, fr: one of these. de stands for de-AT, too." }),
@@ -81,6 +83,10 @@ function rows(fields, names) {
 
 function read(fields, neverBought) {
   const value = (name) => fields[name].value.trim();
+  legible(fields);
+  if (value("accepts.channel") && !value("accepts.type")) {
+    throw new ApiError("Choose what they want to hear of there.", { field: "input.accepts.type" });
+  }
   const given = {
     locales: listed(value("locales")),
     timezones: listed(value("timezones")),

@@ -2,8 +2,9 @@
 
 import { ApiError, inWords } from "../shared/api.js";
 import { audienceForm } from "./audience_form.js";
+import { audienceWords } from "./audience_words.js";
 import { debounced, h, written } from "./dom.js";
-import { clear, field, placed } from "./forms.js";
+import { clear, field, legible, placed } from "./forms.js";
 import { ask } from "./server.js";
 import { confirmed, note } from "./states.js";
 import { counted, number } from "./words.js";
@@ -66,6 +67,7 @@ export function broadcastForm(signal) {
 }
 
 function input(words, audience, dedupKey) {
+  legible(words);
   return {
     title: words.title.value,
     body: words.body.value,
@@ -87,6 +89,8 @@ async function confirmAndSend(input) {
       {},
       "It goes out at once, to ",
       h("strong", {}, many),
+      ": ",
+      written(audienceWords(input.audience)),
       ". Who does not want promotions gets none.",
     ),
     h("p", { class: "said" }, h("strong", {}, written(input.title)), h("br"), written(input.body)),

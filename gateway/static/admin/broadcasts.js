@@ -1,11 +1,11 @@
-// Broadcasts: how far each has come, live, and how to steer it.
+// Broadcasts: how far each has come, and how to steer it.
 
 import { audienceWords } from "./audience_words.js";
 import { broadcastForm } from "./broadcast_form.js";
 import { button, h, svg, written } from "./dom.js";
 import { pages } from "./pages.js";
-import { ask, follow } from "./server.js";
-import { confirmed, doing, empty, inPlace, note } from "./states.js";
+import { ask } from "./server.js";
+import { confirmed, doing, empty, inPlace, note, whileVisible } from "./states.js";
 import { ago, counted, moment, number, stateName } from "./words.js";
 
 const FIELDS = `id title body audience state startedAt perSecond expiresAt
@@ -16,7 +16,8 @@ const QUERY = `query ($after: String) {
     pageInfo { hasNextPage endCursor }
   }
 }`;
-const PROGRESS = `subscription ($id: ID!) { now: broadcastProgress(id: $id) { ${FIELDS} } }`;
+const OFTEN_MS = 1_500; // while one is on its way
+const SELDOM_MS = 5_000;
 const PARTS = [
   ["sent", "sent"],
   ["held", "wait"],
@@ -26,7 +27,9 @@ const PARTS = [
 
 export function broadcasts(place, signal) {
   const list = h("div", {});
-  let following = new AbortController();
+  const all = h("ul", { class: "cards" });
+  const cards = new Map();
+  let isAnyRunning = false;
   place.append(
     h("p", { class: "lead" }, "One message to everybody who fits, once to each."),
     h("p", {}, h("a", { href: "#broadcasts/new", class: "button primary" }, "New broadcast")),
@@ -34,26 +37,29 @@ export function broadcasts(place, signal) {
   );
 
   function show(nodes) {
-    following.abort();
-    following = new AbortController();
+    isAnyRunning = nodes.some(({ state }) => state === "RUNNING");
     if (!nodes.length)
       return empty(
         "There is no broadcast yet.",
         "What you send is listed here, with how far it has come.",
       );
-    const ends = AbortSignal.any([signal, following.signal]);
-    return h(
-      "ul",
-      { class: "cards" },
-      nodes.map((one) => card(one, ends)),
-    );
+    inPlace(all, () => nodes.map(cardOf));
+    return all;
+  }
+
+  function cardOf(broadcast) {
+    const { id } = broadcast;
+    if (!cards.has(id)) cards.set(id, card(broadcast, () => again()));
+    cards.get(id).draw(broadcast);
+    return cards.get(id).place;
   }
 
   const get = async (after) => (await ask(QUERY, { after })).page;
-  pages(list, signal, get, show);
+  const again = pages(list, signal, get, show);
+  whileVisible(signal, again, () => (isAnyRunning ? OFTEN_MS : SELDOM_MS));
 }
 
-function card(broadcast, signal) {
+function card(broadcast, again) {
   const state = h("span", {});
   const bar = h("div", {});
   const actions = h("div", { class: "actions" });
@@ -67,12 +73,10 @@ function card(broadcast, signal) {
     if (!changed) return;
     state.className = `badge ${now.state.toLowerCase()}`;
     state.textContent = stateName(now.state);
-    inPlace(actions, () => (isOpen(now) ? steering(() => latest, draw) : []));
+    inPlace(actions, () => (isOpen(now) ? steering(() => latest, again) : []));
   }
 
-  draw(broadcast);
-  if (isOpen(broadcast)) follow(PROGRESS, { id: broadcast.id }, signal, ({ now }) => draw(now));
-  return h("li", { class: "card" }, about(broadcast, state), bar, actions);
+  return { draw, place: h("li", { class: "card" }, about(broadcast, state), bar, actions) };
 }
 
 function isOpen({ state }) {
@@ -131,16 +135,16 @@ function waitingWords({ state }) {
   return state === "CANCELLED" ? "before it was cancelled" : "so far; recipients are being found";
 }
 
-const STEER = (verb) => `mutation ($id: ID!) { now: ${verb}Broadcast(id: $id) { ${FIELDS} } }`;
+const STEER = (verb) => `mutation ($id: ID!) { now: ${verb}Broadcast(id: $id) { state } }`;
 
 /** `latest()`: how the broadcast stands now. */
-function steering(latest, draw) {
+function steering(latest, again) {
   const { id, title, state } = latest();
 
   async function steer(verb, done) {
     const { now } = await ask(STEER(verb), { id });
-    draw(now);
     note(now.state === "DONE" ? `“${title}” was done before.` : `“${title}” ${done}.`);
+    await again();
   }
 
   async function cancel() {

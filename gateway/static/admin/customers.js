@@ -51,12 +51,9 @@ export function customers(place, signal) {
   });
   const found = h("div", {});
 
-  async function get() {
-    searched = search.value.trim();
-    return searched ? (await ask(SEARCH, { search: searched })).users : null;
-  }
-
-  const again = filled(found, signal, get, resultsOf);
+  const question = () => (searched = search.value.trim());
+  const get = async () => (searched ? (await ask(SEARCH, { search: searched })).users : null);
+  const again = filled(found, signal, get, resultsOf, question);
   const form = h("form", { role: "search", submit: (event) => event.preventDefault() }, search.row);
   search.input.addEventListener("input", debounced(250, again));
   form.addEventListener("submit", again);
@@ -68,7 +65,7 @@ function resultsOf(users) {
   if (!users.length)
     return empty("Nobody is found.", "Try the first letters of the name or the address.");
   const rows = users.map((user) => [
-    h("a", { href: `#customers/${user.id}` }, written(user.name)),
+    h("a", { href: `#customers/${user.id}`, id: `user-${user.id}` }, written(user.name)),
     written(user.email),
     user.role.toLowerCase(),
     when(user.createdAt),
@@ -125,7 +122,7 @@ function received(id, signal) {
           nodes.map((one) => row(one, id)),
         )
       : empty("Nothing here.", "What they get is listed here, the newest first.");
-  const again = pages(list, signal, get, show);
+  const again = pages(list, signal, get, show, () => where.value);
   where.input.addEventListener("change", again);
   return h("section", {}, h("h2", {}, "Notifications"), where.row, list);
 }

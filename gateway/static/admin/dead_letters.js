@@ -1,7 +1,7 @@
 // What could not be handled: why, what it was, and what to do with it.
 
 import { button, facts, h, written } from "./dom.js";
-import { ask } from "./server.js";
+import { ask, askBroker } from "./server.js";
 import { confirmed, doing, empty, filled, note, whileVisible } from "./states.js";
 import { counted, when } from "./words.js";
 
@@ -19,7 +19,8 @@ export function deadLetters(place, signal) {
 
   /** RabbitMQ hands out all of them for each look: so that is done when there is news. */
   async function get() {
-    const { deadLetters: letters } = await ask(QUERY);
+    count = null;
+    const { deadLetters: letters } = await askBroker(QUERY);
     count = await howMany();
     return { letters, count };
   }
@@ -27,7 +28,7 @@ export function deadLetters(place, signal) {
   const again = filled(list, signal, get, (seen) => listOf(seen, again));
   whileVisible(signal, async () => {
     const now = await howMany().catch(() => count);
-    if (now !== count) again();
+    if (now !== count) again({ isTick: true });
   });
   place.append(
     h(
@@ -45,7 +46,7 @@ export function deadLetters(place, signal) {
 }
 
 async function howMany() {
-  return (await ask(COUNT)).operations.deadLetters;
+  return (await askBroker(COUNT)).operations.deadLetters;
 }
 
 export function listOf({ letters, count }, again) {
@@ -110,8 +111,8 @@ function card(letter, again) {
     h(
       "details",
       { id: `says-${letter.id}` },
-      h("summary", {}, "What it says"),
-      h("pre", { tabindex: 0 }, pretty(letter.body)),
+      h("summary", { id: `summary-${letter.id}` }, "What it says"),
+      h("pre", { tabindex: 0, id: `body-${letter.id}` }, pretty(letter.body)),
       isCut(letter) && h("p", { class: "quiet" }, `The rest of ${size(letter)} is not shown.`),
     ),
     h("div", { class: "actions" }, act("Replay", replay), act("Discard", discard)),

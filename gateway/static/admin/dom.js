@@ -31,7 +31,7 @@ export function button(label, press, attributes = {}) {
   return h("button", { type: "button", click: press, ...attributes }, label);
 }
 
-/** A table that scrolls inside itself. `rows`: cells as strings or elements. */
+/** A table that scrolls inside itself; its caption is its own on the page. `rows`: cells as strings or elements. */
 export function table(caption, headings, rows) {
   const head = headings.map((heading) => h("th", { scope: "col" }, heading));
   const body = rows.map((cells) =>
@@ -43,7 +43,13 @@ export function table(caption, headings, rows) {
   );
   return h(
     "div",
-    { class: "scrolls", tabindex: 0, role: "region", "aria-label": caption },
+    {
+      class: "scrolls",
+      id: `table-${caption.replaceAll(/\W+/g, "-")}`,
+      tabindex: 0,
+      role: "region",
+      "aria-label": caption,
+    },
     h(
       "table",
       {},

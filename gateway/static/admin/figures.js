@@ -1,10 +1,10 @@
 // The figures of the moment, each with a word on what to do where it is bad.
 
 import { h } from "./dom.js";
+import { BROKER_AWAY } from "./server.js";
 import { counted, number } from "./words.js";
 
 const OLD_MS = 10_000; // the oldest row of an outbox that works is younger
-export const UNKNOWN = "The broker does not tell: is it there?";
 const before = { outbox: null };
 
 export function figures(operations) {
@@ -80,15 +80,15 @@ function waiting({ queues }) {
 }
 
 function queueTrouble({ queues }) {
-  if (!queues) return UNKNOWN;
+  if (!queues) return BROKER_AWAY;
   const idle = queues.filter((queue) => !queue.consumers).map((queue) => queue.name);
   const names = idle.join(" and ");
   return idle.length > 0 && `Nobody works on ${names}: is the service running?`;
 }
 
 function deadTrouble({ deadLetters }) {
-  if (deadLetters === null) return UNKNOWN;
+  if (deadLetters === null) return BROKER_AWAY;
   if (!deadLetters) return null;
-  const link = h("a", { href: "#dead-letters" }, "Look at them");
+  const link = h("a", { href: "#dead-letters", id: "look-at-them" }, "Look at them");
   return [link, ": replay them once the cause is mended, or discard them."];
 }

@@ -1,5 +1,6 @@
 // Fields with their labels and advice, and the place beside each where its error stands.
 
+import { ApiError } from "../shared/api.js";
 import { h } from "./dom.js";
 import { fieldOf } from "./server.js";
 
@@ -65,6 +66,16 @@ export function placed(error, fields, { focus = true } = {}) {
   fields[name].fault(error.message);
   if (focus) fields[name].input.focus();
   return true;
+}
+
+/** Throws for a field of which the browser can make nothing: its `value` is as if it were empty. */
+export function legible(fields) {
+  for (const [name, { input }] of Object.entries(fields)) {
+    if (input.validity.badInput) {
+      const whole = input.type === "number" ? "a whole number" : "the date and the time";
+      throw new ApiError(`Write ${whole}, or nothing.`, { field: `input.${name}` });
+    }
+  }
 }
 
 export function clear(fields) {

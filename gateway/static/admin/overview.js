@@ -1,10 +1,10 @@
 // How it goes now, and how it went in the last hour.
 
-import { UNKNOWN, figures } from "./figures.js";
+import { figures } from "./figures.js";
 import { h, table } from "./dom.js";
 import { plots } from "./plots.js";
 import { graphql } from "../shared/session.js";
-import { ask } from "./server.js";
+import { BROKER_AWAY, ask } from "./server.js";
 import { filled, whileVisible } from "./states.js";
 import { ago, bytes, number } from "./words.js";
 
@@ -47,7 +47,7 @@ async function get() {
 
 function queues({ queues }) {
   const heading = h("h2", {}, "Queues");
-  if (!queues) return [heading, h("p", { class: "bad" }, UNKNOWN)];
+  if (!queues) return [heading, h("p", { class: "bad" }, BROKER_AWAY)];
   const rows = queues.map(({ name, waiting, retrying, consumers }) => [
     name,
     number(waiting),

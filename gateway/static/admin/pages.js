@@ -1,34 +1,39 @@
 // Lists that are longer than a page: older ones come on request.
 
-import { inWords } from "../shared/api.js";
 import { button, h } from "./dom.js";
-import { filled, note } from "./states.js";
+import { doing, filled } from "./states.js";
 
-/** `get(after)` answers a connection; `show(nodes)` all that was got so far. Answers how to begin
- * again. */
-export function pages(place, signal, get, show) {
-  const begin = () => get(null).then((page) => ({ ...page, nodes: nodesOf(page) }));
+let made = 0;
 
-  function all({ nodes, pageInfo }) {
-    if (!pageInfo.hasNextPage) return [show(nodes)];
-    const more = button("Show older ones", async () => {
-      more.disabled = true;
-      try {
-        const next = await get(pageInfo.endCursor);
-        place.replaceChildren(
-          ...all({ nodes: [...nodes, ...nodesOf(next)], pageInfo: next.pageInfo }),
-        );
-      } catch (error) {
-        note(inWords(error));
-        more.disabled = false;
-      }
-    });
-    return [show(nodes), h("p", {}, more)];
+/** `get(after)` answers a connection; `show(nodes)` all that is wanted so far, of one `question`.
+ * Answers how to ask again. */
+export function pages(place, signal, get, show, question = () => "") {
+  let wanted = 1;
+  let asked = question();
+
+  async function all() {
+    if (asked !== question()) wanted = 1;
+    asked = question();
+    const nodes = [];
+    let pageInfo = { hasNextPage: true, endCursor: null };
+    for (let got = 0; got < wanted && pageInfo.hasNextPage; got++) {
+      const page = await get(pageInfo.endCursor);
+      nodes.push(...page.edges.map(({ node }) => node));
+      pageInfo = page.pageInfo;
+    }
+    return { nodes, hasMore: pageInfo.hasNextPage };
   }
 
-  return filled(place, signal, begin, all);
-}
+  const more = () => (wanted++, again());
+  const onMore = (event) => doing(event.target, more);
 
-function nodesOf({ edges }) {
-  return edges.map((edge) => edge.node);
+  const older = h("p", {}, button("Show older ones", onMore, { id: `older-${++made}` }));
+  const again = filled(
+    place,
+    signal,
+    all,
+    ({ nodes, hasMore }) => [show(nodes), hasMore ? older : []],
+    question,
+  );
+  return again;
 }

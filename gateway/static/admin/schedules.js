@@ -14,6 +14,7 @@ const PAUSE = `mutation ($id: ID!, $paused: Boolean!) {
 }`;
 const RUN = "mutation ($id: ID!) { runSchedule(id: $id) { eventId } }";
 const DELETE = "mutation ($id: ID!) { deleteSchedule(id: $id) }";
+const LATE_MS = 60_000; // a scheduler that works fires within seconds
 const HERE = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
 export function schedules(place, signal) {
@@ -30,10 +31,16 @@ export function schedules(place, signal) {
   const again = filled(
     list,
     signal,
-    () => ask(QUERY),
-    ({ schedules }) => listOf(schedules, again),
+    got,
+    (schedules) => listOf(schedules, again),
   );
   whileVisible(signal, again);
+}
+
+async function got() {
+  const { schedules } = await ask(QUERY);
+  const isLate = ({ nextFireAt }) => nextFireAt && Date.now() - Date.parse(nextFireAt) > LATE_MS;
+  return schedules.map((one) => ({ ...one, isLate: isLate(one) }));
 }
 
 function listOf(schedules, again) {
@@ -43,12 +50,18 @@ function listOf(schedules, again) {
   const rows = schedules.map((schedule) => [
     [written(schedule.name), h("span", { class: "quiet line" }, schedule.event.type)],
     [h("code", {}, schedule.cron), h("span", { class: "quiet line" }, schedule.timezone)],
-    schedule.nextFireAt ? when(schedule.nextFireAt) : h("span", { class: "badge" }, "Paused"),
+    next(schedule),
     schedule.lastFiredAt ? when(schedule.lastFiredAt) : h("span", { class: "quiet" }, "Never"),
     actions(schedule, again),
   ]);
   const headings = ["Schedule", "When", "Fires next", "Fired last", "Do"];
   return table("Schedules", headings, rows);
+}
+
+function next({ nextFireAt, isLate }) {
+  if (!nextFireAt) return h("span", { class: "badge" }, "Paused");
+  const trouble = "It is late: is a scheduler running?";
+  return [when(nextFireAt), isLate && h("strong", { class: "bad line" }, trouble)];
 }
 
 function actions({ id, name, paused }, again) {
@@ -87,7 +100,16 @@ function actions({ id, name, paused }, again) {
     { class: "actions" },
     act("pause", paused ? "Go on" : "Pause", pause),
     act("run", "Run now", run),
-    h("a", { class: "button", href: `#schedules/${id}`, "aria-label": `Edit: ${name}` }, "Edit"),
+    h(
+      "a",
+      {
+        class: "button",
+        href: `#schedules/${id}`,
+        id: `edit-${id}`,
+        "aria-label": `Edit: ${name}`,
+      },
+      "Edit",
+    ),
     act("delete", "Delete", remove),
   );
 }

@@ -1,8 +1,11 @@
 // What this page asks the server, and whether it answers: while it is away, somebody is told, and
 // the page asks again by itself until it is back.
 
-import { graphql, load, token } from "../shared/session.js";
+import { ApiError } from "../shared/api.js";
+import { graphql, load } from "../shared/session.js";
 
+export const BROKER_AWAY = "The broker does not tell: is it there?";
+const STILL = "{ me { id } }"; // what the database must answer: the gateway may be there without it
 const AGAIN_MS = 2_000;
 const AWAY = ["OFFLINE", "UNREACHABLE", "SERVICE_UNAVAILABLE"];
 const watchers = new Set();
@@ -25,6 +28,14 @@ export async function ask(query, variables) {
   }
 }
 
+/** What the broker must answer. While the rest of the server is there, that it is away is no reason
+ * to say that the server is. */
+export async function askBroker(query) {
+  const [answer] = await Promise.all([graphql(query).catch((error) => error), ask(STILL)]);
+  if (!(answer instanceof Error)) return answer;
+  throw isAway(answer) ? new ApiError(BROKER_AWAY, {}) : answer;
+}
+
 /** Whether the page asks again by itself. */
 export function isAway(error) {
   return AWAY.includes(error.code);
@@ -44,36 +55,10 @@ function reached(trouble) {
   if (began) lookAgain();
 }
 
-/** Asks what the database must answer: the gateway may be there without it. */
 async function lookAgain() {
   while (problem) {
     await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
     if (!load()) reached(null);
-    else if (!document.hidden) await ask("{ me { id } }").catch(() => {});
+    else if (!document.hidden) await ask(STILL).catch(() => {});
   }
-}
-
-let socket = null;
-
-/** Everything that a subscription tells, until `signal` is aborted; it reconnects by itself. */
-export function follow(query, variables, signal, tell) {
-  socket ??= connection(); // it is open while somebody follows something
-  const next = ({ data }) => data && tell(data);
-  const stop = socket.subscribe(
-    { query, variables },
-    { next, error: () => {}, complete: () => {} },
-  );
-  signal.addEventListener("abort", stop);
-}
-
-function connection() {
-  const url = new URL("/graphql", location.href);
-  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  return graphqlWs.createClient({
-    url: url.href,
-    connectionParams: async () => ({ authorization: `Bearer ${await token()}` }),
-    retryAttempts: Infinity,
-    shouldRetry: () => true,
-    retryWait: () => new Promise((resolve) => setTimeout(resolve, AGAIN_MS)),
-  });
 }

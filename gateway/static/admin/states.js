@@ -26,50 +26,63 @@ export function problem(error, retry) {
   );
 }
 
-/** Shows what `get` answers, and before that that it is on its way. What was shown before stays
- * while it is got anew, and for good if nothing has changed. Answers how to do that again. */
-export function filled(place, signal, get, show) {
+/** Shows what `get` answers, and before that that it is on its way. While the same `question` is
+ * asked anew, and while the server is away, what was answered last stays. Answers how to ask. */
+export function filled(place, signal, get, show, question = () => "") {
   let latest = 0;
-  let shown = null;
+  let isPending = false;
+  let shown = {};
 
-  async function run() {
+  function put(now, nodes) {
+    if (now.asked === shown.asked && now.said === shown.said) return;
+    inPlace(place, nodes);
+    shown = now;
+  }
+
+  async function run({ isTick } = {}) {
+    if (isTick && isPending) return;
     const mine = ++latest;
     const counts = () => mine === latest && !signal.aborted;
-    if (!place.hasChildNodes()) place.replaceChildren(loading());
+    const asked = question();
+    isPending = true;
+    if (asked !== shown.asked) put({ asked }, loading);
     try {
       const answer = await get();
-      const said = JSON.stringify(answer);
-      if (!counts() || said === shown) return;
-      inPlace(place, () => show(answer));
-      shown = said;
+      if (counts()) {
+        put({ asked, said: JSON.stringify(answer), isAnswer: true }, () => show(answer));
+      }
     } catch (error) {
-      if (!counts() || keepsWhatIsThere(place, error)) return;
-      place.replaceChildren(problem(error, run));
-      shown = null;
+      const isKept = isAway(error) && shown.isAnswer;
+      if (counts() && !isKept) put({ asked, said: inWords(error) }, () => problem(error, begin));
     }
+    if (mine === latest) isPending = false;
+  }
+
+  function begin() {
+    put({ asked: question() }, loading);
+    return run();
   }
 
   run();
   return run;
 }
 
-/** Nobody looks at a hidden page; when it is shown again, it is brought up to date at once. */
-export function whileVisible(signal, run) {
-  const timer = setInterval(() => document.hidden || run(), EVERY_MS);
-  document.addEventListener("visibilitychange", () => document.hidden || run(), { signal });
-  signal.addEventListener("abort", () => clearInterval(timer));
-}
-
-/** While the server is away a banner says so, and what was shown last is better than nothing. */
-function keepsWhatIsThere(place, error) {
-  return isAway(error) && !place.querySelector(":scope > .state");
+/** Asks every five seconds while the page is in sight, and at once when it comes into sight again.
+ * What has not been answered yet is waited for. */
+export function whileVisible(signal, run, everyMs = () => EVERY_MS) {
+  let timer;
+  const tick = () => document.hidden || run({ isTick: true });
+  const wait = () => (timer = setTimeout(() => (tick(), wait()), everyMs()));
+  document.addEventListener("visibilitychange", tick, { signal });
+  signal.addEventListener("abort", () => clearTimeout(timer));
+  wait();
 }
 
 /** Puts what `show` makes into the place: the focus, and what was scrolled or opened, stay. */
 export function inPlace(place, show) {
-  const focused = place.contains(document.activeElement) && document.activeElement.id;
+  const focused = place.contains(document.activeElement) && (document.activeElement.id || "-");
   const scrolled = new Map(
-    [...place.querySelectorAll(".scrolls")].map((one) => [one.ariaLabel, one.scrollLeft]),
+    [...place.querySelectorAll(".scrolls")].map((one) => [one.id, one.scrollLeft]),
   );
   const open = [...place.querySelectorAll("details[open][id]")].map(({ id }) => id);
   const nodes = [show()].flat(Infinity);
@@ -78,11 +91,12 @@ export function inPlace(place, show) {
     place.replaceChildren(...nodes);
   }
   for (const one of place.querySelectorAll(".scrolls")) {
-    one.scrollLeft = scrolled.get(one.ariaLabel) ?? 0;
+    one.scrollLeft = scrolled.get(one.id) ?? 0;
   }
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
   if (focused && !place.contains(document.activeElement)) {
-    (document.getElementById(focused) ?? document.querySelector("h1")).focus();
+    const again = document.getElementById(focused) ?? document.querySelector("h1");
+    again.focus({ preventScroll: true });
   }
 }
 

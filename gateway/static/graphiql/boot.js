@@ -5,6 +5,7 @@ import * as shop from "/static/shared/session.js";
 
 (() => {
   const RENEW_BEFORE = 30_000; // milliseconds before the access token of the shop's session ends
+  const AGAIN = 5_000; // milliseconds until a renewal that failed is tried again
 
   const { createElement: h, useEffect, useMemo, useRef, useState } = React;
   const { demoAccounts, examples } = JSON.parse(
@@ -112,50 +113,62 @@ import * as shop from "/static/shared/session.js";
   // here is nowhere else.
   function useSessionOfShop(session, setSession, setProblem) {
     useEffect(() => {
-      const stop = shop.onChange((renewed, why) => {
+      return shop.onChange((renewed, why) => {
         setSession((now) => (now && !now.isShops ? now : renewed && ofShop(renewed)));
         if (why) setProblem(why);
       });
-      const start = () => setSession((now) => now ?? ofShop(shop.load()));
-      if (shop.load()) shop.token().then(start, ({ message }) => setProblem(message));
-      return stop;
     }, []);
     useEffect(() => {
-      if (!session?.isShops) return undefined;
-      const left = Date.parse(session.expiresAt) - Date.now() - RENEW_BEFORE;
-      const renew = () => shop.token().catch(({ message }) => setProblem(message));
-      const timer = setTimeout(renew, Math.max(left, RENEW_BEFORE));
-      return () => clearTimeout(timer);
+      if (!shop.load() || (session && !session.isShops)) return undefined;
+      const over = new AbortController();
+      const renewed = () => {
+        setProblem(null);
+        setSession((now) => now ?? ofShop(shop.load()));
+      };
+      const failed = ({ code, message }) => {
+        if (over.signal.aborted) return;
+        setProblem(message);
+        if (code !== "UNAUTHENTICATED") later(AGAIN);
+      };
+      const renew = () => shop.token().then(renewed, failed);
+      const later = (time) => setTimeout(() => over.signal.aborted || renew(), time);
+      if (!session) renew();
+      else later(Math.max(Date.parse(session.expiresAt) - Date.now() - RENEW_BEFORE, RENEW_BEFORE));
+      return () => over.abort();
     }, [session]);
   }
 
-  function withAuthorization(headersText, authorization) {
-    let headers = {};
+  /** What the Headers tab holds. Half-typed text is nothing: a run would refuse it. */
+  function headersIn(text) {
     try {
-      headers = JSON.parse(headersText);
+      return Object.entries(JSON.parse(text) ?? {});
     } catch {
-      // Empty or half-typed: a run would refuse it, so nothing of worth is lost.
+      return [];
     }
-    const others = Object.entries(headers ?? {}).filter(
-      ([name]) => name.toLowerCase() !== "authorization",
-    );
-    const all = { ...Object.fromEntries(others), Authorization: authorization };
-    return JSON.stringify(all, null, 2);
   }
 
-  // GraphiQL offers no way to write to a tab that is not on top. So each tab gets a new
-  // session's header when it comes to the top, and only once: later edits are the user's.
+  const isAuthorization = ([name]) => name.toLowerCase() === "authorization";
+
+  // GraphiQL offers no way to write to a tab that is not on top. So each tab gets a new session's
+  // header when it comes to the top, and only once: later edits are the user's, and what is
+  // renewed by itself takes the place of its former self only.
   function useSessionInHeaders(session) {
     const { headerEditor, tabs, activeTabIndex, updateActiveTabValues } =
       GraphiQL.React.useEditorContext({ nonNull: true });
     const writtenInto = useRef(new Map());
     const tabId = tabs[activeTabIndex].id;
     useEffect(() => {
-      if (!session || !headerEditor || writtenInto.current.get(tabId) === session) return;
+      const former = writtenInto.current.get(tabId);
+      if (!session || !headerEditor || former === session) return;
       writtenInto.current.set(tabId, session);
-      const headers = withAuthorization(headerEditor.getValue(), session.authorization);
-      headerEditor.setValue(headers);
-      updateActiveTabValues({ headers });
+      const headers = headersIn(headerEditor.getValue());
+      const isRenewal = former?.isShops && session.isShops;
+      if (isRenewal && headers.find(isAuthorization)?.[1] !== former.authorization) return;
+      const others = headers.filter((header) => !isAuthorization(header));
+      const all = { ...Object.fromEntries(others), Authorization: session.authorization };
+      const text = JSON.stringify(all, null, 2);
+      headerEditor.setValue(text);
+      updateActiveTabValues({ headers: text });
     });
   }
 

@@ -58,7 +58,18 @@ export async function register(input) {
 export async function signOut() {
   const session = load();
   replace(session, null);
-  if (session) await ask("mutation Logout { logout }", {}, session.accessToken).catch(() => {});
+  if (session) await logout(session).catch(() => {});
+}
+
+/** An access token that has ended can't log out, so that a new one is asked for. */
+async function logout({ accessToken, refreshToken }) {
+  const withToken = (token) => ask("mutation Logout { logout }", {}, token);
+  try {
+    await withToken(accessToken);
+  } catch (error) {
+    if (error.code !== "UNAUTHENTICATED") throw error;
+    await withToken((await refreshed(refreshToken)).accessToken);
+  }
 }
 
 /** An access token that is good for a while. */
@@ -104,16 +115,21 @@ async function renewNow({ accessToken, user }) {
   if (session?.user.id !== user.id) throw signedOut();
   if (session.accessToken !== accessToken) return session; // another window was faster
   try {
-    const { refreshSession } = await ask(
-      `mutation Refresh($token: String!) { refreshSession(refreshToken: $token) { ${PAYLOAD} } }`,
-      { token: session.refreshToken },
-    );
-    if (!replace(session, refreshSession)) throw signedOut();
-    return refreshSession;
+    const renewed = await refreshed(session.refreshToken);
+    if (!replace(session, renewed)) throw signedOut();
+    return renewed;
   } catch (error) {
     if (error.code === "UNAUTHENTICATED") replace(session, null, ENDED);
     throw error;
   }
+}
+
+async function refreshed(token) {
+  const { refreshSession } = await ask(
+    `mutation Refresh($token: String!) { refreshSession(refreshToken: $token) { ${PAYLOAD} } }`,
+    { token },
+  );
+  return refreshSession;
 }
 
 /** Here and in copies of this window; false: somebody else has signed in or out meanwhile. */

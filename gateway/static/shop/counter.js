@@ -85,9 +85,10 @@ function part(title, ...children) {
 
 function promotion() {
   let turn = 0;
-  const title = element("input", { id: "promotion-title", maxLength: 500, required: true });
+  const title = element("input", { id: "promotion-title", dir: "auto", maxLength: 500, required: true });
   const body = element("textarea", {
     id: "promotion-body",
+    dir: "auto",
     rows: 3,
     maxLength: 5000,
     required: true,
@@ -98,7 +99,7 @@ function promotion() {
     event.preventDefault();
     const input = { title: title.value, body: body.value };
     if (await attempt(send, () => asAdmin(PROMOTE, { input }))) {
-      tell(`“${input.title}” is on its way to everybody who wants promotions.`);
+      tell(`“\u2068${input.title}\u2069” is on its way to everybody who wants promotions.`);
       offer();
     }
   };
@@ -116,7 +117,7 @@ function recommendation() {
   const recommend = async ({ currentTarget }) => {
     await attempt(currentTarget, async () => {
       const { decision, notification } = (await graphql(RECOMMEND)).createRecommendations;
-      if (decision.outcome === "SENT") tell(`Sent: “${notification.title}”. Look at the bell.`);
+      if (decision.outcome === "SENT") tell(`Sent: “\u2068${notification.title}\u2069”. Look at the bell.`);
       else tell(NOT_SENT[decision.reason] ?? `Nothing was sent: ${decision.reason}.`);
     });
   };

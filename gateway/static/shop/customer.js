@@ -22,6 +22,7 @@ export class Customer {
     this._read();
     this._listener = ({ key }) => key === this._key && (this._read(), onChange());
     addEventListener("storage", this._listener);
+    this._tellPurchases();
   }
 
   leave() {
@@ -30,6 +31,7 @@ export class Customer {
 
   async view(product) {
     await this._track("VIEW", product, "viewed");
+    await this._tellPurchases();
   }
 
   async wish(product, wished) {
@@ -61,8 +63,9 @@ export class Customer {
     this.attempt = null;
     for (const id of items) this.basket.delete(id);
     this.orders = [order, ...this.orders].slice(0, MOST_ORDERS);
+    this.untold = [...this.untold, ...items];
     this._changed();
-    for (const id of items) await this._track("PURCHASE", this._products.get(id), "bought");
+    await this._tellPurchases();
     return order;
   }
 
@@ -89,6 +92,24 @@ export class Customer {
     this._hear(`order ${id}: ${status}`);
   }
 
+  /** The order is placed, whether or not Tidings hears what was bought: later, if not now. */
+  _tellPurchases() {
+    this._telling ??= this._tellAll().finally(() => (this._telling = null));
+    return this._telling;
+  }
+
+  async _tellAll() {
+    try {
+      while (this.untold.length) {
+        await this._track("PURCHASE", this._products.get(this.untold[0]), "bought");
+        this.untold = this.untold.slice(1);
+        this._keep();
+      }
+    } catch {
+      // What is left is kept, and told when the next product is looked at.
+    }
+  }
+
   async _track(kind, product, words) {
     await graphql(TRACK, { input: { kind, productId: product.id } });
     this._hear(`${words} ${product.name}`);
@@ -105,8 +126,8 @@ export class Customer {
   }
 
   _keep() {
-    const { basket, wishes, orders, attempt } = this;
-    const kept = { basket: [...basket], wishes: [...wishes], orders, attempt };
+    const { basket, wishes, orders, attempt, untold } = this;
+    const kept = { basket: [...basket], wishes: [...wishes], orders, attempt, untold };
     localStorage.setItem(this._key, JSON.stringify(kept));
   }
 
@@ -117,6 +138,7 @@ export class Customer {
     this.wishes = known(kept.wishes);
     this.orders = kept.orders ?? [];
     this.attempt = kept.attempt ?? null;
+    this.untold = (kept.untold ?? []).filter((id) => this._products.has(id));
   }
 }
 

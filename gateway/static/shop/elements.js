@@ -37,9 +37,9 @@ export function fill(parent, ...children) {
 
 /** A dialog, instead of any other; gone when it is closed: by its button, Escape or a click beside it. */
 export function openDialog(title, given, ...children) {
-  const opener = document.activeElement.id;
+  const opener = document.activeElement;
   closeDialogs();
-  const heading = element("h2", { id: "dialog-title" }, title);
+  const heading = element("h2", { id: "dialog-title", dir: "auto" }, title);
   const close = button("", () => dialog.close(), {
     class: "quiet icon close",
     "aria-label": "Close",
@@ -49,8 +49,10 @@ export function openDialog(title, given, ...children) {
   const dialog = element("dialog", { "aria-labelledby": "dialog-title", ...given }, content);
   dialog.addEventListener("close", () => {
     dialog.remove();
-    // What opened it may have been drawn anew.
-    if (document.activeElement === document.body) document.getElementById(opener)?.focus();
+    if (document.activeElement !== document.body) return;
+    // What opened it may have been drawn anew; of the bell, what was in its panel is hidden by now.
+    const again = document.getElementById(opener.id) ?? opener;
+    (again.shadowRoot?.querySelector("button") ?? again).focus();
   });
   dialog.addEventListener("click", ({ target }) => target === dialog && dialog.close());
   document.body.append(dialog);

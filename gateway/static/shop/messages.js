@@ -11,14 +11,14 @@ let hiding;
 
 export function tell(text) {
   clearTimeout(hiding);
-  place(news, element("p", {}, text));
+  place(news, element("p", { dir: "auto" }, text));
   hiding = setTimeout(() => news.replaceChildren(), SHOWN);
 }
 
 export function complain(text) {
   const close = button("", forgive, { class: "quiet icon", "aria-label": "Dismiss" });
   close.append(drawing("close", "signs"));
-  place(problem, element("p", {}, text), close);
+  place(problem, element("p", { dir: "auto" }, text), close);
 }
 
 export function forgive() {

@@ -90,8 +90,8 @@ export class Shelf {
     const words = element(
       "span",
       { class: "words" },
-      element("strong", {}, name),
-      element("small", {}, reason),
+      element("strong", { dir: "auto" }, name),
+      element("small", { dir: "auto" }, reason),
     );
     const open = button("", () => this.open(productId), {
       class: "pick",

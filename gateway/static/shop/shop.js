@@ -68,7 +68,7 @@ function read(event) {
   openDialog(
     title,
     {},
-    element("p", {}, body),
+    element("p", { dir: "auto" }, body),
     type === "RECOMMENDATION" ? visit.shelf.picks(content?.products ?? [], "told") : null,
   );
 }
