@@ -1,4 +1,4 @@
-"""Make docs/images/admin.png: the operator's page of a demo in which things have happened.
+"""Make docs/images/admin-*.png: the operator's page of a demo in which things have happened.
 
 Run it from the project's folder: .venv/bin/python -m scripts.admin_screenshot [MINUTES]
 It takes so many minutes, half an hour if none are given: what the page shows really happened.
@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+from playwright.async_api import Browser, ViewportSize
+
 from services.demo import ACCOUNTS
-from tests.admin import Admin, login
+from tests.admin import SCHEMES, Admin, login
 from tests.graphiql import open_browser
 from tests.processes import Run, tidings
+from tests.shop import PHONE
 
-PICTURE: Final = Path("docs/images/admin.png")
+PICTURES: Final = Path("docs/images")
+SIZES: Final = {"desktop": (1280, 860), "phone": PHONE}
 MINUTES: Final = 30
 ORDER: Final = """mutation ($user: ID!, $order: ID!, $status: String!) {
   publishOrderStatus(input: { orderId: $order, userId: $user, status: $status }) { eventId } }"""
@@ -31,18 +35,24 @@ STATUSES: Final = ("placed", "paid", "packed", "shipped", "delivered")
 
 
 async def main(minutes: float) -> None:
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         async with tidings("serve", folder=Path(folder), DEMO_DATA="true") as run:
             await run.ready()
             await trade(run, minutes * 60)
             async with open_browser() as browser:
-                page = await browser.new_page(viewport={"width": 1280, "height": 860})
-                admin = Admin(page, run.port)
-                await admin.open()
-                await admin.sign_in()
-                await admin.reads("Notifications sent")
-                await page.screenshot(path=PICTURE)
+                await photograph(browser, run)
+
+
+async def photograph(browser: Browser, run: Run) -> None:
+    for name, (width, height) in SIZES.items():
+        viewport: ViewportSize = {"width": width, "height": height}
+        admin = Admin(await browser.new_page(viewport=viewport), run.port)
+        await admin.open()
+        await admin.sign_in()
+        await admin.reads("Notifications sent")
+        for scheme in SCHEMES:
+            await admin.page.emulate_media(color_scheme=scheme)
+            await admin.page.screenshot(path=PICTURES / f"admin-{name}-{scheme}.png")
 
 
 async def trade(run: Run, seconds: float) -> None:

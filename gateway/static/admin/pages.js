@@ -26,7 +26,6 @@ export function pages(place, signal, get, show, question = () => "") {
 
   const more = () => (wanted++, again());
   const onMore = (event) => doing(event.target, more);
-
   const older = h("p", {}, button("Show older ones", onMore, { id: `older-${++made}` }));
   const again = filled(
     place,

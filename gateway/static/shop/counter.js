@@ -85,7 +85,12 @@ function part(title, ...children) {
 
 function promotion() {
   let turn = 0;
-  const title = element("input", { id: "promotion-title", dir: "auto", maxLength: 500, required: true });
+  const title = element("input", {
+    id: "promotion-title",
+    dir: "auto",
+    maxLength: 500,
+    required: true,
+  });
   const body = element("textarea", {
     id: "promotion-body",
     dir: "auto",
