@@ -320,14 +320,14 @@ async def test_a_refused_token_says_sign_in_and_a_new_one_is_enough(
     await create(backend, somebody.id, title="One")
     async with open_bell(browser, shop, "not a token") as bell:
         await bell.open()
-        await bell.says("Please sign in again")
+        await bell.says("Please sign in")
         await bell.page.evaluate(
             "(token) => document.querySelector('tidings-inbox').setAttribute('token', token)",
             somebody.api.token,
         )
         await bell.shows("One")
         await bell.page.evaluate("document.querySelector('tidings-inbox').removeAttribute('token')")
-        await bell.says("Please sign in again")
+        await bell.says("Please sign in")
         await bell.shows()
         await bell.has_badge("")
 
@@ -423,7 +423,7 @@ async def test_axe_finds_nothing_whatever_is_shown(
     async with open_bell(browser, shop, None, color_scheme=scheme) as bell:
         await bell.page.evaluate(axe)
         await bell.open()
-        await bell.says("Please sign in again")
+        await bell.says("Please sign in")
         await bell.finds_nothing()
 
 

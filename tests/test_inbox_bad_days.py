@@ -32,7 +32,7 @@ NO_PROMOTIONS = {"types": [{"type": "PROMOTION", "enabled": False}]}
 ORDER = "mutation ($input: OrderStatusInput!) { publishOrderStatus(input: $input) { eventId } }"
 TITLES = "{ unreadCount notifications(first: 50) { edges { node { id title } } } }"
 READ = "mutation ($id: ID!) { markNotificationRead(id: $id) { read } }"
-SIGN_IN = "Please sign in again"
+SIGN_IN = "Please sign in"
 
 
 @pytest.fixture(scope="module")
