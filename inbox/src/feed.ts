@@ -65,6 +65,7 @@ export class Feed {
     connection.follow<{ notificationChanged: Change }>(CHANGED, {}, (data) =>
       this.#inTurn(() => this.#change(data.notificationChanged)),
     );
+    const { isLoaded } = this;
     const known = this.#newestAt;
     try {
       if (this.tab !== "ALL") this.#come((await this.#page(1, "ALL")).edges[0]);
@@ -77,7 +78,7 @@ export class Feed {
       return;
     }
     connection.begun();
-    if (known) this.arrived(this.items.filter((item) => item.at > known && !item.read));
+    if (isLoaded) this.arrived(this.items.filter((item) => item.at > known && !item.read));
     connection.follow<{ notificationAdded: Edge }>(ADDED, { after: this.newest }, (data) =>
       this.#inTurn(() => this.#add(data.notificationAdded)),
     );

@@ -119,7 +119,7 @@ export class Choices {
 
   #windows(name: string, windows: Windows, choose: (windows: Windows) => void) {
     const { labels, times } = this.screen;
-    return windows.map((hours, place) => {
+    return windows.map((hours) => {
       const { days } = hours;
       const time = (which: "start" | "end") =>
         html`<input
@@ -129,7 +129,8 @@ export class Choices {
           @blur=${({ target }: Event) => {
             const { value } = target as HTMLInputElement;
             if (value && value !== hours[which]) {
-              choose(windows.with(place, { ...hours, [which]: value }));
+              hours[which] = value; // at once: the other may be next, before this is answered
+              choose(windows);
             }
           }}
         />`;
