@@ -471,6 +471,19 @@ async def test_a_reason_that_is_refused_is_not_waited_for(
     assert await bell.panel.get_by_text("Loading…").count() == 0
 
 
+async def test_a_network_that_goes_and_is_back_is_seen_at_once(bell: Bell) -> None:
+    await bell.open()
+    await bell.says("Nothing here yet.")
+    change = """(isThere) => {
+      Object.defineProperty(navigator, "onLine", { value: isThere, configurable: true });
+      window.dispatchEvent(new Event(isThere ? "online" : "offline"));
+    }"""
+    await bell.page.evaluate(change, False)
+    await bell.says("No connection. Trying again…")
+    await bell.page.evaluate(change, True)
+    await bell.says("Nothing here yet.")
+
+
 async def test_a_bell_that_is_moved_is_closed_and_opens_again(bell: Bell) -> None:
     await bell.open()
     await bell.page.evaluate(

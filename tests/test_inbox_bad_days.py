@@ -304,18 +304,6 @@ async def test_a_long_list_is_as_long_after_a_loss(
         assert len(titles) == len(set(titles)) > 200
 
 
-async def test_a_network_that_is_back_is_seen_at_once(
-    house: House, proxy: Proxy, browser: Browser, shop: Shop
-) -> None:
-    async with open_bell(browser, shop, Tokens(house.api, await customer(house))) as bell:
-        await bell.open()
-        await bell.says("Nothing here yet.")
-        await bell.page.context.set_offline(True)
-        await bell.says(AWAY)
-        await bell.page.context.set_offline(False)
-        await bell.panel.get_by_text(AWAY).wait_for(state="detached")
-
-
 async def test_a_database_that_does_not_answer_is_said_and_may_be_asked_again(
     mongod: PrivateMongod, house: House, proxy: Proxy, browser: Browser, shop: Shop
 ) -> None:
