@@ -135,7 +135,7 @@ export class Choices {
           }}
         />`;
       const names = days!.map((day) => times.weekday(WEEK.indexOf(day))).join(", ");
-      return html`<p>${time("start")}–${time("end")} ${days!.length < WEEK.length ? names : ""}</p>`;
+      return html`<p>${time("start")}– ${time("end")} ${days!.length < WEEK.length ? names : ""}</p>`;
     });
   }
 }
