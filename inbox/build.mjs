@@ -11,13 +11,29 @@ const LICENSED = ["lit", "graphql-ws"];
 const LICENCES = "/*! Tidings, with Lit and graphql-ws. Their licences: LICENSES.txt beside this. */";
 
 // A bundler can't see that nobody needs these of graphql-ws: the form of messages, which are our own
-// gateway's, is not checked, subscriptions are not iterated, and every browser has a WebSocket.
+// gateway's, is not checked, subscriptions are not iterated, every browser has a WebSocket, and a
+// client whose connection has ended is not used again.
 const LEFT_OUT = [
+  [/^var CloseCode = [^]*?^}\)\(CloseCode .*$/m, constants],
+  [/^var MessageType = [^]*?^}\)\(MessageType .*$/m, constants],
   [/^function validateMessage[^]*?^}$/m, "const validateMessage = (message) => message;"],
   [/^ {4}iterate\(request\) {[^]*?^ {4}},$/m, ""],
+  [/(?<=^ {2}function shouldRetryConnectOrThrow\((\w+)\) {$)[^]*?(?=^ {2}}$)/m, "throw $1;"],
+  [/^ {4}retryWait = [^]*?^ {4}},$/m, ""],
+  [/^ {8}if \(retrying\) {[^]*?^ {8}}$/m, ""],
+  [/^ {4}shouldRetry = isLikeCloseEvent,$/m, ""],
+  [/^ {8}function enqueuePing\(\) {[^]*?^ {8}}$/m, "const enqueuePing = () => {};"],
+  [/^ {12}if \(isFinite\(connectionAckWaitTimeout\)[^]*?^ {12}}$/m, ""],
+  [/^ {12}if \(isFinite\(lazyCloseTimeoutMs\)[^]*?^ {12}} else/m, ""],
   [/^ {2}let ws;[^]*?(?=^ {2}const WebSocketImpl)/m, "const ws = WebSocket;"],
 ];
 const found = new Set();
+
+/** An enum's members, which a bundler can then put where they are named. */
+function constants(text) {
+  const members = [...text.matchAll(/\["(\w+)"\] = ("?\w+"?)/g)];
+  return `const ${text.split(" ")[1]} = {${members.map(([, name, value]) => `${name}: ${value}`)}};`;
+}
 
 const lean = {
   name: "lean",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,7 +10,7 @@ from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.async_api import Browser, Locator, Page
+from playwright.async_api import Browser, Locator, Page, WebSocketRoute
 
 from tests.servers import until
 
@@ -28,6 +29,7 @@ PAGE = """<!doctype html>
 <main><h1>Shoes</h1><p>Nothing but shoes.</p></main>
 </body>
 </html>"""
+Passes = Callable[[WebSocketRoute, dict[str, Any]], bool]
 STYLE = """:root { color-scheme: light dark }
 body { margin: 0; font: 16px system-ui, sans-serif }
 header { display: flex; justify-content: space-between; align-items: center; padding: 8px 16px }
@@ -154,6 +156,26 @@ class Bell:
             }""",
             token,
         )
+
+    async def intercept(self, asked: Passes | None = None, told: Passes | None = None) -> None:
+        """Look at what the page asks, and at what it is told, on all sockets to come: false keeps
+        it from the other side."""
+
+        def through(socket: WebSocketRoute) -> None:
+            server = socket.connect_to_server()
+
+            def ask(message: str | bytes) -> None:
+                if asked is None or asked(socket, json.loads(message)):
+                    server.send(message)
+
+            def tell(message: str | bytes) -> None:
+                if told is None or told(socket, json.loads(message)):
+                    socket.send(message)
+
+            socket.on_message(ask)
+            server.on_message(tell)
+
+        await self.page.route_web_socket("**/graphql", through)
 
     async def tab(self, name: str) -> None:
         await self.panel.get_by_role("tab", name=name, exact=True).click()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,14 +14,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, WebSocketRoute
 
 from campaign.proxy import Proxy
 from services.shared.vocabulary import Role
 from tests.graphiql import chromium, open_browser
 from tests.inbox_page import Shop, open_bell, open_shop
 from tests.kit import PASSWORD, Api, House, Somebody, open_house, quick_settings
-from tests.notices import create, customer
+from tests.notices import ago, create, customer, row, store
 from tests.processes import Run, elsewhere, tidings
 from tests.servers import PrivateMongod, free_port, hang, need, until
 
@@ -32,7 +34,8 @@ NO_PROMOTIONS = {"types": [{"type": "PROMOTION", "enabled": False}]}
 ORDER = "mutation ($input: OrderStatusInput!) { publishOrderStatus(input: $input) { eventId } }"
 TITLES = "{ unreadCount notifications(first: 50) { edges { node { id title } } } }"
 READ = "mutation ($id: ID!) { markNotificationRead(id: $id) { read } }"
-SIGN_IN = "Please sign in again"
+SIGN_IN = "Please sign in"
+AWAY = "No connection. Trying again…"
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +113,8 @@ async def test_a_token_that_runs_out_is_renewed_by_the_page_and_nobody_notices(
 
         tokens.signed_in = False
         await bell.says(SIGN_IN)
+        await bell.shows()
+        await bell.has_badge("")
         tokens.signed_in = True
         await bell.named("Try again").click()
         await bell.shows("Three", "Two", "One")
@@ -141,6 +146,162 @@ async def test_a_gateway_that_is_not_there_is_said_and_tried_again(
         await proxy.heal()
         await bell.named("Try again").click()
         await bell.says("Nothing here yet.")
+
+
+async def test_a_token_that_never_comes_is_said_and_asked_for_again(
+    house: House, proxy: Proxy, browser: Browser, shop: Shop
+) -> None:
+    tokens = Tokens(house.api, await customer(house))
+
+    async def sometimes() -> str | None:
+        if not tokens.given:
+            tokens.given += 1
+            await asyncio.Event().wait()
+        return await tokens()
+
+    async with open_bell(browser, shop, sometimes) as bell:
+        await bell.button.click()
+        await bell.says(AWAY)
+        await until(lambda: tokens.given > 1, 25)
+        await bell.says("Nothing here yet.")
+
+
+async def test_a_page_that_can_not_get_a_token_is_asked_again(
+    house: House, proxy: Proxy, browser: Browser, shop: Shop
+) -> None:
+    tokens = Tokens(house.api, await customer(house))
+    failures = iter(range(2))
+
+    async def at_last() -> str | None:
+        if next(failures, None) is not None:
+            raise ConnectionError("502")
+        return await tokens()
+
+    async with open_bell(browser, shop, at_last) as bell:
+        await bell.open()
+        await bell.says("Nothing here yet.")
+
+
+async def test_a_token_that_is_refused_is_not_asked_for_again_at_once(
+    house: House, proxy: Proxy, browser: Browser, shop: Shop
+) -> None:
+    asked: list[float] = []
+
+    async def bad() -> str:
+        asked.append(time.monotonic())
+        return "not a token"
+
+    async with open_bell(browser, shop, bad) as bell:
+        await bell.open()
+        await bell.says(SIGN_IN)
+        first, second = asked
+        assert second - first > 0.4
+
+
+async def test_while_the_database_is_away_it_comes_back_more_and_more_seldom(
+    house: House, proxy: Proxy, browser: Browser, shop: Shop
+) -> None:
+    came: list[float] = []
+
+    def asked(socket: WebSocketRoute, message: dict[str, Any]) -> bool:
+        if message["type"] == "connection_init":
+            came.append(time.monotonic())
+        if "pageInfo" not in json.dumps(message):
+            return True
+        problem = [{"message": "Later.", "extensions": {"code": "UNAVAILABLE"}}]
+        socket.send(json.dumps({"id": message["id"], "type": "error", "payload": problem}))
+        return False
+
+    async with open_bell(browser, shop, Tokens(house.api, await customer(house))) as bell:
+        await bell.intercept(asked=asked)
+        await bell.open()
+        proxy.cut()
+        await until(lambda: len(came) == 5, 30)
+        assert came[4] - came[3] > 3.5  # it may be 4 to 8 seconds
+
+
+async def test_those_who_lost_a_gateway_do_not_come_back_all_at_once(
+    house: House, proxy: Proxy, browser: Browser, shop: Shop
+) -> None:
+    somebody = await customer(house)
+    async with open_bell(browser, shop, Tokens(house.api, somebody)) as bell:
+        await bell.open()
+        await bell.says("Nothing here yet.")
+        await bell.page.evaluate("""() => {
+          window.waits = [];
+          const { random } = Math;
+          Math.random = () => 0.999;
+          window.later = window.setTimeout;
+          window.setTimeout = (act, wait) => {
+            window.waits.push(wait);
+            if (wait === 0.999 * 3_000) Math.random = random;
+            return window.later.call(window, act, wait);
+          };
+        }""")
+        before = bell.sockets
+        proxy.cut()
+        await until(lambda: bell.page.evaluate("window.waits.includes(0.999 * 3_000)"))
+        assert bell.sockets == before
+        await bell.page.evaluate("window.dispatchEvent(new Event('online'))")  # hastens it
+        await until(lambda: bell.sockets > before, 1)
+        await sent(house, somebody, "One")
+        await bell.shows("One")
+
+
+async def test_what_was_asked_on_a_lost_connection_is_followed_once_on_the_next(
+    house: House, proxy: Proxy, browser: Browser, shop: Shop
+) -> None:
+    somebody = await customer(house)
+    pages: list[str] = []
+    followed: list[str] = []
+
+    def asked(socket: WebSocketRoute, message: dict[str, Any]) -> bool:
+        text = json.dumps(message)
+        if "notificationAdded" in text:
+            followed.append(text)
+        if "pageInfo" not in text:
+            return True
+        pages.append(text)
+        if len(pages) == 1:
+            proxy.cut()
+        return len(pages) > 1
+
+    async with open_bell(browser, shop, None) as bell:
+        await bell.intercept(asked=asked)
+        await bell.begin_anew(
+            (await house.api.ask(LOGIN, email=somebody.email, password=PASSWORD))["login"][
+                "accessToken"
+            ]
+        )
+        await bell.open()
+        await bell.says("Nothing here yet.")
+        await sent(house, somebody, "One")
+        await bell.shows("One")
+        await until(lambda: bell.has_heard("New: One"))
+        assert len(pages) >= 3
+        assert len(followed) == 1
+
+
+async def test_a_long_list_is_as_long_after_a_loss(
+    house: House, proxy: Proxy, browser: Browser, shop: Shop
+) -> None:
+    somebody = await customer(house)
+    await store(row(somebody.id, ago(60 + place), title=f"Number {place}") for place in range(250))
+    async with open_bell(browser, shop, Tokens(house.api, somebody)) as bell:
+        await bell.open()
+
+        async def is_long() -> bool:
+            await bell.scroll_to_end()
+            return await bell.items.count() > 200
+
+        await until(is_long, 20)
+        before = bell.sockets
+        proxy.cut()
+        await until(lambda: bell.sockets > before)
+        await sent(house, somebody, "One")
+        await bell.item("One").wait_for()
+        titles = await bell.titles()
+        assert len(titles) == len(set(titles)) > 200
 
 
 async def test_a_database_that_does_not_answer_is_said_and_may_be_asked_again(

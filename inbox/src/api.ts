@@ -9,12 +9,12 @@ export const PAGE = `query($first:Int,$after:String,$unreadOnly:Boolean!,$types:
 {notifications(first:$first,after:$after,unreadOnly:$unreadOnly,types:$types)
 {edges${EDGE}pageInfo{hasNextPage}}}`;
 export const ADDED = `subscription($after:String){notificationAdded(after:$after)${EDGE}}`;
-export const CHANGED = `subscription{notificationChanged{kind notification{${NODE}}}}`;
+export const CHANGED = `subscription{notificationChanged{kind notification{
+id sentAt read archived snoozedUntil}}}`;
 export const UNREAD = "subscription{unreadCount}";
 export const READ = `mutation($id:ID!,$revision:Int){
 markNotificationRead(id:$id,revision:$revision){id}}`;
 export const READ_ALL = "mutation($upTo:String){markAllNotificationsRead(upTo:$upTo){marked}}";
-export const SEEN_ALL = "mutation($upTo:String){markAllNotificationsSeen(upTo:$upTo){marked}}";
 export const ARCHIVE = `mutation($id:ID!,$archived:Boolean!,$revision:Int){
 archiveNotification(id:$id,archived:$archived,revision:$revision){id}}`;
 export const EXPLAIN = "query($id:ID!){explain(notificationId:$id){steps{words spoke}}}";
@@ -46,7 +46,7 @@ export interface Page {
 
 export interface Change {
   kind: string;
-  notification: Notification;
+  notification: Pick<Notification, "id" | "sentAt" | "read" | "archived" | "snoozedUntil">;
 }
 
 export interface Step {
@@ -62,8 +62,9 @@ export interface TypeChoice {
 
 export interface Quiet {
   channel: string;
-  action: string;
-  windows: { days: string[]; start: string; end: string }[];
+  action?: string;
+  /** `days`: there in what is stored; without them it is all. */
+  windows: { days?: string[]; start: string; end: string }[];
 }
 
 export interface Preferences {
@@ -81,7 +82,8 @@ export interface Refusal {
 
 /** Where an item leads: `content.url` or `content.href`, and nothing that would run in the page. */
 export function linkOf(content: unknown): string | undefined {
-  const { url, href = url } = Object(content);
+  const { url, href: other } = Object(content);
+  const href: unknown = url ?? other;
   if (typeof href !== "string") return;
   const link = Object.assign(document.createElement("a"), { href });
   return /^https?:$/.test(link.protocol) ? link.href : undefined;

@@ -7,9 +7,9 @@ const BEAT = 10_000; // ms between two pings, and what a pong may take
 const QUICK_BEAT = 3_000; // the same once the network has come back
 const SHORT_WAIT = 500; // ms before the first attempt to come back
 const LONG_WAIT = 30_000;
-const SHORT_LIFE = 1_000; // ms: who is thrown out so soon waits longer each time
-const PATIENCE = 1_500; // ms until a loss is told: most are over by then
-const OPENING = 15_000; // ms that a connection may take
+const SPREAD = 3_000; // ms in which those come back who all lost a gateway at once
+const PATIENCE = 4_000; // ms until a loss is told: most are over by then
+const OPENING = 15_000; // ms that a token, or a connection, may take
 
 export type State = "connecting" | "open" | "away" | "signed-out";
 export type GetToken = () => string | null | undefined | Promise<string | null | undefined>;
@@ -32,7 +32,9 @@ export class Connection {
   #found!: (client: Client) => void;
   #current: Client | undefined;
   #over = false;
-  #isOpen = false;
+  #isAccepted = false;
+  #hasBegun = false;
+  #hastened = -OPENING;
   #late: number | undefined;
   #wake = () => {};
   #beat = () => {};
@@ -81,11 +83,13 @@ export class Connection {
   begun(): void {
     clearTimeout(this.#late);
     this.#late = undefined;
+    this.#hasBegun = true;
     this.#be("open");
   }
 
   /** The network or the user is back: try now, or look whether the socket still lives. */
   hasten(): void {
+    this.#hastened = performance.now();
     this.#wake();
     this.#beat();
     setTimeout(() => this.#beat(), QUICK_BEAT);
@@ -102,24 +106,22 @@ export class Connection {
     let attempts = 0;
     let refused = 0;
     while (refused < 2) {
-      const began = performance.now();
       let code = 0;
-      this.#isOpen = false;
+      this.#isAccepted = this.#hasBegun = false;
       try {
-        const token = await this.getToken();
+        const token = await Promise.race([this.getToken(), tooLate()]);
         if (this.#over || !token) break;
         code = await this.#live(token);
       } catch {
         // Who renews the token may be offline, too.
       }
       if (this.#over) return;
-      const isForbidden = code === FORBIDDEN;
-      if (this.#isOpen) refused = 0;
-      else if (isForbidden) refused += 1;
       if (code === UNAUTHORIZED) break;
-      this.#late ??= setTimeout(() => this.#be("away"), PATIENCE);
-      attempts = this.#isOpen && performance.now() - began > SHORT_LIFE ? 0 : attempts + 1;
-      if (!isForbidden || attempts > 1) await this.#pause(attempts);
+      const isForbidden = code === FORBIDDEN;
+      if (this.#isAccepted) refused = 0;
+      else if (isForbidden) refused += 1;
+      attempts = this.#hasBegun ? 0 : attempts + 1;
+      if (attempts || !isForbidden) await this.#pause(attempts);
     }
     clearTimeout(this.#late);
     this.#be("signed-out");
@@ -159,7 +161,7 @@ export class Connection {
               } else if (now - pinged >= QUICK_BEAT) client.terminate();
             };
             beating = setInterval(this.#beat, BEAT);
-            this.#isOpen = true;
+            this.#isAccepted = true;
             this.#current = client;
             this.#found(client);
             this.connected();
@@ -174,18 +176,21 @@ export class Connection {
   }
 
   #lose(): void {
+    this.#late ??= setTimeout(() => this.#be("away"), PATIENCE);
     this.#current = undefined;
     this.#client = new Promise((resolve) => {
       this.#found = resolve;
     });
   }
 
-  /** So long, or until it is hastened. */
+  /** Longer after each attempt, or until it is hastened. */
   async #pause(attempts: number): Promise<void> {
-    const growing = Math.min(LONG_WAIT, SHORT_WAIT * 2 ** attempts) * (0.5 + Math.random() / 2);
+    const isAwaited = performance.now() - this.#hastened < 2 * QUICK_BEAT;
+    const first = isAwaited ? 0 : SPREAD * Math.random();
+    const later = Math.min(LONG_WAIT, SHORT_WAIT * 2 ** attempts) * (0.5 + Math.random() / 2);
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
-      setTimeout(resolve, growing);
+      setTimeout(resolve, attempts ? later : first);
     });
   }
 
@@ -195,6 +200,8 @@ export class Connection {
     this.changed();
   }
 }
+
+const tooLate = () => new Promise<never>((_, reject) => setTimeout(reject, OPENING));
 
 /** Every result is told as the next one, and what ends it as the last. */
 function subscribe<T>(

@@ -13,7 +13,6 @@ import type { Connection } from "./connection.js";
 
 const PAGE_SIZE = 20;
 const LARGEST_PAGE = 100;
-const EMPTY_AGAIN = 1_000; // ms
 export const MOST = 300; // rows
 
 /** "ALL", "UNREAD", or a type of notifications. */
@@ -44,6 +43,7 @@ export class Feed {
   #connection!: Connection;
   #kept = new Set<string>();
   #turn = 0;
+  #begins = 0;
   #waiting: (() => void)[] = [];
 
   /** `changed`: there is something else to show. `arrived`: and this is what is new. */
@@ -54,29 +54,34 @@ export class Feed {
 
   /** Begin anew with what is stored, on a connection that has just been made. */
   async begin(connection: Connection): Promise<void> {
+    const begins = ++this.#begins;
     this.#connection = connection;
+    this.#waiting = [];
     connection.follow<{ unreadCount: number }>(UNREAD, {}, ({ unreadCount }) => {
       this.unread = unreadCount;
       this.changed();
+      this.#inTurn(() => void this.#findFirst());
     });
     connection.follow<{ notificationChanged: Change }>(CHANGED, {}, (data) =>
       this.#inTurn(() => this.#change(data.notificationChanged)),
     );
+    const { isLoaded } = this;
     const known = this.#newestAt;
     try {
       if (this.tab !== "ALL") this.#come((await this.#page(1, "ALL")).edges[0]);
+      // What was asked on a connection that was lost is answered on the next, which has begun, too.
+      if (begins !== this.#begins) return;
       await this.#read();
+      if (begins !== this.#begins) return;
     } catch {
-      return connection.renew();
+      if (begins === this.#begins) connection.renew();
+      return;
     }
     connection.begun();
-    const missed = this.items.filter((item) => known && item.at > known && !item.read);
-    if (missed.length) this.arrived(missed);
+    if (isLoaded) this.arrived(this.items.filter((item) => item.at > known && !item.read));
     connection.follow<{ notificationAdded: Edge }>(ADDED, { after: this.newest }, (data) =>
       this.#inTurn(() => this.#add(data.notificationAdded)),
     );
-    // An empty inbox has no cursor to go on from: what came while it was read is looked for once.
-    if (!this.newest) setTimeout(() => this.retry(), EMPTY_AGAIN);
   }
 
   async show(tab: Tab): Promise<void> {
@@ -89,13 +94,7 @@ export class Feed {
 
   /** Read what could not be read; of what is shown, what comes next. */
   async retry(): Promise<void> {
-    const after = this.items.findLast((item) => item.cursor)?.cursor;
-    const reading = this.#read(after);
-    const turn = this.#turn;
-    await reading.catch(() => {
-      this.hasFailed = turn === this.#turn;
-      this.changed();
-    });
+    await this.#attempt(this.items.findLast((item) => item.cursor)?.cursor);
   }
 
   async more(): Promise<void> {
@@ -132,22 +131,37 @@ export class Feed {
     this.hasMore = true;
   }
 
-  /** The first page, or the one after a cursor. Only what was asked for last is shown. */
+  async #attempt(after?: string): Promise<void> {
+    const reading = this.#read(after);
+    const turn = this.#turn;
+    await reading.catch(() => {
+      this.hasFailed = turn === this.#turn;
+      this.changed();
+    });
+  }
+
+  /** The first pages, as far as they were shown, or the one after a cursor. Only what was asked
+   * for last is shown. */
   async #read(after?: string): Promise<void> {
     const { tab, items } = this;
     const turn = ++this.#turn;
-    const shown = Math.min(LARGEST_PAGE, Math.max(PAGE_SIZE, items.length));
+    const wanted = after ? PAGE_SIZE : Math.max(PAGE_SIZE, items.length);
     this.isReading = true;
     this.hasFailed = false;
     this.changed();
     try {
-      const { edges, pageInfo } = await this.#page(after ? PAGE_SIZE : shown, tab, after);
-      if (tab === "ALL" && !after) this.#come(edges[0]);
-      if (turn !== this.#turn) return;
+      const found: Edge[] = [];
+      do {
+        const first = Math.min(LARGEST_PAGE, wanted - found.length);
+        const { edges, pageInfo } = await this.#page(first, tab, found.at(-1)?.cursor ?? after);
+        if (tab === "ALL" && !after && !found.length) this.#come(edges[0]);
+        if (turn !== this.#turn) return;
+        found.push(...edges);
+        this.hasMore = pageInfo.hasNextPage;
+      } while (this.hasMore && found.length < wanted);
       const before = after ? this.items : [];
-      const read = edges.map((edge) => itemOf(edge.node, edge.cursor));
+      const read = found.map((edge) => itemOf(edge.node, edge.cursor));
       this.items = [...before, ...read.filter(({ id }) => !before.some((item) => item.id === id))];
-      this.hasMore = pageInfo.hasNextPage;
       this.isLoaded = true;
     } finally {
       if (turn === this.#turn) {
@@ -156,6 +170,14 @@ export class Feed {
         this.changed();
       }
     }
+  }
+
+  /** An inbox that was empty when it was read has no cursor to go on from: if what came since is
+   * not told, it is read again. */
+  async #findFirst(): Promise<void> {
+    if (!this.unread || this.newest) return;
+    await this.retry();
+    this.arrived(this.items.filter((item) => !item.read));
   }
 
   async #page(first: number, tab: Tab, after?: string): Promise<Page["notifications"]> {
@@ -179,12 +201,19 @@ export class Feed {
     if (!item.read && !item.archived) this.arrived([item]);
   }
 
-  /** What is revised, or wakes, notificationAdded tells, too: as new. */
+  /** What is revised notificationAdded tells, too: as new. What is taken back is read anew. */
   #change({ kind, notification }: Change): void {
-    const { id } = notification;
+    const { id, sentAt, read, archived, snoozedUntil } = notification;
+    const shown = this.#shown(id);
+    const last = this.hasMore && this.items.at(-1);
     if (kind === "EXPIRED") this.remove(id);
-    else if (!/REVISED|UNSNOOZED/.test(kind)) {
-      this.put(itemOf(notification, this.#shown(id)?.cursor));
+    else if (shown && kind !== "REVISED") this.put({ ...shown, read, archived, snoozedUntil });
+    else if (
+      kind.startsWith("UN") &&
+      !(shown || archived || snoozedUntil || this.isReading) &&
+      !(last && Date.parse(sentAt) < last.at)
+    ) {
+      void this.#attempt();
     }
   }
 

@@ -25,7 +25,7 @@ export class TidingsInbox extends HTMLElement {
   #labels = ENGLISH;
   #screen: Screen | undefined;
   #left: AbortController | undefined;
-  #news = 0;
+  #news: Item[] = [];
   #told = 0;
   #painting = 0;
   #spoken = document.createElement("div");
@@ -44,11 +44,11 @@ export class TidingsInbox extends HTMLElement {
     return this.#getToken;
   }
 
-  /** Another function counts from the next connection on; none signs out. */
+  /** Another function is somebody else's; none signs out. */
   set getToken(getToken: GetToken | null | undefined) {
-    const goesOn = this.#getToken && getToken && this.#screen?.connection.state !== "signed-out";
+    const isSame = getToken === this.#getToken;
     this.#getToken = getToken;
-    if (!goesOn) this.#begin();
+    if (!isSame) this.#begin();
   }
 
   get labels(): Labels {
@@ -70,12 +70,15 @@ export class TidingsInbox extends HTMLElement {
     }
     this.#left = new AbortController();
     const { signal } = this.#left;
-    const hasten = () => document.hidden || this.#screen?.connection.hasten();
-    addEventListener("online", hasten, { signal });
+    const hasten = () => {
+      this.#changed();
+      if (!document.hidden) this.#screen?.connection.hasten();
+    };
+    const listen = (names: string[], listener: () => void) =>
+      names.forEach((name) => addEventListener(name, listener, { signal }));
+    listen(["online", "offline"], hasten);
     document.addEventListener("visibilitychange", hasten, { signal });
-    addEventListener("offline", () => this.#changed(), { signal });
-    addEventListener("resize", () => this.#place(), { signal });
-    addEventListener("scroll", () => this.#place(), { signal });
+    listen(["resize", "scroll"], () => this.#place());
     this.#mount.addEventListener("scroll", () => this.#readOn(), { signal, capture: true });
     const clock = setInterval(() => this.#changed(), MINUTE);
     signal.addEventListener("abort", () => clearInterval(clock));
@@ -85,33 +88,41 @@ export class TidingsInbox extends HTMLElement {
   disconnectedCallback(): void {
     this.#left?.abort();
     this.#left = undefined;
-    this.#screen?.connection.close();
+    this.#screen!.isOpen = false; // what leaves the page is closed
+    this.#screen!.connection.close();
   }
 
   attributeChangedCallback(_: string, before: string | null, now: string | null): void {
     if (before !== now) this.#begin();
   }
 
-  /** As somebody, or nobody: nothing that was shown before stays. */
+  /** As somebody, or nobody. */
   #begin(): void {
     if (!this.#left) return;
     this.#screen?.connection.close();
+    const connection: Connection = new Connection(
+      this.getAttribute("endpoint") ?? "/graphql",
+      () => (this.#getToken ? this.#getToken() : this.getAttribute("token")),
+      () => (connection.state === "signed-out" ? this.#show(connection) : this.#changed()),
+      () => void this.#screen!.feed.begin(connection),
+    );
+    this.#show(connection);
+  }
+
+  /** Nothing that was shown, or said, before stays. */
+  #show(connection: Connection): void {
     const isOpen = this.#screen?.isOpen ?? false;
-    const screen = new Screen(
+    this.#news = [];
+    this.#spoken.textContent = "";
+    this.#screen = new Screen(
+      connection,
       this.#labels,
       timesIn(this.lang || navigator.language),
       () => this.#changed(),
       (items) => this.#arrived(items),
       () => this.#begin(),
     );
-    screen.isOpen = isOpen;
-    screen.connection = new Connection(
-      this.getAttribute("endpoint") ?? "/graphql",
-      () => (this.#getToken ? this.#getToken() : this.getAttribute("token")),
-      () => this.#changed(),
-      () => void screen.feed.begin(screen.connection),
-    );
-    this.#screen = screen;
+    this.#screen.isOpen = isOpen;
     this.#changed();
   }
 
@@ -140,22 +151,31 @@ export class TidingsInbox extends HTMLElement {
     };
     const open = (notification: Item) =>
       this.#tell("tidings-open", { notification, href: notification.href });
+    const root = this.shadowRoot!;
+    const focused = root.activeElement as HTMLElement | null;
     render(inbox(screen, toggled), this.#mount);
     const feed = this.#mount.querySelector("[role=feed]");
     if (feed) drawItems(feed, screen, open);
     if (!screen.isOpen) return;
+    // What had the focus has gone, or was moved.
+    const panel = this.#mount.lastElementChild as HTMLElement;
+    if (focused && !root.activeElement) (focused.isConnected ? focused : panel).focus();
     this.#place();
     this.#readOn();
     screen.painted();
   }
 
-  /** The panel goes below the bell. */
+  /** The panel goes below the bell, or above it, where there is more room. */
   #place(): void {
     const [bell, panel] = this.#mount.children as unknown as [HTMLElement, HTMLElement];
-    const { left, right, bottom } = bell.getBoundingClientRect();
-    const end = this.matches(":dir(rtl)") ? left : document.documentElement.clientWidth - right;
-    panel.style.setProperty("--_top", `${Math.max(0, bottom)}px`);
+    const { left, right, top, bottom } = bell.getBoundingClientRect();
+    const { clientWidth, clientHeight } = document.documentElement;
+    const isAbove = top > clientHeight - bottom;
+    const edge = isAbove ? clientHeight - top : bottom;
+    const end = this.matches(":dir(rtl)") ? left : clientWidth - right;
+    panel.style.setProperty("--_edge", `${Math.max(0, edge)}px`);
     panel.style.setProperty("--_end", `${end}px`);
+    panel.toggleAttribute("above", isAbove);
   }
 
   #readOn(): void {
@@ -166,18 +186,19 @@ export class TidingsInbox extends HTMLElement {
   }
 
   /** One sentence for all that arrives within a moment; the bell swings. */
-  #arrived([first, ...others]: Item[]): void {
-    if (!this.#news) {
+  #arrived(items: Item[]): void {
+    if (items.length && !this.#news.length) {
       setTimeout(() => {
-        const n = this.#news;
+        const [first, ...others] = this.#news.splice(0);
+        if (!first) return; // it was somebody else's
         const { arrived, arrivedMany } = this.#labels;
-        this.#spoken.textContent = fill(n > 1 ? arrivedMany : arrived, { n, title: first!.title });
-        this.#news = 0;
+        const n = 1 + others.length;
+        this.#spoken.textContent = fill(n > 1 ? arrivedMany : arrived, { n, title: first.title });
         if (matchMedia(CALM).matches) return;
         this.#mount.querySelector("svg")?.animate(SWING, 700);
       }, GATHERED);
     }
-    this.#news += 1 + others.length;
+    this.#news.push(...items);
   }
 
   /** False: the page has seen to it itself. */

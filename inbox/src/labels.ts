@@ -24,7 +24,7 @@ export const ENGLISH = {
   away: "No connection. Trying again…",
   failed: "That didn't work.",
   retry: "Try again",
-  signIn: "Please sign in again",
+  signIn: "Please sign in",
   arrived: "New: {title}",
   arrivedMany: "{n} new notifications",
   channels: "What reaches you, and how",
@@ -35,6 +35,8 @@ export const ENGLISH = {
   on: "On",
   locked: "What belongs to your orders is always on.",
   quietHours: "Quiet hours",
+  start: "From",
+  end: "Until",
   quietZone: "On the clocks of {zone}.",
   CONFLICT: "Changed elsewhere meanwhile. Please choose again.",
 };

@@ -42,8 +42,12 @@ export function drawItems(place: Element, screen: Screen, open: Open): void {
 function row(screen: Screen, item: Item, index: number, open: Open) {
   const { labels, times, feed } = screen;
   const { id, href, at, read } = item;
-  const opened = (event: Event) => {
-    if (!open(item)) event.preventDefault();
+  // Into another tab it goes without the page, and a right click opens nothing.
+  const opened = (event: MouseEvent) => {
+    const { button, ctrlKey, metaKey, shiftKey, altKey } = event;
+    if (button > 1) return;
+    const isPlain = !(button || ctrlKey || metaKey || shiftKey || altKey);
+    if (isPlain && !open(item)) event.preventDefault();
     screen.read(item);
   };
   const title = html`<span id="title-${id}" dir="auto">${item.title}</span>`;
@@ -59,7 +63,7 @@ function row(screen: Screen, item: Item, index: number, open: Open) {
     <span part="icon">${iconOf(item.type)}</span>
     <div class="words">
       ${href
-        ? html`<a part="title" href=${href} @click=${opened}>${title}</a>`
+        ? html`<a part="title" href=${href} @click=${opened} @auxclick=${opened}>${title}</a>`
         : html`<button part="title" @click=${opened}>${title}</button>`}
       <p part="body" id="body-${id}" dir="auto">${item.body}</p>
       <div class="foot">

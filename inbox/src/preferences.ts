@@ -5,12 +5,14 @@ import { button } from "./panel.js";
 import type { Screen } from "./screen.js";
 
 const WEEK = ["MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SUNDAY"];
+const NIGHT: Omit<Quiet, "channel"> = { windows: [{ start: "22:00", end: "07:00" }] };
 
 /** What the user wants to hear, as the server has it: type × channel, and quiet hours. */
 export class Choices {
   #stored: Preferences | undefined;
-  /** Those that were there when this was opened: what was switched off can be switched on again. */
+  /** Quiet hours that were there before: what was switched off can be switched on again. */
   #quiet: Quiet[] = [];
+  #chosen = Promise.resolve();
 
   constructor(readonly screen: Screen) {}
 
@@ -18,16 +20,24 @@ export class Choices {
     this.#stored = undefined;
     const answer = await this.screen.ask<{ preferences: Preferences }>(CHOICES);
     this.#stored = answer?.preferences;
-    this.#quiet = this.#stored?.quietHours ?? [];
   }
 
-  /** Only what was touched: to switch marketing on is to give consent to it. */
-  async #choose(wish: object): Promise<void> {
+  /** Only what was touched: to switch marketing on is to give consent to it. One after the other,
+   * as each makes a version. */
+  #choose(wish: object): void {
+    this.#chosen = this.#chosen.then(() => this.#send(wish));
+  }
+
+  async #send(wish: object): Promise<void> {
     const { screen } = this;
-    const input = { ...wish, version: this.#stored!.version };
+    if (!this.#stored) return;
+    const { version, quietHours } = this.#stored;
+    const input = { ...wish, version };
     const answer = await screen.ask<{ updatePreferences: Preferences }>(CHOOSE, { input });
-    if (answer) this.#stored = answer.updatePreferences;
-    else {
+    if (answer) {
+      this.#stored = answer.updatePreferences;
+      this.#quiet = [...quietHours, ...this.#quiet];
+    } else {
       const { problem } = screen; // and what is stored, perhaps by another screen
       await this.read();
       screen.problem = problem;
@@ -57,7 +67,7 @@ export class Choices {
         ${stored.types.map((type) => this.#row(type))}
       </table>
       <p id="locked">${labels.locked}</p>
-      ${this.#quiet.length ? this.#quietHours(stored) : nothing}
+      ${this.#quietHours(stored)}
     </div>`;
   }
 
@@ -85,28 +95,57 @@ export class Choices {
     </tr>`;
   }
 
-  #quietHours({ timezone, quietHours }: Preferences) {
-    const { labels, times } = this.screen;
-    const hours = ({ days, start, end }: Quiet["windows"][0]) => {
-      const names = days.map((day) => times.weekday(WEEK.indexOf(day))).join(", ");
-      return `${days.length < WEEK.length ? names : ""} ${start}–${end}`;
-    };
+  #quietHours({ timezone, quietHours, types }: Preferences) {
+    const { labels } = this.screen;
+    const channels = types[0]?.channels.filter(({ channel }) => channel !== "IN_APP");
     return html`<p>${labels.quietHours}</p>
-      ${this.#quiet.map(({ channel, action, windows }) => {
-        const name = `${named(labels, channel)}: ${windows.map(hours).join("; ")}`;
-        const on = quietHours.some((one) => one.channel === channel);
-        const wish = (on: boolean) =>
-          this.#choose({ quietHours: [{ channel, action, windows: on ? windows : [] }] });
-        return html`<label>${box(name, on, false, false, wish)} ${name}</label>`;
+      ${channels?.map(({ channel }) => {
+        const isIt = (one: Quiet) => one.channel === channel;
+        const stored = quietHours.find(isIt);
+        const { action, windows } = stored ?? this.#quiet.find(isIt) ?? NIGHT;
+        const name = named(labels, channel);
+        const choose = (windows: Windows) =>
+          this.#choose({ quietHours: [{ channel, action, windows }] });
+        return html`<label>
+            ${box(`${labels.quietHours}: ${name}`, !!stored, false, false, (on) =>
+              choose(on ? windows : []),
+            )}
+            ${name}
+          </label>
+          ${stored ? this.#windows(name, windows, choose) : nothing}`;
       })}
       <p>${fill(labels.quietZone, { zone: timezone })}</p>`;
   }
+
+  #windows(name: string, windows: Windows, choose: (windows: Windows) => void) {
+    const { labels, times } = this.screen;
+    return windows.map((hours) => {
+      const { days } = hours;
+      const time = (which: "start" | "end") =>
+        html`<input
+          type="time"
+          aria-label="${name}: ${labels[which]}"
+          .value=${hours[which]}
+          @blur=${({ target }: Event) => {
+            const { value } = target as HTMLInputElement;
+            if (value && value !== hours[which]) {
+              hours[which] = value; // at once: the other may be next, before this is answered
+              choose(windows);
+            }
+          }}
+        />`;
+      const names = days!.map((day) => times.weekday(WEEK.indexOf(day))).join(", ");
+      return html`<p>${time("start")}– ${time("end")} ${days!.length < WEEK.length ? names : ""}</p>`;
+    });
+  }
 }
 
+type Windows = Quiet["windows"];
 type Wish = (on: boolean) => object;
+type Choose = (on: boolean) => void;
 
 /** `off`: something above it is. `locked`: it can't be switched off, and is said why. */
-function box(name: string, on: boolean, off: boolean, locked: boolean, choose: Wish) {
+function box(name: string, on: boolean, off: boolean, locked: boolean, choose: Choose) {
   return html`<input
     type="checkbox"
     aria-label=${name}

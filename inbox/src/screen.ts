@@ -1,11 +1,9 @@
-import { ARCHIVE, EXPLAIN, READ, READ_ALL, type Refusal, SEEN_ALL, type Step } from "./api.js";
+import { ARCHIVE, EXPLAIN, READ, READ_ALL, type Refusal, type Step } from "./api.js";
 import type { Connection } from "./connection.js";
 import { Feed, type Item, type Tab } from "./feed.js";
 import type { Labels, Words } from "./labels.js";
 import { Choices } from "./preferences.js";
 import type { Times } from "./time.js";
-
-const LOOKED = 500; // ms that something is shown before it counts as seen
 
 /** What is on the screen, and what the user does there. Knows nothing of elements. */
 export class Screen {
@@ -17,15 +15,13 @@ export class Screen {
   explained: string | undefined;
   steps: Step[] | undefined;
   problem = "";
-  connection!: Connection;
   readonly feed: Feed;
   readonly choices = new Choices(this);
   #paintedUpTo: string | undefined;
-  #seenUpTo: string | undefined;
-  #looking: number | undefined;
 
   /** `changed`: paint it. `arrived`: say it. `restart`: begin anew. */
   constructor(
+    readonly connection: Connection,
     public labels: Labels,
     readonly times: Times,
     readonly changed: () => void,
@@ -98,15 +94,13 @@ export class Screen {
     this.changed();
     if (!this.explained) return;
     const answer = await this.ask<{ explain: { steps: Step[] } | null }>(EXPLAIN, { id });
-    if (answer && this.explained === id) this.steps = answer.explain?.steps ?? [];
+    if (this.explained !== id) return;
+    if (answer) this.steps = answer.explain?.steps ?? [];
+    else this.explained = undefined;
   }
 
-  /** What is on the screen now has been looked at, if it stays there for a moment. */
+  /** What is on the screen now is what "all" means. */
   painted(): void {
-    const newest = (this.#paintedUpTo = this.feed.newest);
-    if (newest === this.#seenUpTo) return;
-    this.#seenUpTo = newest;
-    clearTimeout(this.#looking);
-    this.#looking = setTimeout(() => void this.ask(SEEN_ALL, { upTo: newest }), LOOKED);
+    this.#paintedUpTo = this.feed.newest;
   }
 }

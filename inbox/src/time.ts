@@ -2,11 +2,13 @@ const UNITS = [
   ["day", 86_400],
   ["hour", 3_600],
   ["minute", 60],
-  ["second", 1],
+  ["second", Infinity], // now
 ] as const;
 const WEEK = 7 * 86_400;
 const MONDAY = Date.UTC(2024, 0, 1);
 const DAY = 86_400_000;
+
+const midnight = (at: number) => new Date(at).setHours(0, 0, 0, 0);
 
 export type Times = ReturnType<typeof timesIn>;
 
@@ -21,12 +23,13 @@ export function timesIn(language: string) {
   const exact = format({ dateStyle: "full", timeStyle: "short" });
   const weekday = format({ weekday: "short", timeZone: "UTC" });
   return {
-    /** "5 min. ago", "yesterday"; after a week the date. */
+    /** "5 min. ago", "yesterday" after 24 hours; after a week the date. */
     short(at: number): string {
       const seconds = (Date.now() - at) / 1000;
       if (seconds > WEEK) return date.format(at);
       const [unit, length] = UNITS.find(([, length]) => seconds >= length) ?? UNITS[3];
-      return relative.format(length > 1 ? -Math.floor(seconds / length) : 0, unit);
+      const days = Math.round((midnight(Date.now()) - midnight(at)) / DAY);
+      return relative.format(0 - (unit === "day" ? days : Math.floor(seconds / length)), unit);
     },
     exact: (at: number) => exact.format(at),
     /** `number`: 0 is Monday. */
