@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, WebSocketRoute
+from playwright.async_api import Browser, WebSocketRoute, expect
 
 from tests.graphiql import chromium, open_browser
 from tests.inbox_page import Bell, Shop, open_bell, open_shop
@@ -175,6 +175,22 @@ async def test_pages_come_as_one_scrolls_and_there_is_an_end_to_them(
         titles = await bell.titles()
         assert list(titles[:100]) == newest
         assert len(set(titles)) == len(titles) == 300
+
+
+async def test_the_last_row_that_is_loaded_stays_where_it_is_when_it_is_read_elsewhere(
+    browser: Browser, shop: Shop, somebody: Somebody
+) -> None:
+    await store(
+        row(somebody.id, ago(60 + number), title=f"Number {number}") for number in range(90)
+    )
+    async with open_bell(browser, shop, somebody.api.token) as bell:
+        await bell.open()
+        titles = await until(bell.titles)
+        last = (await nodes(somebody.api, first=len(titles)))[-1]
+        await somebody.api.ask(READ, id=last["id"])
+        row_of_it = bell.items.filter(has_text=last["title"])
+        await expect(row_of_it).to_have_attribute("part", "item ")
+        assert await bell.titles() == titles
 
 
 async def test_all_is_marked_up_to_what_was_shown(
@@ -480,6 +496,7 @@ async def test_a_refused_token_says_sign_in_and_a_new_one_is_enough(
     async with open_bell(browser, shop, "not a token") as bell:
         await bell.open()
         await bell.says("Please sign in")
+        assert not await bell.named("Settings").count()
         await bell.page.evaluate(
             "(token) => document.querySelector('tidings-inbox').setAttribute('token', token)",
             somebody.api.token,

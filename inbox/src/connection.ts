@@ -7,6 +7,7 @@ const BEAT = 10_000; // ms between two pings, and what a pong may take
 const QUICK_BEAT = 3_000; // the same once the network has come back
 const SHORT_WAIT = 500; // ms before the first attempt to come back
 const LONG_WAIT = 30_000;
+const SHORT_LIFE = 5_000; // ms: what ended sooner counts as an attempt that failed
 const SPREAD = 3_000; // ms in which those come back who all lost a gateway at once
 const PATIENCE = 4_000; // ms until a loss is told: most are over by then
 const OPENING = 15_000; // ms that a token, or a connection, may take
@@ -33,7 +34,7 @@ export class Connection {
   #current: Client | undefined;
   #over = false;
   #isAccepted = false;
-  #hasBegun = false;
+  #begunAt = Infinity;
   #hastened = -OPENING;
   #late: number | undefined;
   #wake = () => {};
@@ -83,7 +84,7 @@ export class Connection {
   begun(): void {
     clearTimeout(this.#late);
     this.#late = undefined;
-    this.#hasBegun = true;
+    this.#begunAt = performance.now();
     this.#be("open");
   }
 
@@ -107,7 +108,8 @@ export class Connection {
     let refused = 0;
     while (refused < 2) {
       let code = 0;
-      this.#isAccepted = this.#hasBegun = false;
+      this.#isAccepted = false;
+      this.#begunAt = Infinity;
       try {
         const token = await Promise.race([this.getToken(), tooLate()]);
         if (this.#over || !token) break;
@@ -120,7 +122,7 @@ export class Connection {
       const isForbidden = code === FORBIDDEN;
       if (this.#isAccepted) refused = 0;
       else if (isForbidden) refused += 1;
-      attempts = this.#hasBegun ? 0 : attempts + 1;
+      attempts = performance.now() - this.#begunAt > SHORT_LIFE ? 0 : attempts + 1;
       if (attempts || !isForbidden) await this.#pause(attempts);
     }
     clearTimeout(this.#late);

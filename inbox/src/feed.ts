@@ -115,6 +115,7 @@ export class Feed {
   /** Show one in its place, if it belongs to what is shown. */
   put(item: Item): void {
     const { tab } = this;
+    const stays = this.#shown(item.id)?.at === item.at;
     this.remove(item.id);
     const isOfTab =
       tab === "UNREAD"
@@ -123,7 +124,7 @@ export class Feed {
     const place = this.items.findIndex(
       ({ at, id }) => at < item.at || (at === item.at && id < item.id),
     );
-    const isShown = place >= 0 || !this.hasMore || !this.items.length;
+    const isShown = stays || place >= 0 || !this.hasMore || !this.items.length;
     if (!isOfTab || !isShown || item.archived || item.snoozedUntil) return;
     this.items.splice(place < 0 ? this.items.length : place, 0, item);
     if (this.items.length <= MOST) return;

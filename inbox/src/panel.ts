@@ -52,7 +52,9 @@ function panel(screen: Screen) {
         ? nothing
         : [
             canMark ? iconButton("", labels.markAll, CHECK, () => screen.readAll()) : nothing,
-            iconButton("", labels.settings, GEAR, () => screen.showSettings(true)),
+            screen.connection.state === "signed-out"
+              ? nothing
+              : iconButton("", labels.settings, GEAR, () => screen.showSettings(true)),
           ]}
       ${iconButton("close", labels.close, CLOSE, (event) =>
         (event.target as Element).closest<HTMLElement>("[popover]")!.hidePopover(),

@@ -1,7 +1,7 @@
 // What could not be handled: why, what it was, and what to do with it.
 
 import { button, facts, h, written } from "./dom.js";
-import { ask, askBroker } from "./server.js";
+import { askBroker } from "./server.js";
 import { confirmed, doing, empty, filled, note, whileVisible } from "./states.js";
 import { counted, when } from "./words.js";
 
@@ -19,10 +19,9 @@ export function deadLetters(place, signal) {
 
   /** RabbitMQ hands out all of them for each look: so that is done when there is news. */
   async function get() {
-    count = null;
-    const { deadLetters: letters } = await askBroker(QUERY);
-    count = await howMany();
-    return { letters, count };
+    const letters = askBroker(QUERY);
+    count = await letters.then(howMany, howMany).catch(() => null);
+    return { letters: (await letters).deadLetters, count };
   }
 
   const again = filled(list, signal, get, (seen) => listOf(seen, again));
@@ -80,7 +79,7 @@ function card(letter, again) {
   const name = letter.eventId ?? letter.id;
 
   async function replay() {
-    await ask(REPLAY, { id: letter.id });
+    await askBroker(REPLAY, { id: letter.id });
     note(`${name} is handled again. If it fails again, it comes back here.`);
     await again();
   }
@@ -88,7 +87,7 @@ function card(letter, again) {
   async function discard() {
     const details = ["It is thrown away, and nobody will ever get what it told of."];
     if (!(await confirmed(`Discard ${name}?`, details, "Discard it"))) return;
-    await ask(DISCARD, { id: letter.id });
+    await askBroker(DISCARD, { id: letter.id });
     note(`${name} is discarded.`);
     await again();
   }

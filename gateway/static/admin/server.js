@@ -30,8 +30,8 @@ export async function ask(query, variables) {
 
 /** What the broker must answer. While the rest of the server is there, that it is away is no reason
  * to say that the server is. */
-export async function askBroker(query) {
-  const [answer] = await Promise.all([graphql(query).catch((error) => error), ask(STILL)]);
+export async function askBroker(query, variables) {
+  const [answer] = await Promise.all([graphql(query, variables).catch((error) => error), ask(STILL)]);
   if (!(answer instanceof Error)) return answer;
   throw isAway(answer) ? new ApiError(BROKER_AWAY, {}) : answer;
 }

@@ -98,7 +98,7 @@ async function current() {
 
 function renew(former) {
   renewing ??= new Promise((resolve, reject) => {
-    oneAtATime(async () => {
+    inTurn(KEY, async () => {
       await renewNow(former).then(resolve, reject);
       await new Promise((heard) => setTimeout(heard, HEARD_AFTER));
     });
@@ -106,8 +106,9 @@ function renew(former) {
   return renewing;
 }
 
-function oneAtATime(work) {
-  return navigator.locks ? navigator.locks.request(KEY, work) : work(); // plain http has no locks
+/** One window of this browser at a time, where it has locks: over plain http it has none. */
+export function inTurn(name, work) {
+  return navigator.locks ? navigator.locks.request(name, work) : work();
 }
 
 async function renewNow({ accessToken, user }) {

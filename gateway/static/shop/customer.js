@@ -1,7 +1,7 @@
 // What the shop keeps of a customer in this browser: basket, wish list, orders. Both windows of one
 // customer see the same. What customers do is told to Tidings.
 
-import { graphql } from "/static/shared/session.js";
+import { graphql, inTurn } from "/static/shared/session.js";
 import { asAdmin } from "./back_office.js";
 
 export const STEPS = ["placed", "paid", "packed", "shipped", "delivered"];
@@ -26,6 +26,7 @@ export class Customer {
   }
 
   leave() {
+    this._hasLeft = true;
     removeEventListener("storage", this._listener);
   }
 
@@ -98,13 +99,19 @@ export class Customer {
     return this._telling;
   }
 
+  /** One window at a time: else two would tell the same. */
   async _tellAll() {
     try {
-      while (this.untold.length) {
-        await this._track("PURCHASE", this._products.get(this.untold[0]), "bought");
-        this.untold = this.untold.slice(1);
-        this._keep();
-      }
+      await inTurn(this._key, async () => {
+        this._read();
+        while (this.untold.length && !this._hasLeft) {
+          const [first] = this.untold;
+          await this._track("PURCHASE", this._products.get(first), "bought");
+          const told = this.untold.indexOf(first);
+          this.untold = this.untold.filter((_, place) => place !== told);
+          this._keep();
+        }
+      });
     } catch {
       // What is left is kept, and told when the next product is looked at.
     }
