@@ -93,6 +93,8 @@ class SocketAdapter(ASGIWebSocketAdapter):
 
 
 class _Operation(Operation[Context, None]):
+    follows = False  # what happens, as an open subscription does
+
     async def refuse(self, problem: GraphQLError) -> None:
         """Before it has begun: nothing is to be forgotten."""
         await self.handler.send_message(
@@ -188,6 +190,7 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
     async def _follow(self, operation: _Operation, source: Source, context: Context) -> bool:
         """Tell what happens until nothing more will; whether it came to its end. Whatever ends it
         before is told as its result."""
+        operation.follows = True
         if context.at_once is not None:
             context.at_once.shape = source.shape
         async with aclosing(source.events):
@@ -231,7 +234,22 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
             self._stop_watching()
         if self._expiry is not None:
             self._expiry.cancel()
-        await super().shutdown()
+        try:
+            await self._end_of_what_was_asked()
+        finally:
+            await super().shutdown()
+
+    async def _end_of_what_was_asked(self) -> None:
+        """A page that is left by a link has just said that something was read. It keeps its place
+        among the sockets meanwhile, for OPERATION_SECONDS at most."""
+        asked = [
+            one.task
+            for one in self.operations.values()
+            if one.task and not (isinstance(one, _Operation) and one.follows)
+        ]
+        if asked:
+            seconds = self.context.services.settings.operation_seconds
+            await asyncio.wait(asked, timeout=seconds)
 
     async def _end_with(self, token: str) -> None:
         """Close when the access token expires, on which clients come back with a new one, or when

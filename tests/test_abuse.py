@@ -414,10 +414,13 @@ async def test_a_document_that_takes_long_to_validate_is_refused_before(house: H
         f"{{ notifications {{ {'edges { node { id } } ' * 100} }} }}",
         f"{{ __typename }} fragment Unused on Query {{ {'me { id } ' * 260} }}",
     ):
-        began = time.process_time()
-        with refused("QUERY_TOO_COMPLEX"):
-            await house.api.ask(document)
-        assert time.process_time() - began < 0.3  # a whole second, if it were validated
+        seconds = []
+        for _ in range(3):  # others of this process work meanwhile
+            began = time.process_time()
+            with refused("QUERY_TOO_COMPLEX"):
+                await house.api.ask(document)
+            seconds.append(time.process_time() - began)
+        assert min(seconds) < 0.3  # a whole second, if it were validated
 
 
 async def test_text_that_takes_long_to_compose_is_refused_before(house: House) -> None:

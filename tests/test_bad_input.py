@@ -99,7 +99,8 @@ async def nothing_is_written(house: House, cast: Cast) -> AsyncIterator[None]:
 
 async def _rows(house: House) -> dict[str, int]:
     database = house.runtime.store.database
-    names = set(await database.list_collection_names()) - {"allowances"}  # attempts are counted
+    counted = {"allowances", "minute_counts", "processes"}  # whatever is refused
+    names = set(await database.list_collection_names()) - counted
     return {name: await database[name].count_documents({}) for name in sorted(names)}
 
 

@@ -7,7 +7,6 @@ const BEAT = 10_000; // ms between two pings, and what a pong may take
 const QUICK_BEAT = 3_000; // the same once the network has come back
 const SHORT_WAIT = 500; // ms before the first attempt to come back
 const LONG_WAIT = 30_000;
-const SHORT_LIFE = 5_000; // ms: what ended sooner counts as an attempt that failed
 const SPREAD = 3_000; // ms in which those come back who all lost a gateway at once
 const PATIENCE = 4_000; // ms until a loss is told: most are over by then
 const OPENING = 15_000; // ms that a token, or a connection, may take
@@ -34,7 +33,7 @@ export class Connection {
   #current: Client | undefined;
   #over = false;
   #isAccepted = false;
-  #begunAt = Infinity;
+  #hasBegun = false;
   #hastened = -OPENING;
   #late: number | undefined;
   #wake = () => {};
@@ -75,8 +74,9 @@ export class Connection {
     if (client) subscribe<T>(client, query, variables, ({ data }) => (data ? next(data) : end()), end);
   }
 
-  /** Begin anew, after a while. */
+  /** Begin anew, after a while: longer each time, or what is refused would be asked for at once. */
   renew(): void {
+    this.#hasBegun = false;
     this.#end();
   }
 
@@ -84,7 +84,7 @@ export class Connection {
   begun(): void {
     clearTimeout(this.#late);
     this.#late = undefined;
-    this.#begunAt = performance.now();
+    this.#hasBegun = true;
     this.#be("open");
   }
 
@@ -108,8 +108,7 @@ export class Connection {
     let refused = 0;
     while (refused < 2) {
       let code = 0;
-      this.#isAccepted = false;
-      this.#begunAt = Infinity;
+      this.#isAccepted = this.#hasBegun = false;
       try {
         const token = await Promise.race([this.getToken(), tooLate()]);
         if (this.#over || !token) break;
@@ -122,7 +121,7 @@ export class Connection {
       const isForbidden = code === FORBIDDEN;
       if (this.#isAccepted) refused = 0;
       else if (isForbidden) refused += 1;
-      attempts = performance.now() - this.#begunAt > SHORT_LIFE ? 0 : attempts + 1;
+      attempts = this.#hasBegun ? 0 : attempts + 1;
       if (attempts || !isForbidden) await this.#pause(attempts);
     }
     clearTimeout(this.#late);

@@ -28,11 +28,7 @@ from services.shared.vocabulary import Channel, DeliveryState, MessageClass, Not
 Unique = tuple[str, str, Channel]  # of a delivery: its user's id, its event's key, its channel
 
 _HELD: Final = {"state": DeliveryState.HELD.value}
-_OPEN_STATES: Final = (DeliveryState.HELD.value, DeliveryState.READY.value)
-_OPEN: Final = {"state": {"$in": list(_OPEN_STATES)}}
-_TO_SUPERSEDE: Final = dict.fromkeys(
-    ("user_id", "event", "channel", "thing", "rank", "state", "decision.class"), 1
-)
+_OPEN: Final = {"state": {"$in": [DeliveryState.HELD.value, DeliveryState.READY.value]}}
 _TO_DECIDE: Final = dict.fromkeys(
     (
         "user_id",
@@ -86,24 +82,13 @@ class Delivery(Document):
         )
 
     @classmethod
-    async def around(
-        cls, keys: Collection[Key], things: Collection[Thing], session: Session
-    ) -> tuple[Set[Unique], Mapping[Thing, list[Row]]]:
-        """Those that exist of these (user id, event key), and what is to go out yet of these
-        things, without what it says: one question."""
-        asked = [_of_keys(keys)] if keys else []
-        asked += [states_of(things) | _OPEN] if things else []
-        there: set[Unique] = set()
-        waiting: dict[Thing, list[Row]] = defaultdict(list)
-        if not asked:
-            return there, waiting
-        of_things = frozenset(things)
-        rows = cls.get_pymongo_collection().find({"$or": asked}, _TO_SUPERSEDE, session=session)
-        async for row in rows:
-            there.add((row["user_id"], row["event"], Channel(row["channel"])))
-            if row.get("thing") in of_things and row["state"] in _OPEN_STATES:
-                waiting[row["thing"]].append(row)
-        return there, waiting
+    async def there(cls, keys: Sequence[Key], session: Session) -> Set[Unique]:
+        """Those that exist of these (user id, event key)."""
+        if not keys:
+            return frozenset()
+        shown = {"_id": 0, "user_id": 1, "event": 1, "channel": 1}
+        found = cls.get_pymongo_collection().find(_of_keys(keys), shown, session=session)
+        return {(row["user_id"], row["event"], Channel(row["channel"])) async for row in found}
 
     @classmethod
     async def states_of(cls, keys: Collection[Key]) -> Sequence[tuple[Key, DeliveryState]]:
@@ -111,6 +96,21 @@ class Delivery(Document):
         shown = {"_id": 0, "user_id": 1, "event": 1, "state": 1}
         rows = cls.get_pymongo_collection().find(_of_keys(keys), shown)
         return [((row["user_id"], row["event"]), DeliveryState(row["state"])) async for row in rows]
+
+    @classmethod
+    async def waiting(cls, things: Sequence[Thing], session: Session) -> Mapping[Thing, list[Row]]:
+        """What is to go out yet of these things, without what it says."""
+        found: dict[Thing, list[Row]] = defaultdict(list)
+        if things:
+            which = ("user_id", "event", "channel", "thing", "rank", "state")
+            rows = cls.get_pymongo_collection().find(
+                states_of(things) | _OPEN,
+                dict.fromkeys((*which, "decision.class"), 1),
+                session=session,
+            )
+            async for row in rows:
+                found[row["thing"]].append(row)
+        return found
 
     @classmethod
     async def of_events(cls, user_id: str, events: Iterable[str]) -> Sequence[Row]:
@@ -177,7 +177,7 @@ class Held(BaseModel):
         return read
 
 
-def _of_keys(keys: Collection[Key]) -> dict[str, Any]:
+def _of_keys(keys: Collection[Key]) -> Mapping[str, Any]:
     return {
         "user_id": {"$in": list({user_id for user_id, _ in keys})},
         "event": {"$in": list({event for _, event in keys})},

@@ -87,9 +87,9 @@ class Dispatch:
     async def of(
         cls, wanted: Sequence[Wanted], now: datetime, settings: Settings, session: Session
     ) -> Self:
-        keys = [one.draft.key for one in wanted if one.channels]
+        there = await Delivery.there([one.draft.key for one in wanted if one.channels], session)
         things = [one.draft.thing for one in wanted if one.draft.thing]
-        there, waiting = await Delivery.around(keys, things, session)
+        waiting = await Delivery.waiting(things, session)
         spenders = {one.draft.user_id for one in wanted if one.may_spend}
         spenders |= {row["user_id"] for rows in waiting.values() for row in rows if _has_spent(row)}
         return cls(there, waiting, await Ledgers.of(spenders, session), now, settings)

@@ -89,7 +89,7 @@ class Releasing(Due[Held]):
 
 async def _told_ranks(held: Sequence[Held], session: Session) -> Mapping[Thing, Rank]:
     """Of what is to go out yet of the same things: the newest."""
-    _, open_ = await Delivery.around([], [one.thing for one in held if one.thing], session)
+    open_ = await Delivery.waiting([one.thing for one in held if one.thing], session)
     return {thing: max(Rank(*row["rank"]) for row in rows) for thing, rows in open_.items()}
 
 
