@@ -263,3 +263,15 @@ async def test_what_was_too_much_at_once_is_woken_in_smaller_steps(
                 await states.wake()
             asked.append(states._wakes_at_once)
     assert asked == [4, 2, 1]
+
+
+async def test_a_page_that_is_left_at_once_has_still_said_what_is_read(house: House) -> None:
+    somebody = await house.somebody()
+    await store(row(somebody.id, SystemClock().now() - A_DAY) for _ in range(1000))
+    async with somebody.api.socket() as socket:
+        await socket.subscribe(READ_ALL)
+
+    async def is_read() -> bool:
+        return (await somebody.api.ask("{ unreadCount }"))["unreadCount"] == 0
+
+    await until(is_read)
