@@ -41,6 +41,7 @@ FORBIDDEN: Final = 4403
 INTERNAL: Final = 4500
 LONGEST_ID: Final = 200  # characters
 _LONGEST_REASON: Final = 123  # bytes: RFC 6455, 5.5
+_LAST_SECONDS: Final = 1.0
 
 # A message's fields and the JSON types that they may have.
 _SHAPES: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
@@ -241,15 +242,14 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def _end_of_what_was_asked(self) -> None:
         """A page that is left by a link has just said that something was read. It keeps its place
-        among the sockets meanwhile, for OPERATION_SECONDS at most."""
+        among the sockets meanwhile, for a second at most: a process that stops waits for it."""
         asked = [
             one.task
             for one in self.operations.values()
             if one.task and not (isinstance(one, _Operation) and one.follows)
         ]
         if asked:
-            seconds = self.context.services.settings.operation_seconds
-            await asyncio.wait(asked, timeout=seconds)
+            await asyncio.wait(asked, timeout=_LAST_SECONDS)
 
     async def _end_with(self, token: str) -> None:
         """Close when the access token expires, on which clients come back with a new one, or when
