@@ -272,6 +272,6 @@ async def test_a_page_that_is_left_at_once_has_still_said_what_is_read(house: Ho
         await socket.subscribe(READ_ALL)
 
     async def is_read() -> bool:
-        return (await somebody.api.ask("{ unreadCount }"))["unreadCount"] == 0
+        return bool((await somebody.api.ask("{ unreadCount }"))["unreadCount"] == 0)
 
     await until(is_read)
