@@ -21,6 +21,7 @@ from services.shared.topology import DEAD_LETTERS
 T = TypeVar("T")
 MOST_AT_ONCE: Final = 2**16 - 1  # of a consumer, as AMQP counts
 _SETTLING_SECONDS: Final = 0.02
+_QUIET_SECONDS: Final = 0.25
 
 
 class Hand:
@@ -99,15 +100,15 @@ class Hand:
                     await self._channel.basic_cancel(name)
 
     async def _has_come(self) -> bool:
-        """Wait for the next; if it is long in coming, ask whether there is one. What the broker
-        handed out before it answers twice has come by then."""
+        """Wait for the next; if it is long in coming, ask whether there is one. A quorum queue hands
+        large ones out after the broker has said that none waits."""
         self._news.clear()
         async with bounded(self._seconds):
             while True:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_SETTLING_SECONDS):
+                    async with asyncio.timeout(_QUIET_SECONDS):
                         return await self._news.wait()
-                if not (await self._waiting() or await self._waiting()):
+                if not await self._waiting():
                     return self._news.is_set()
 
     async def _waiting(self) -> int:
