@@ -21,7 +21,7 @@ from services.shared.topology import DEAD_LETTERS
 T = TypeVar("T")
 MOST_AT_ONCE: Final = 2**16 - 1  # of a consumer, as AMQP counts
 _SETTLING_SECONDS: Final = 0.02
-_QUIET_SECONDS: Final = 0.25
+_QUIET_SECONDS: Final = 1.0
 
 
 class Hand:
@@ -100,10 +100,10 @@ class Hand:
                     await self._channel.basic_cancel(name)
 
     async def _has_come(self) -> bool:
-        """Wait for the next; if it is long in coming, ask whether there is one. A quorum queue hands
-        large ones out after the broker has said that none waits."""
+        """Wait for the next; if it is long in coming, ask whether there is one. A quorum queue
+        hands out large ones when the broker has said long since that none waits."""
         self._news.clear()
-        async with bounded(self._seconds):
+        async with bounded(self._seconds + _QUIET_SECONDS):
             while True:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_QUIET_SECONDS):
