@@ -212,6 +212,29 @@ class PrivateRabbitMQ:
                 await self.end()
 
     @asynccontextmanager
+    async def stuck(self, queue: str) -> AsyncIterator[None]:
+        """The leader of a quorum queue answers nobody until the end of the block."""
+        leader = f"whereis('%2F_{queue}')"
+        await self._evaluate(f"sys:suspend({leader})")
+        try:
+            yield
+        finally:
+            await self._evaluate(f"sys:resume({leader})")
+
+    async def _evaluate(self, expression: str) -> None:
+        """Run Erlang in the broker."""
+        node = f"tidings-{self.port}@localhost"
+        command = [
+            *("erl", "-noinput", "-sname", f"asking-{self.port}@localhost", "-hidden"),
+            *("-kernel", "inet_dist_use_interface", "{127,0,0,1}", "-eval"),
+            f"""try ok = erpc:call('{node}', fun() -> {expression} end), halt(0)
+                catch A:B -> io:format("~p ~p~n", [A, B]), halt(1) end.""",
+        ]
+        log = self._folder / "asking.log"
+        process = await _spawn(command, log, self._variables())
+        assert await process.wait() == 0, log.read_text()[-2000:]
+
+    @asynccontextmanager
     async def epmd(self) -> AsyncIterator[None]:
         """Erlang's name server, started by us: one that a node starts would outlive it."""
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -191,7 +191,7 @@ async def test_a_schedule_is_made_run_paused_and_deleted(api: Api, admin: Admin)
 
 async def test_a_schedule_that_is_late_is_marked(admin: Admin) -> None:
     async def without_a_scheduler(route: Route) -> None:
-        answer = await (await route.fetch()).text()
+        answer = await (await route.fetch(max_retries=2)).text()
         late = re.sub('"nextFireAt": ?null', f'"nextFireAt":"{past.isoformat()}"', answer)
         await route.fulfill(body=late, content_type="application/json")
 

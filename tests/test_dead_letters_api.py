@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aio_pika
@@ -13,9 +14,12 @@ import pytest
 from aio_pika.abc import HeadersType
 from structlog.testing import capture_logs
 
+from services.shared.bus import DeadLetter
+from services.shared.clock import SystemClock
 from services.shared.embedded import BuriedMessage
 from services.shared.events import NOTIFICATIONS
 from services.shared.rabbit import RabbitBus
+from services.shared.rabbit_letters import DeadLetterQueue
 from services.shared.store import Row, parts
 from services.shared.topology import DEAD_LETTERS
 from services.shared.vocabulary import Role
@@ -155,6 +159,36 @@ async def test_long_bodies_are_not_held_in_whole(shop: House) -> None:
             tracemalloc.stop()
     assert [one["bodyBytes"] for one in shown] == [long] * count
     assert most < 0.4 * count * long
+
+
+async def test_all_are_gone_when_it_says_so_from_a_queue_that_is_slow(
+    rabbitmq: PrivateRabbitMQ,
+) -> None:
+    """RabbitMQ keeps back what a channel acks beyond 32 that its queue has not read, and forgets
+    it when the channel closes."""
+    settings = quick_settings("", rabbitmq_url=rabbitmq.url)
+    bus = RabbitBus(rabbitmq.url, SystemClock(), settings)
+    await bus.discard()
+    headers: HeadersType = {"x-tidings-queue": NOTIFICATIONS}
+    messages = [("", DEAD_LETTERS, aio_pika.Message(b"{}", headers=headers))] * 100
+    await bus.publisher.send(messages)
+    async with AsyncExitStack() as stuck, asyncio.TaskGroup() as tasks:
+        seen = 0
+
+        async def get_stuck(_: DeadLetter) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == len(messages):
+                await stuck.enter_async_context(rabbitmq.stuck(DEAD_LETTERS))
+                tasks.create_task(get_on())
+
+        async def get_on() -> None:
+            await asyncio.sleep(0.3)
+            await stuck.aclose()
+
+        assert await DeadLetterQueue(bus.connect, get_stuck, settings).replay(None) == seen
+    assert await bus.discard() == 0
+    await bus.close()
 
 
 async def test_more_than_graphql_goes_through_are_left_to_the_command_line(shop: House) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import aio_pika
 import pytest
 from pymongo import AsyncMongoClient
 from pymongo.errors import WriteError
@@ -27,6 +28,7 @@ from services.shared.events import Event, OrderStatusChanged, PromotionAnnounced
 from services.shared.pulse import Counts, MinuteCounts, Pulse, most_resident_bytes, resident_bytes
 from services.shared.rabbit import RabbitBus
 from services.shared.settings import Settings
+from services.shared.topology import DEAD_LETTERS
 from services.shared.vocabulary import Role
 from tests.entry import refused
 from tests.kit import House, Somebody, forget_queues, open_house, quick_settings
@@ -497,6 +499,20 @@ async def test_a_queue_that_was_deleted_is_counted_anew(rabbitmq: PrivateRabbitM
     abandon(await bus.connect())
     await forget_queues(rabbitmq.url, settings)
     assert (await bus.depths()).dead_letters == 0
+
+
+async def test_what_the_broker_makes_up_of_a_queue_that_is_stuck_is_not_believed(
+    rabbitmq: PrivateRabbitMQ,
+) -> None:
+    bus = RabbitBus(rabbitmq.url, SystemClock(), quick_settings("", rabbitmq_url=rabbitmq.url))
+    await bus.discard()
+    await bus.publisher.send([("", DEAD_LETTERS, aio_pika.Message(b"{}"))])
+    async with rabbitmq.stuck(DEAD_LETTERS):
+        asking = asyncio.create_task(bus.depths())
+        assert not (await asyncio.wait({asking}, timeout=0.7))[0]
+    assert (await asking).dead_letters == 1
+    assert await bus.discard() == 1
+    await bus.close()
 
 
 class CountingBus(RabbitBus):

@@ -362,7 +362,7 @@ async def test_an_order_goes_all_the_way_and_each_step_is_told(run: Run, newcome
 async def test_an_order_whose_answer_was_lost_is_not_placed_twice(run: Run, newcomer: Shop) -> None:
     async def lose_the_answer(route: Route) -> None:
         if "publishOrderStatus" in (route.request.post_data or ""):
-            await route.fetch()
+            await route.fetch(max_retries=2)
             await route.abort()
         else:
             await route.continue_()

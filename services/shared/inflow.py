@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from aio_pika.abc import AbstractChannel
 
-from services.shared.amqp import Connection, bounded, on_break
+from services.shared.amqp import Connection, bounded, count, on_break
 from services.shared.frames import Received
 from services.shared.settings import Settings
 from services.shared.store import PART_BYTES
@@ -92,8 +92,8 @@ class Inflow:
     async def _verify(self) -> None:
         async with bounded(self._settings.rabbitmq_timeout_seconds):
             underlay = await self._channel.get_underlay_channel()
-            state = await underlay.queue_declare(self._queue, passive=True)
-        if not state.consumer_count or (state.message_count and not self._messages):
+            found = await count(underlay, self._queue)
+        if not found.consumers or (found.messages and not self._messages):
             raise ConnectionError(f"the broker has lost the consumer of {self._queue}")
 
 

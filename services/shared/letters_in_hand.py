@@ -7,13 +7,13 @@ of thousands longer than a query has.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
 
 from aiormq.abc import AbstractChannel
 
-from services.shared.amqp import FAULTS, Connection, bounded
+from services.shared.amqp import FAULTS, Connection, bounded, count
 from services.shared.frames import Received
 from services.shared.settings import Settings
 from services.shared.topology import DEAD_LETTERS
@@ -40,11 +40,11 @@ class Hand:
         self._sift: Callable[[Received], None] = _let_go
         connection.deliveries.take(channel, self._arrive)
 
-    async def messages(
+    async def batches(
         self, sift: Callable[[Received], T | None], at_once: int
-    ) -> AsyncIterator[tuple[int, T]]:
+    ) -> AsyncIterator[list[tuple[int, T]]]:
         """Go through those that lie there now, so many at once. `sift` sees each as it comes, and
-        says what is kept of it until its turn: that is handed out, with what `ack` calls it by."""
+        says what is kept of it: that is handed out, with what `ack` calls it by."""
         kept: list[tuple[int, T]] = []
 
         def see(message: Received) -> None:
@@ -59,15 +59,21 @@ class Hand:
             if self._arrived == before:
                 return
             left -= self._arrived - before
-            for one in kept:
-                yield one
+            yield kept
             kept.clear()
 
-    async def ack(self, tag: int) -> None:
-        """Delete it."""
+    async def ack(self, tags: Sequence[int], *, all_before: bool = False) -> None:
+        """Delete these; returns when the broker has read it. `all_before`: they are all there are
+        up to the last.
+
+        Of acks one by one a quorum queue's channel keeps those back that are more than 32 ahead of
+        the queue, and forgets them when it closes.
+        """
         async with bounded(self._seconds):
-            await self._channel.basic_ack(tag)
-        self._acked += 1
+            for tag in tags[-1:] if all_before else tags:
+                await self._channel.basic_ack(tag, multiple=all_before)
+            await self._waiting()
+        self._acked += len(tags)
 
     async def give_back(self) -> None:
         """All that is left; returns when it is there for the next who looks.
@@ -100,8 +106,8 @@ class Hand:
                     await self._channel.basic_cancel(name)
 
     async def _has_come(self) -> bool:
-        """Wait for the next; if it is long in coming, ask whether there is one. A quorum queue
-        hands out large ones when the broker has said long since that none waits."""
+        """Wait for the next; if it is long in coming, ask whether there is one. What another node
+        hands out may still be on its way when the broker says that none waits."""
         self._news.clear()
         async with bounded(self._seconds + _QUIET_SECONDS):
             while True:
@@ -113,8 +119,7 @@ class Hand:
 
     async def _waiting(self) -> int:
         async with bounded(self._seconds):
-            state = await self._channel.queue_declare(DEAD_LETTERS, passive=True)
-        return state.message_count or 0
+            return (await count(self._channel, DEAD_LETTERS)).messages
 
     def _arrive(self, message: Received) -> None:
         self._arrived += 1

@@ -9,9 +9,8 @@ from time import monotonic
 from typing import Final
 
 from aio_pika.exceptions import AMQPChannelError
-from aiormq.abc import AbstractChannel
 
-from services.shared.amqp import FAULTS, Connection, abandon, bounded
+from services.shared.amqp import FAULTS, Connection, abandon, bounded, count
 from services.shared.bus import Depths, QueueDepth
 from services.shared.errors import Unavailable
 from services.shared.events import QUEUES
@@ -73,7 +72,7 @@ class QueueDepths:
         connection = await self._connect()
         try:
             channel = await (await connection.channel()).get_underlay_channel()
-            ask = partial(_count, channel)
+            ask = partial(count, channel)
             queues = []
             for name in QUEUES:
                 waiting, consumers = await ask(queue_name(name))
@@ -85,9 +84,3 @@ class QueueDepths:
         finally:
             abandon(connection)
         return Depths(queues, letters)
-
-
-async def _count(channel: AbstractChannel, queue: str) -> tuple[int, int]:
-    """How many messages it has that wait, and how many consumers."""
-    declared = await channel.queue_declare(queue, passive=True)
-    return declared.message_count or 0, declared.consumer_count or 0

@@ -56,7 +56,7 @@ class DeadLetterQueue:
                     if letter.id.startswith(prefix):
                         found.append(keep(letter))
 
-            async for _ in hand.messages(sift, MOST_AT_ONCE):
+            async for _ in hand.batches(sift, MOST_AT_ONCE):
                 pass
             return found
 
@@ -90,16 +90,29 @@ class DeadLetterQueue:
             letter = _dead_letter(message)
             return letter if id in (None, letter.id) else None
 
-        async def remove(hand: Hand) -> None:
+        async def remove_it(hand: Hand) -> None:
             nonlocal removed
-            at_once = _REMOVED_AT_ONCE if id is None else MOST_AT_ONCE
-            async for tag, letter in hand.messages(sift, at_once):
-                if id is None or not removed:
+            async for batch in hand.batches(sift, MOST_AT_ONCE):
+                if batch and not removed:
+                    tag, letter = batch[0]
                     await first(letter)
-                    await hand.ack(tag)
-                    removed += 1
+                    await hand.ack([tag])
+                    removed = 1
 
-        await self._walk(remove)
+        async def remove_all(hand: Hand) -> None:
+            nonlocal removed
+            async for batch in hand.batches(sift, _REMOVED_AT_ONCE):
+                done: list[int] = []
+                try:
+                    for tag, letter in batch:
+                        await first(letter)
+                        done.append(tag)
+                finally:
+                    if done:
+                        await hand.ack(done, all_before=True)
+                        removed += len(done)
+
+        await self._walk(remove_all if id is None else remove_it)
         return removed
 
     async def _walk(self, action: Callable[[Hand], Awaitable[T]]) -> T:
