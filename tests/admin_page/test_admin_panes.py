@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-import pytest
-from playwright.async_api import Browser, ElementHandle, Locator, Request, Route, expect
+from playwright.async_api import ElementHandle, Locator, Request, Route, expect
 from pymongo import AsyncMongoClient
 
 from services.shared.events import NOTIFICATIONS
 from services.shared.mongod import running_url
-from tests.admin import ADMIN, ALICE, BEN, Admin, login, quiet_demo, visit
-from tests.graphiql import SECONDS, open_browser
+from tests.admin import ALICE, BEN, Admin, login
+from tests.graphiql import SECONDS
 from tests.kit import Api
 from tests.processes import Run
 from tests.servers import until
@@ -37,32 +36,6 @@ MARKED = """async (seen) => {
   const [, last] = seen.map(figures);
   return [...last.querySelectorAll(".bad .label")].map((label) => label.textContent);
 }"""
-
-
-@pytest.fixture(scope="module")
-async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
-    async with quiet_demo(tmp_path_factory.mktemp("shop")) as run:
-        yield run
-
-
-@pytest.fixture(scope="module")
-async def api(shop: Run) -> Api:
-    """As the admin."""
-    return (await login(shop, ADMIN))[0]
-
-
-@pytest.fixture(scope="module")
-async def browser(shop: Run) -> AsyncIterator[Browser]:
-    async with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-async def admin(shop: Run, browser: Browser) -> AsyncIterator[Admin]:
-    async with visit(shop, browser) as admin:
-        await admin.sign_in()
-        await admin.heading("Overview").wait_for()
-        yield admin
 
 
 async def test_the_overview_shows_what_was_published(shop: Run, api: Api, admin: Admin) -> None:

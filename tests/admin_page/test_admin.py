@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 from uuid import uuid4
 
 import httpx
-import pytest
 from playwright.async_api import Browser, Route, expect
 from starlette.applications import Starlette
 
 from gateway.pages import DemoShop, Pages
 from services.shared.settings import Settings
-from tests.admin import ADMIN, ALICE, BEN, PANES, Admin, login, quiet_demo, visit
-from tests.graphiql import SECONDS, open_browser
+from tests.admin import ADMIN, ALICE, BEN, PANES, Admin, login
+from tests.graphiql import SECONDS
 from tests.kit import forget_queues, quick_settings
 from tests.processes import Run, tidings
 from tests.servers import PrivateMongod, PrivateRabbitMQ, free_port, until
@@ -41,32 +39,6 @@ HIDDEN = """(hidden) => {
   Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
   document.dispatchEvent(new Event("visibilitychange"));
 }"""
-
-
-@pytest.fixture(scope="module")
-async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
-    async with quiet_demo(tmp_path_factory.mktemp("shop")) as run:
-        yield run
-
-
-@pytest.fixture(scope="module")
-async def browser(shop: Run) -> AsyncIterator[Browser]:
-    async with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-async def visitor(shop: Run, browser: Browser) -> AsyncIterator[Admin]:
-    """The page, and nobody is signed in."""
-    async with visit(shop, browser) as visitor:
-        yield visitor
-
-
-@pytest.fixture
-async def admin(visitor: Admin) -> Admin:
-    await visitor.sign_in()
-    await visitor.heading("Overview").wait_for()
-    return visitor
 
 
 async def test_a_customer_is_told_that_the_page_is_for_admins(visitor: Admin) -> None:

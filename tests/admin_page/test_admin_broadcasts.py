@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
-import pytest
-from playwright.async_api import Browser, Locator, expect
+from playwright.async_api import Locator, expect
 
-from tests.admin import ADMIN, ALICE, BEN, Admin, login, quiet_demo, visit
-from tests.graphiql import open_browser
+from tests.admin import ALICE, BEN, Admin, login
 from tests.kit import Api
 from tests.processes import Run
 
@@ -39,32 +36,6 @@ ASKED = {
     "neverBought": True,
     "inactiveDays": 14,
 }
-
-
-@pytest.fixture(scope="module")
-async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
-    async with quiet_demo(tmp_path_factory.mktemp("shop")) as run:
-        yield run
-
-
-@pytest.fixture(scope="module")
-async def api(shop: Run) -> Api:
-    """As the admin."""
-    return (await login(shop, ADMIN))[0]
-
-
-@pytest.fixture(scope="module")
-async def browser(shop: Run) -> AsyncIterator[Browser]:
-    async with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-async def admin(shop: Run, browser: Browser) -> AsyncIterator[Admin]:
-    async with visit(shop, browser) as admin:
-        await admin.sign_in()
-        await admin.heading("Overview").wait_for()
-        yield admin
 
 
 async def test_a_broadcast_is_counted_sent_and_followed_to_its_end(
