@@ -110,7 +110,7 @@ class Depths(NamedTuple):
 
 class Subscription(Protocol):
     """One consumer of one queue. `at_once`: how many batches it hands out before the first of them
-    is settled, 1 or 2."""
+    is settled."""
 
     at_once: int
 

@@ -55,6 +55,7 @@ log = get_logger()
 
 T = TypeVar("T")
 _AGAIN: Final = "the broker delivers them again"
+_AT_ONCE: Final = 3  # batches, so that the worker waits for the database less than it works
 _SHORT_LIVED: Final = 1.0  # seconds; a consumer that was well for longer comes back at once
 _PATIENCE: Final = 10  # of declaring some thirty things, each bounded by RABBITMQ_TIMEOUT_SECONDS
 
@@ -183,9 +184,10 @@ class _RabbitSubscription:
                     end_if_cancelled()
                     messages = await inflow.take(self._settings.batch_size)
                     if is_careful and not _is_suspect(messages[0]):
-                        await inflow.widen(prefetch=3 * self._settings.batch_size)
-                        is_careful, self.at_once = False, 2
-                    yield [self._delivery(message) for message in messages]
+                        await inflow.widen(prefetch=(_AT_ONCE + 1) * self._settings.batch_size)
+                        is_careful, self.at_once = False, _AT_ONCE
+                    now = self._clock.now()
+                    yield [_delivery(message, now) for message in messages]
             except FAULTS as error:
                 log.warning("consumer_waits", queue=self._queue, error=repr(error))
                 self._give_up()
@@ -252,16 +254,6 @@ class _RabbitSubscription:
                 self._bus.lay_out_again()
             abandon(connection)
 
-    def _delivery(self, message: Received) -> Delivery:
-        headers = message.headers
-        failures = headers.get("x-tidings-failures", 0)
-        return Delivery(
-            body=message.body,
-            failures=max(0, failures) if isinstance(failures, int) else 0,
-            first_seen=instant(headers, "x-tidings-first-seen") or self._clock.now(),
-            receipt=message,
-        )
-
     def _moved(
         self, delivery: Delivery, verdict: Retry | Dead | PassOn
     ) -> tuple[str, str, aio_pika.Message]:
@@ -277,6 +269,17 @@ class _RabbitSubscription:
         wait = shortened(verdict.wait, self._settings.retry_jitter)
         message = _message(delivery.body, headers=headers, expiration=wait)
         return "", retry_queue_name(self._queue, verdict.wait), message
+
+
+def _delivery(message: Received, now: datetime) -> Delivery:
+    headers = message.headers
+    failures = headers.get("x-tidings-failures", 0)
+    return Delivery(
+        body=message.body,
+        failures=max(0, failures) if isinstance(failures, int) else 0,
+        first_seen=instant(headers, "x-tidings-first-seen") or now,
+        receipt=message,
+    )
 
 
 def _is_suspect(message: Received) -> bool:

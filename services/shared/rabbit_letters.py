@@ -155,8 +155,10 @@ def burial(
 
 def instant(headers: HeadersType, name: str) -> datetime | None:
     """The time in a header of ours, or None."""
+    if (told := headers.get(name)) is None:
+        return None
     with suppress(ValueError):
-        return datetime.fromisoformat(str(headers.get(name)))
+        return datetime.fromisoformat(str(told))
     return None
 
 

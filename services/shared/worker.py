@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import TypeVar
 
 from services.shared.bus import Ack, Bus, Dead, Delivery, Handlers, PassOn, Retry, Verdict
@@ -47,8 +48,8 @@ async def work(
 ) -> None:
     """Consume `queue` with `handlers` until cancelled.
 
-    While the database stores one batch the next one is made ready, where the transport hands it
-    out: as if two workers shared the queue. They are settled in their order. A small one gets a
+    While the database stores some batches the next one is made ready, where the transport hands it
+    out: as if several workers shared the queue. They are settled in their order. A small one gets a
     moment to end: more is there by then, and a batch costs much the same whatever is in it. When
     `stop` is set, it ends as soon as what is in hand is handled and settled. What became of it is
     added to `counts`.
@@ -65,19 +66,14 @@ async def work(
 
     async with bus.subscribe(queue) as subscription, asyncio.TaskGroup() as group:
         batches, before = subscription.batches(), None
+        in_hand: deque[asyncio.Task[None]] = deque()
         while (batch := await _unless(stop, anext(batches))) is not None:
-            handled = group.create_task(handle(batch, before))
-            await (handled if subscription.at_once == 1 else _unless_done(before))
+            before = group.create_task(handle(batch, before))
+            in_hand.append(before)
+            while len(in_hand) >= subscription.at_once:
+                await in_hand.popleft()
             if len(batch) < min(_LARGE, settings.batch_size):
-                await asyncio.wait([handled], timeout=_MOMENT)
-            before = handled
-
-
-async def _unless_done(task: asyncio.Task[None] | None) -> None:
-    """Wait for it, if there is one."""
-    end_if_cancelled()
-    if task is not None:
-        await task
+                await asyncio.wait([before], timeout=_MOMENT)
 
 
 async def _unless(stop: asyncio.Event, waited_for: Awaitable[T]) -> T | None:
@@ -106,12 +102,13 @@ async def deliver(
     it had a wrong routing key, or that queue was missing. An event whose id was used with other
     content is dead. Handlers must stand being called again.
     """
+    now = clock.now()
     ours = {_QUEUE_OF.get(type_) for type_ in handlers}
     verdicts: list[Verdict] = [Ack()] * len(batch)
     wanted: dict[int, Event] = {}
     for index, delivery in enumerate(batch):
         try:
-            event = _open(delivery, clock, settings)
+            event = _open(delivery, now, settings)
         except Malformed as error:
             verdicts[index] = Dead(str(error))
         except Exception as error:  # reading is pure: it is the message's fault, whatever it is
@@ -174,13 +171,13 @@ async def keep_doing(action: Callable[[], Awaitable[int]], what: str, pause: flo
             await asyncio.sleep(pause)
 
 
-def _open(delivery: Delivery, clock: Clock, settings: Settings) -> Event:
+def _open(delivery: Delivery, now: datetime, settings: Settings) -> Event:
     if len(delivery.body) > settings.max_event_bytes:
         raise Malformed(
             f"The event has {len(delivery.body)} bytes; {settings.max_event_bytes} is the most "
             "(MAX_EVENT_BYTES)"
         )
-    return decode(delivery.body, received=clock.now())
+    return decode(delivery.body, received=now)
 
 
 def is_passing(error: Exception) -> bool:
