@@ -174,9 +174,9 @@ export class Feed {
   }
 
   /** An inbox that was empty when it was read has no cursor to go on from: if what came since is
-   * not told, it is read again. */
+   * not told, it is read again, once for all that waited for their turn. */
   async #findFirst(): Promise<void> {
-    if (!this.unread || this.newest) return;
+    if (!this.unread || this.newest || this.isReading) return;
     await this.retry();
     this.arrived(this.items.filter((item) => !item.read));
   }

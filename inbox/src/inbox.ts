@@ -145,6 +145,7 @@ export class TidingsInbox extends HTMLElement {
       screen.showSettings(false);
       screen.archived = undefined;
       this.#paint();
+      this.#changed(); // once more when it is shown, and has a height
       const { activeElement } = this.getRootNode() as Document;
       const isFocusLost = [null, this, document.body].includes(activeElement as HTMLElement);
       if (!screen.isOpen && isFocusLost) (this.#mount.firstElementChild as HTMLElement).focus();
@@ -180,7 +181,7 @@ export class TidingsInbox extends HTMLElement {
 
   #readOn(): void {
     const scroll = this.#mount.querySelector("#items");
-    if (!scroll) return;
+    if (!scroll?.clientHeight) return; // as long as it is not shown, it has no end either
     const below = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight;
     if (below < NEAR_END) void this.#screen!.feed.more();
   }
