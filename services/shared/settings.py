@@ -274,7 +274,7 @@ class Settings(BaseSettings):
     # How events travel
     batch_size: Count = Field(
         500,
-        description="Events a worker takes at once; it has two such batches in hand and a third "
+        description="Events a worker takes at once; it has three such batches in hand and a fourth "
         "waits in its memory, each event of up to RabbitMQ's max_message_size, which must be more "
         "than MAX_EVENT_BYTES.",
     )
