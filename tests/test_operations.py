@@ -504,7 +504,8 @@ async def test_a_queue_that_was_deleted_is_counted_anew(rabbitmq: PrivateRabbitM
 async def test_what_the_broker_makes_up_of_a_queue_that_is_stuck_is_not_believed(
     rabbitmq: PrivateRabbitMQ,
 ) -> None:
-    bus = RabbitBus(rabbitmq.url, SystemClock(), quick_settings("", rabbitmq_url=rabbitmq.url))
+    settings = quick_settings("", rabbitmq_url=rabbitmq.url, rabbitmq_timeout_seconds=10)
+    bus = RabbitBus(rabbitmq.url, SystemClock(), settings)
     await bus.discard()
     await bus.publisher.send([("", DEAD_LETTERS, aio_pika.Message(b"{}"))])
     async with rabbitmq.stuck(DEAD_LETTERS):

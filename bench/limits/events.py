@@ -43,7 +43,7 @@ async def main() -> None:
     await like(database["notifications"], bare)
     connection = await aio_pika.connect(os.environ["RABBITMQ_URL"])
     channel = await connection.channel()
-    await channel.set_qos(prefetch_count=3 * BATCH)
+    await channel.set_qos(prefetch_count=4 * BATCH)
     queue = await channel.get_queue(os.environ["QUEUE"], ensure=False)
     say_ready()
     began = time.monotonic()

@@ -27,6 +27,7 @@ from services.shared.settings import Settings
 FAULTS: Final = (AMQPError, OSError, TimeoutError, RuntimeError, asyncio.InvalidStateError)
 _CLOSE_SECONDS: Final = 1
 _MADE_UP_SECONDS: Final = 0.25
+MOST_AT_ONCE: Final = 2**16 - 1  # messages that a consumer may have in hand, as AMQP counts
 _CLOSED: Final = "the connection has closed meanwhile"
 _closing: Final[set[asyncio.Task[None]]] = set()  # or they might be collected half done
 
@@ -112,11 +113,12 @@ class Count(NamedTuple):
 
 
 async def count(channel: aiormq.abc.AbstractChannel, queue: str) -> Count:
-    """What a queue has, once the broker knows: to be asked inside `bounded`. Raises what FAULTS
+    """What a queue has, as soon as it answers: to be asked inside `bounded`. Raises what FAULTS
     lists.
 
     Of a quorum queue that does not answer within 250 ms RabbitMQ says that it has neither messages
-    nor consumers (3.10 and 4).
+    nor consumers (3.10 and 4). It says so of one whose leader is gone, too, but at once: that can't
+    be told from one that is empty.
     """
     while True:
         began = monotonic()

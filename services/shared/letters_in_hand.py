@@ -19,7 +19,6 @@ from services.shared.settings import Settings
 from services.shared.topology import DEAD_LETTERS
 
 T = TypeVar("T")
-MOST_AT_ONCE: Final = 2**16 - 1  # of a consumer, as AMQP counts
 _SETTLING_SECONDS: Final = 0.02
 _QUIET_SECONDS: Final = 1.0
 
@@ -59,8 +58,9 @@ class Hand:
             if self._arrived == before:
                 return
             left -= self._arrived - before
-            yield kept
+            batch = kept.copy()
             kept.clear()
+            yield batch
 
     async def ack(self, tags: Sequence[int], *, all_before: bool = False) -> None:
         """Delete these; returns when the broker has read it. `all_before`: they are all there are
@@ -72,8 +72,8 @@ class Hand:
         async with bounded(self._seconds):
             for tag in tags[-1:] if all_before else tags:
                 await self._channel.basic_ack(tag, multiple=all_before)
+            self._acked += len(tags)
             await self._waiting()
-        self._acked += len(tags)
 
     async def give_back(self) -> None:
         """All that is left; returns when it is there for the next who looks.

@@ -15,7 +15,16 @@ from typing import Any, Final, TypeVar
 import aio_pika
 from aio_pika import DeliveryMode
 
-from services.shared.amqp import FAULTS, Connection, abandon, bounded, close, connect, pause
+from services.shared.amqp import (
+    FAULTS,
+    MOST_AT_ONCE,
+    Connection,
+    abandon,
+    bounded,
+    close,
+    connect,
+    pause,
+)
 from services.shared.bus import (
     Ack,
     Dead,
@@ -184,7 +193,8 @@ class _RabbitSubscription:
                     end_if_cancelled()
                     messages = await inflow.take(self._settings.batch_size)
                     if is_careful and not _is_suspect(messages[0]):
-                        await inflow.widen(prefetch=(_AT_ONCE + 1) * self._settings.batch_size)
+                        size = (_AT_ONCE + 1) * self._settings.batch_size
+                        await inflow.widen(prefetch=min(size, MOST_AT_ONCE))
                         is_careful, self.at_once = False, _AT_ONCE
                     now = self._clock.now()
                     yield [_delivery(message, now) for message in messages]

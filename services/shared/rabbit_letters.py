@@ -16,20 +16,23 @@ from uuid import uuid4
 
 from aio_pika.abc import HeadersType
 
-from services.shared.amqp import FAULTS, Connection, bounded, close, pause
+from services.shared.amqp import FAULTS, MOST_AT_ONCE, Connection, bounded, close, pause
 from services.shared.bus import DeadLetter, Delivery
 from services.shared.errors import NotFound, Unavailable
 from services.shared.events import QUEUES
 from services.shared.frames import Received
-from services.shared.letters_in_hand import MOST_AT_ONCE, Hand
+from services.shared.letters_in_hand import Hand
 from services.shared.settings import Settings
+from services.shared.tasks import end_if_cancelled
 from services.shared.topology import DELIVERY_LIMIT
 
 T = TypeVar("T")
 
 # Right after a restart the broker may leave a question about a queue unanswered.
 _ATTEMPTS: Final = 5
-_REMOVED_AT_ONCE: Final = 500  # their bodies are in memory meanwhile
+# Their bodies are in memory meanwhile; those that are replayed are so twice if we are killed.
+_DISCARDED_AT_ONCE: Final = 500
+_REPLAYED_AT_ONCE: Final = 25
 
 
 class DeadLetterQueue:
@@ -73,7 +76,7 @@ class DeadLetterQueue:
                 )
             await self._put_back(letter)
 
-        return await self._remove(id, put_back)
+        return await self._remove(id, put_back, _REPLAYED_AT_ONCE)
 
     async def discard(self, id: str | None) -> int:
         """Delete one, or all; how many there were."""
@@ -81,9 +84,13 @@ class DeadLetterQueue:
         async def forget(_: DeadLetter) -> None:
             return
 
-        return await self._remove(id, forget)
+        return await self._remove(id, forget, _DISCARDED_AT_ONCE)
 
-    async def _remove(self, id: str | None, first: Callable[[DeadLetter], Awaitable[None]]) -> int:
+    async def _remove(
+        self, id: str | None, first: Callable[[DeadLetter], Awaitable[None]], at_once: int
+    ) -> int:
+        """How many it has told the broker to delete: `first` is done with each before. Where an
+        answer is lost it looks again for those that are still there."""
         removed = 0
 
         def sift(message: Received) -> DeadLetter | None:
@@ -92,16 +99,17 @@ class DeadLetterQueue:
 
         async def remove_it(hand: Hand) -> None:
             nonlocal removed
+            is_done = False
             async for batch in hand.batches(sift, MOST_AT_ONCE):
-                if batch and not removed:
+                if batch and not is_done:
                     tag, letter = batch[0]
                     await first(letter)
+                    is_done, removed = True, 1
                     await hand.ack([tag])
-                    removed = 1
 
         async def remove_all(hand: Hand) -> None:
             nonlocal removed
-            async for batch in hand.batches(sift, _REMOVED_AT_ONCE):
+            async for batch in hand.batches(sift, at_once):
                 done: list[int] = []
                 try:
                     for tag, letter in batch:
@@ -109,8 +117,8 @@ class DeadLetterQueue:
                         done.append(tag)
                 finally:
                     if done:
-                        await hand.ack(done, all_before=True)
                         removed += len(done)
+                        await hand.ack(done, all_before=True)
 
         await self._walk(remove_all if id is None else remove_it)
         return removed
@@ -132,6 +140,7 @@ class DeadLetterQueue:
                 finally:
                     await close(connection)
             except FAULTS as error:
+                end_if_cancelled()
                 if attempt == _ATTEMPTS:
                     raise Unavailable(f"RabbitMQ is away: {error!r}") from error
             await pause(self._settings)
