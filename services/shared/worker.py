@@ -49,8 +49,9 @@ async def work(
     """Consume `queue` with `handlers` until cancelled.
 
     While the database stores some batches the next one is made ready, where the transport hands it
-    out: as if several workers shared the queue. They are settled in their order. A small one gets a
-    moment to end: more is there by then, and a batch costs much the same whatever is in it. When
+    out: as if several workers shared the queue. They are settled in their order. After a small one
+    it waits for those before it, and for a moment until it has ended, too: more is there by then,
+    and a batch costs much the same whatever is in it. When
     `stop` is set, it ends as soon as what is in hand is handled and settled. What became of it is
     added to `counts`.
     """
@@ -70,9 +71,11 @@ async def work(
         while (batch := await _unless(stop, anext(batches))) is not None:
             before = group.create_task(handle(batch, before))
             in_hand.append(before)
-            while len(in_hand) >= subscription.at_once:
+            is_small = len(batch) < min(_LARGE, settings.batch_size)
+            most = min(2, subscription.at_once) if is_small else subscription.at_once
+            while len(in_hand) >= most:
                 await in_hand.popleft()
-            if len(batch) < min(_LARGE, settings.batch_size):
+            if is_small:
                 await asyncio.wait([before], timeout=_MOMENT)
 
 
