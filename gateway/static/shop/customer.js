@@ -80,7 +80,7 @@ export class Customer {
 
   async _publish({ id, items }, step) {
     const status = STEPS[step];
-    const names = items.map((item) => this._products.get(item).name);
+    const names = items.map((item) => this._products.get(item)?.name ?? item);
     const input = {
       orderId: id,
       userId: this.user.id,
