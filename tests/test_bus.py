@@ -630,3 +630,16 @@ def _changed(user_id: str, id: str) -> Event:
 
 def _ids(event: Event) -> tuple[str, ...]:
     return event.read(NotificationChanged).notification_ids
+
+
+async def test_a_batch_may_be_larger_than_amqp_lets_a_consumer_have_in_hand(
+    rabbitmq: PrivateRabbitMQ,
+) -> None:
+    settings = quick_settings("", rabbitmq_url=rabbitmq.url, batch_size=20_000)
+    await forget_queues(rabbitmq.url, settings)
+    bus = RabbitBus(rabbitmq.url, SystemClock(), settings)
+    await bus.publish(orders(1))
+    async with asyncio.timeout(10), bus.subscribe(NOTIFICATIONS) as subscription:
+        [delivery] = await anext(subscription.batches())
+        await subscription.settle([(delivery, Ack())])
+    await bus.close()

@@ -7,7 +7,7 @@ of thousands longer than a query has.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Final, TypeVar
 
@@ -62,17 +62,16 @@ class Hand:
             kept.clear()
             yield batch
 
-    async def ack(self, tags: Sequence[int], *, all_before: bool = False) -> None:
-        """Delete these; returns when the broker has read it. `all_before`: they are all there are
-        up to the last.
+    async def ack(self, tag: int, count: int = 1) -> None:
+        """Delete it; returns when the broker has read that. `count`: with all that are in hand
+        before it, so many in all.
 
         Of acks one by one a quorum queue's channel keeps those back that are more than 32 ahead of
         the queue, and forgets them when it closes.
         """
         async with bounded(self._seconds):
-            for tag in tags[-1:] if all_before else tags:
-                await self._channel.basic_ack(tag, multiple=all_before)
-            self._acked += len(tags)
+            await self._channel.basic_ack(tag, multiple=count > 1)
+            self._acked += count
             await self._waiting()
 
     async def give_back(self) -> None:

@@ -105,7 +105,7 @@ class DeadLetterQueue:
                     tag, letter = batch[0]
                     await first(letter)
                     is_done, removed = True, 1
-                    await hand.ack([tag])
+                    await hand.ack(tag)
 
         async def remove_all(hand: Hand) -> None:
             nonlocal removed
@@ -118,7 +118,7 @@ class DeadLetterQueue:
                 finally:
                     if done:
                         removed += len(done)
-                        await hand.ack(done, all_before=True)
+                        await hand.ack(done[-1], len(done))
 
         await self._walk(remove_all if id is None else remove_it)
         return removed

@@ -51,9 +51,8 @@ async def work(
     While the database stores some batches the next one is made ready, where the transport hands it
     out: as if several workers shared the queue. They are settled in their order. After a small one
     it waits for those before it, and for a moment until it has ended, too: more is there by then,
-    and a batch costs much the same whatever is in it. When
-    `stop` is set, it ends as soon as what is in hand is handled and settled. What became of it is
-    added to `counts`.
+    and a batch costs much the same whatever is in it. When `stop` is set, it ends as soon as what
+    is in hand is handled and settled. What became of it is added to `counts`.
     """
     stop, counts = stop or asyncio.Event(), counts or Counts()
 
