@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -82,7 +83,9 @@ class Services:
 class Context:
     """One request, or one operation on a websocket. `token`: the bearer token that came with it;
     `place`: the websocket's among the open ones; `tells_cost`: whether the answer is to tell it;
-    `at_once`: what tells a subscriber of events without its task, where the server can."""
+    `at_once`: what tells a subscriber of events without its task, where the server can;
+    `presumes`: whether a customer's token is taken at its word while its session is looked up. Only
+    for what reads, and whose answer waits for `was_right`."""
 
     services: Services
     token: str | None
@@ -93,6 +96,9 @@ class Context:
     connection_params: dict[str, Any] = field(default_factory=dict)
     _identifying: asyncio.Task[Identity] | None = None
     _identity: Identity | None = None
+    presumes: bool = False
+    _presumed: tuple[Identity, asyncio.Task[Identity]] | None = None
+    _refusal: Exception | None = None
 
     @cached_property
     def together(self) -> Together:
@@ -113,7 +119,7 @@ class Context:
     async def viewer(self, scope: Scope | None = None) -> Identity:
         """Who is asking. Raises Unauthenticated, and Forbidden for an API key without the scope:
         without one, for all of them."""
-        viewer = await self.identity()
+        viewer = self._presume() or await self.identity()
         if viewer.scopes is not None and scope not in viewer.scopes:
             needed = f"the scope {scope.name}" if scope else "a login instead"
             raise Forbidden(f"An API key may not do this: it needs {needed}.")
@@ -125,12 +131,24 @@ class Context:
             raise Unauthenticated(
                 "Log in first: send the header Authorization: Bearer <accessToken>."
             )
+        if self._refusal is not None:
+            raise self._refusal
         if self._identity is not None:
             return self._identity
-        if self._identifying is None:
-            self._identifying = asyncio.ensure_future(self.services.identify(self.token))
-            self._identifying.add_done_callback(self._heard)
-        return await asyncio.shield(self._identifying)
+        return await asyncio.shield(self._asked(self.token))
+
+    async def was_right(self) -> bool:
+        """Whether it may be answered what was read so far; else it has to be read again, and
+        nothing is presumed any more."""
+        self.presumes = False
+        if self._presumed is None:
+            return True
+        (_, looking), self._presumed = self._presumed, None
+        try:
+            await looking
+        except Exception as error:
+            self._refusal = error
+        return self._refusal is None
 
     async def follower(self) -> Identity:
         """Who subscribes: the viewer, asked for until the database is back."""
@@ -183,6 +201,24 @@ class Context:
             rows = await Notification.some(user_id, ids, self.services.clock.now())
             found |= {(user_id, str(row.id)): row for row in rows}
         return [found.get(key) for key in keys]
+
+    def _presume(self) -> Identity | None:
+        """In a crowd nobody gains by that: sessions are looked up together. What an admin reads is
+        logged, so that their session comes first."""
+        sessions = self.services.sessions
+        asks_alone = self.presumes and not sessions.open_ones.is_asking
+        if self._presumed is None and asks_alone and self.token and not is_api_key(self.token):
+            with suppress(Unauthenticated):  # `identity` tells why
+                identity = sessions.read_token(self.token)
+                if identity.role is Role.USER:
+                    self._presumed = identity, self._asked(self.token)
+        return self._presumed[0] if self._presumed else None
+
+    def _asked(self, token: str) -> asyncio.Task[Identity]:
+        if self._identifying is None:
+            self._identifying = asyncio.ensure_future(self.services.identify(token))
+            self._identifying.add_done_callback(self._heard)
+        return self._identifying
 
     def _heard(self, task: asyncio.Task[Identity]) -> None:
         """Who asks next after an error asks anew. It may have nobody left to hear it."""

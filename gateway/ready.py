@@ -102,20 +102,8 @@ class ReadySchema(strawberry.Schema):
             cost = ready.cost.of(variables)
             told = {"cost": cost} if context.tells_cost else {}
             check_cost(cost, settings)
-            result = await self._in_time(
-                await_maybe(
-                    execute(
-                        self._schema,
-                        ready.document,
-                        variable_values=ready.cost.declared(variables),
-                        operation_name=name,
-                        context_value=context,
-                        is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]
-                        executor_class=self.execution_context_class,
-                        operation_extensions=None,
-                    )
-                )
-            )
+            declared = ready.cost.declared(variables)
+            result = await self._in_time(self._executed(ready, name, declared, context))
             errors = result.errors
         except Exception as error:
             known = isinstance(error, GraphQLError)
@@ -124,6 +112,27 @@ class ReadySchema(strawberry.Schema):
         return ExecutionResult(
             result.data, as_told(errors, settings, valid=True) if errors else None, told
         )
+
+    async def _executed(
+        self, ready: Ready, name: str | None, variables: dict[str, Any], context: Context
+    ) -> graphql.ExecutionResult:
+        """A query reads while its session is looked up, and reads again if that has ended."""
+        context.presumes = ready.type is OperationType.QUERY
+        while True:
+            result = await await_maybe(
+                execute(
+                    self._schema,
+                    ready.document,
+                    variable_values=variables,
+                    operation_name=name,
+                    context_value=context,
+                    is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]
+                    executor_class=self.execution_context_class,
+                    operation_extensions=None,
+                )
+            )
+            if await context.was_right():
+                return result
 
     async def _execute_operation(
         self, execution_context: ExecutionContext, *args: Any, **kwargs: Any

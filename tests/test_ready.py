@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from bson import ObjectId
 
 from gateway.cost import OperationCost
 from gateway.schema import make_schema
+from services.notifications.models import Notification
 from services.shared.settings import Settings
+from services.shared.vocabulary import Role
+from services.users.credentials import Session
 from tests.kit import House, Somebody, http_client, open_house, quick_settings
 from tests.servers import PrivateMongod, until
 
@@ -106,6 +111,78 @@ async def test_what_is_known_asks_anew_who_is_asking(house: House, ann: Somebody
     status, refused = await answer(bob, query=document)
     assert refused["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
     assert status == 200
+
+
+class Gate:
+    """Stands before the look at sessions, which finds what it finds."""
+
+    def __init__(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_reached = asyncio.Event()
+        self.opens = asyncio.Event()
+        sessions = house.runtime.sessions.open_ones
+        self._holds = sessions.holds
+        monkeypatch.setattr(sessions, "holds", self._wait)
+
+    async def _wait(self, session_id: str) -> bool:
+        self.is_reached.set()
+        await self.opens.wait()
+        return await self._holds(session_id)
+
+
+@pytest.mark.parametrize(("role", "reads"), [(Role.USER, True), (Role.ADMIN, False)])
+async def test_a_customers_page_is_read_while_their_session_is_looked_up_and_told_after_that(
+    house: House, monkeypatch: pytest.MonkeyPatch, role: Role, reads: bool
+) -> None:
+    asker = await house.somebody(role)
+    await asker.api.ask(PAGE, first=2)
+    gate = Gate(house, monkeypatch)
+    database = house.runtime.store.database
+    about = {"ns": f"{database.name}.notifications", "command.pipeline.0.$match.user_id": asker.id}
+
+    async def is_read() -> bool:
+        return bool(await database["system.profile"].find_one(about))
+
+    await database.command("profile", 2)
+    try:
+        asking = asyncio.create_task(asker.api.ask(PAGE, first=2))
+        await gate.is_reached.wait()
+        if reads:
+            await until(is_read)
+        await asyncio.sleep(0.2)
+        assert (await is_read(), asking.done()) == (reads, False)
+        gate.opens.set()
+        assert "unreadCount" in await asking
+        assert await is_read()
+    finally:
+        await database.command("profile", 0)
+        await database["system.profile"].drop()
+
+
+async def test_what_was_read_for_a_session_that_ends_meanwhile_is_told_to_nobody(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = await house.somebody()
+    await asker.api.ask(PAGE, first=2)
+    gate = Gate(house, monkeypatch)
+    asking = asyncio.create_task(answer(asker, query=PAGE, variables={"first": 2}))
+    await gate.is_reached.wait()
+    await Session.get_pymongo_collection().delete_many({"user_id": asker.id})
+    gate.opens.set()
+    _, refused = await asking
+    assert refused["data"] is None
+    assert {one["extensions"]["code"] for one in refused["errors"]} == {"UNAUTHENTICATED"}
+
+
+async def test_a_mutation_waits_for_its_session(house: House) -> None:
+    asker = await house.somebody()
+    notifications = Notification.get_pymongo_collection()
+    welcome = await until(lambda: notifications.find_one({"user_id": asker.id}))
+    _, unknown = await answer(asker, query=MARK, variables={"id": str(ObjectId())})
+    assert unknown["errors"][0]["extensions"]["code"] == "NOT_FOUND"
+    await Session.get_pymongo_collection().delete_many({"user_id": asker.id})
+    _, refused = await answer(asker, query=MARK, variables={"id": str(welcome["_id"])})
+    assert refused["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+    assert await notifications.find_one({"_id": welcome["_id"], "read": False})
 
 
 async def test_no_more_operations_are_kept_than_may_be() -> None:

@@ -20,6 +20,11 @@ class OpenSessions:
         self._next: _Question | None = None
         self._asking: asyncio.Task[None] | None = None
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether a question is out: who asks now waits for it, and then for the next."""
+        return self._asking is not None
+
     async def holds(self, session_id: str) -> bool:
         """Within the time of two questions: the one that is out, and the next. Raises what the
         database raises: also when it was the question before that failed, or everybody would wait

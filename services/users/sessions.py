@@ -67,7 +67,7 @@ class Sessions:
         self._clock = clock
         self._life = timedelta(seconds=settings.refresh_token_seconds)
         self._most = settings.max_sessions_per_user
-        self._open = OpenSessions(clock)
+        self.open_ones = OpenSessions(clock)
 
     async def open(self, user: User, caller: Caller) -> Login:
         """Log in somebody who has shown who they are. Beyond MAX_SESSIONS_PER_USER the one ends
@@ -114,7 +114,7 @@ class Sessions:
     async def identify(self, access_token: str) -> Identity:
         """Whom the token speaks for. Raises Unauthenticated, also when the session has ended."""
         identity = self.read_token(access_token)
-        if not await self._open.holds(identity.session_id):
+        if not await self.open_ones.holds(identity.session_id):
             raise Unauthenticated("The session has ended: log in again.")
         return identity
 
