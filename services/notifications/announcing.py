@@ -218,8 +218,7 @@ class Announcing:
     async def _store_part(self, wanted: Sequence[Wanted]) -> list[Decided]:
         """Another worker may have the same events in hand, or what shows the same things."""
         known: list[Decided] = []
-        room = PART_BYTES - sum(one.size for one in wanted)
-        write = partial(self._write, most_revised=room)
+        write = partial(self._write, most_bytes=PART_BYTES)
         while True:
             end_if_cancelled()
             try:
@@ -243,15 +242,17 @@ class Announcing:
             wanted = [one for one in wanted if one.draft.key not in stored]
 
     async def _write(
-        self, wanted: Sequence[Wanted], session: Session, most_revised: float = math.inf
+        self, wanted: Sequence[Wanted], session: Session, most_bytes: float = math.inf
     ) -> list[Decided]:
-        """Decide and store, in the session's transaction. Raises _TooMuchRevised where several
-        would revise what has more than so many bytes."""
+        """Decide and store, in the session's transaction. Raises _TooMuchRevised where several,
+        with what they revise, have more than so many bytes."""
         now = self._clock.now()
         wanted = [one.lasting(now, self._lives) for one in wanted]
         shelf = await Shelf.of([one.draft for one in wanted], now, session)
-        if len(wanted) > 1 and shelf.size > most_revised:
-            raise _TooMuchRevised
+        if len(wanted) > 1 and shelf.size:
+            written = sum(one.size for one in wanted)
+            if written + shelf.size > most_bytes:
+                raise _TooMuchRevised
         dispatch = await Dispatch.of(wanted, now, self._settings, session)
         deciding = Deciding(now, self._settings.shop_timezone)
         refused = [

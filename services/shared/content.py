@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -17,35 +18,16 @@ class ContentRefused(ValueError):
     """This value can't be stored; the message names the place and says why."""
 
 
-def check_content(value: Any, place: str = "content", depth: int = 0) -> None:
+def check_content(value: Any, place: str = "content") -> None:
     """Raise ContentRefused for what BSON can't hold, or holds with another meaning.
 
     Refused: integers beyond 64 bits, not-finite numbers, NUL and lone surrogates in strings, keys
     with `$` in front or `.` inside, more than MAX_MARKS combining characters in a row, and more
     than MAX_DEPTH levels.
     """
-    if depth > MAX_DEPTH:
-        raise ContentRefused(f"{place}: nested deeper than {MAX_DEPTH} levels")
-    match value:
-        case str():
-            _check_text(value, place)
-        case None | bool():
-            return
-        case int():
-            if not -_INT64 <= value < _INT64:
-                raise ContentRefused(f"{place}: integers have 64 bits at most; send it as a string")
-        case float():
-            if value != value or value in (float("inf"), float("-inf")):
-                raise ContentRefused(f"{place}: NaN and infinity are not JSON")
-        case dict():
-            for key, inner in value.items():
-                _check_key(key, place)
-                check_content(inner, f"{place}.{key[:_TOLD]}", depth + 1)
-        case list() | tuple():
-            for index, inner in enumerate(value):
-                check_content(inner, f"{place}[{index}]", depth + 1)
-        case _:
-            raise ContentRefused(f"{place}: {type(value).__name__} is not a JSON value")
+    if problem := _problem(value, 0):
+        where, why = problem
+        raise ContentRefused(f"{place}{where}: {why}")
 
 
 def composed(value: Any) -> Any:
@@ -69,24 +51,59 @@ def json_size(value: Any) -> int:
     return len(msgspec.json.encode(value))
 
 
-def _check_text(text: str, place: str) -> None:
+def _problem(value: object, depth: int) -> tuple[str, str] | None:
+    """Where in the value something is wrong, and what; the place is put together on the way back,
+    since nearly always there is nothing."""
+    if depth > MAX_DEPTH:
+        why: str | None = f"nested deeper than {MAX_DEPTH} levels"
+    elif isinstance(value, str):
+        why = _problem_of_text(value)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if why := _problem_of_key(key):
+                return "", why
+            if problem := _problem(inner, depth + 1):
+                return f".{key[:_TOLD]}{problem[0]}", problem[1]
+        return None
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            if problem := _problem(inner, depth + 1):
+                return f"[{index}]{problem[0]}", problem[1]
+        return None
+    else:
+        why = _problem_of_scalar(value)
+    return ("", why) if why else None
+
+
+def _problem_of_scalar(value: object) -> str | None:
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        small = -_INT64 <= value < _INT64
+        return None if small else "integers have 64 bits at most; send it as a string"
+    if isinstance(value, float):
+        return None if isfinite(value) else "NaN and infinity are not JSON"
+    return f"{type(value).__name__} is not a JSON value"
+
+
+def _problem_of_text(text: str) -> str | None:
     if "\x00" in text:
-        raise ContentRefused(f"{place}: a NUL character can't be stored")
+        return "a NUL character can't be stored"
     if text.isascii():
-        return
+        return None
     marks = 0
     for character in text:
         if "\ud800" <= character <= "\udfff":
-            raise ContentRefused(f"{place}: holds half of a surrogate pair; send valid Unicode")
+            return "holds half of a surrogate pair; send valid Unicode"
         marks = marks + 1 if unicodedata.combining(character) else 0
         if marks > MAX_MARKS:
-            raise ContentRefused(f"{place}: more than {MAX_MARKS} combining characters in a row")
+            return f"more than {MAX_MARKS} combining characters in a row"
+    return None
 
 
-def _check_key(key: Any, place: str) -> None:
+def _problem_of_key(key: object) -> str | None:
     if not isinstance(key, str):
-        raise ContentRefused(f"{place}: keys are strings")
+        return "keys are strings"
     if key.startswith("$") or "." in key:
-        told = repr(key[:_TOLD])
-        raise ContentRefused(f"{place}: rename the key {told}: no '$' in front, no '.' inside")
-    _check_text(key, place)
+        return f"rename the key {key[:_TOLD]!r}: no '$' in front, no '.' inside"
+    return _problem_of_text(key)
