@@ -85,9 +85,14 @@ def test_so_is_another_type_and_class() -> None:
     assert failed.decision.reason is Reason.CRITICAL
 
 
-def test_so_is_each_state_of_a_thing() -> None:
+def test_so_is_a_state_of_what_is_told_already() -> None:
     deciding = Deciding(NOW, "UTC")
-    older = wanted("ann", collapse=Collapse("sale", Rank.of(1, NOW, "urn:shop 1")))
-    assert deciding.about(older).decision.outcome is Outcome.SENT
+    first, second = (
+        wanted("ann", collapse=Collapse(thing, Rank.of(1, NOW, "urn:shop 1"))) for thing in "ab"
+    )
+    new = deciding.about(first)
+    assert new.decision.outcome is Outcome.SENT
+    assert deciding.about(second) is new
     told = Rank.of(2, NOW, "urn:shop 2")
-    assert deciding.about(older, told).decision.outcome is Outcome.SUPERSEDED
+    assert deciding.about(first, told).decision.outcome is Outcome.SUPERSEDED
+    assert deciding.about(second, Rank.of(0, NOW, "urn:shop 0")).decision.outcome is Outcome.SENT

@@ -31,13 +31,13 @@ class Deciding:
         self._known: dict[object, Verdict] = {}
 
     def about(self, wanted: Wanted, told_rank: Rank | None = None) -> Verdict:
-        """About the app. `told_rank`: of the state that is told already."""
+        """About the app. `told_rank`: of the state that is told already. Without one it does not
+        matter of which state it tells."""
         draft, preferences = wanted.draft, wanted.preferences
-        rank = draft.collapse.rank if draft.collapse else None
         zone = wanted.timezone or self._shop_timezone
         # Recipients who chose nothing share one object. What is kept here keeps it alive.
         alike = (draft.type, wanted.message_class, draft.expires_at, zone, id(preferences))
-        key = alike if rank is None else None
+        key = alike if told_rank is None else None
         if key and (known := self._known.get(key)):
             return known
         situation = Situation(
@@ -47,7 +47,7 @@ class Deciding:
             self._now,
             draft.expires_at,
             timezone=zone,
-            rank=rank,
+            rank=draft.collapse.rank if draft.collapse and told_rank else None,
             told_rank=told_rank,
         )
         decision = decide(situation)

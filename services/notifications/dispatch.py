@@ -107,12 +107,13 @@ class Dispatch:
         decided: dict[Channel, Decision] = {}
         older = [row for row in waiting if _is_older(row, draft)]
         told = max((*map(_rank, waiting), *_given(situation.told_rank)), default=None)
+        rank = draft.collapse.rank if draft.collapse else None
         units = {_unit(row) for row in older}
         for channel in channels:
             if (*draft.key, channel) in self._there:
                 decided[channel] = SAME_EVENT
                 continue
-            here = situation.on(channel, told, self._left(draft, situation, units))
+            here = situation.on(channel, rank, told, self._left(draft, situation, units))
             decided[channel] = decision = decide(here)
             if decision.outcome in DELIVERED:
                 self._add(draft, here, decision)
