@@ -21,7 +21,7 @@ from decimal import Decimal
 from enum import Enum
 from inspect import getattr_static
 from operator import attrgetter
-from types import NoneType
+from types import MemberDescriptorType, NoneType
 from typing import Any, ClassVar, Final, NamedTuple
 from uuid import UUID
 
@@ -41,6 +41,7 @@ from graphql import (
 )
 from graphql.execution.collect_fields import FieldDetailsList
 from graphql.pyutils import Path
+from msgspec import Struct
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.types.base import has_object_definition
 from strawberry.types.field import StrawberryField
@@ -108,10 +109,14 @@ class Plan:
     def _admit(self, kind: type) -> None:
         """Know a class whose attributes may be read twice. Raises Unsure."""
         computes = hasattr(kind, "__getattr__") or kind.__getattribute__ is not _READS
-        if computes or not has_object_definition(kind) or _is_suspect(kind):
+        is_ours = has_object_definition(kind) or issubclass(kind, Struct)
+        if computes or not is_ours or _is_suspect(kind):
             raise Unsure
         for name in self._attributes:
-            if name != _TYPENAME and hasattr(type(getattr_static(kind, name, None)), "__get__"):
+            attribute = getattr_static(kind, name, None)
+            if isinstance(attribute, MemberDescriptorType):  # a slot
+                continue
+            if name != _TYPENAME and hasattr(type(attribute), "__get__"):
                 raise Unsure
         self._classes.add(kind)
 

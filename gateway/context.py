@@ -41,7 +41,7 @@ from services.users.choosing import Choosing
 from services.users.links import UnsubscribeLinks
 from services.users.models import User
 from services.users.service import UserService
-from services.users.sessions import Caller, Sessions
+from services.users.sessions import Caller, Presumption, Sessions
 from services.users.tokens import Identity
 
 log = get_logger()
@@ -85,7 +85,7 @@ class Context:
     `place`: the websocket's among the open ones; `tells_cost`: whether the answer is to tell it;
     `at_once`: what tells a subscriber of events without its task, where the server can;
     `presumes`: whether a customer's token is taken at its word while its session is looked up. Only
-    for what reads, and whose answer waits for `was_right`."""
+    for what reads, and whose answer waits for `is_confirmed`."""
 
     services: Services
     token: str | None
@@ -97,7 +97,7 @@ class Context:
     _identifying: asyncio.Task[Identity] | None = None
     _identity: Identity | None = None
     presumes: bool = False
-    _presumed: tuple[Identity, asyncio.Task[Identity]] | None = None
+    _presumption: Presumption | None = None
     _refusal: Exception | None = None
 
     @cached_property
@@ -119,7 +119,7 @@ class Context:
     async def viewer(self, scope: Scope | None = None) -> Identity:
         """Who is asking. Raises Unauthenticated, and Forbidden for an API key without the scope:
         without one, for all of them."""
-        viewer = self._presume() or await self.identity()
+        viewer = self._presumed() or await self.identity()
         if viewer.scopes is not None and scope not in viewer.scopes:
             needed = f"the scope {scope.name}" if scope else "a login instead"
             raise Forbidden(f"An API key may not do this: it needs {needed}.")
@@ -132,20 +132,22 @@ class Context:
                 "Log in first: send the header Authorization: Bearer <accessToken>."
             )
         if self._refusal is not None:
-            raise self._refusal
+            raise self._refusal.with_traceback(None)
         if self._identity is not None:
             return self._identity
-        return await asyncio.shield(self._asked(self.token))
+        if self._identifying is None:
+            self._identifying = asyncio.ensure_future(self.services.identify(self.token))
+            self._identifying.add_done_callback(self._heard)
+        return await asyncio.shield(self._identifying)
 
-    async def was_right(self) -> bool:
-        """Whether it may be answered what was read so far; else it has to be read again, and
-        nothing is presumed any more."""
-        self.presumes = False
-        if self._presumed is None:
-            return True
-        (_, looking), self._presumed = self._presumed, None
+    async def is_confirmed(self) -> bool:
+        """Whether what was read may be told: what was presumed was so, or nothing was. Otherwise it
+        is to be read again, and is refused then."""
+        presumption, self._presumption = self._presumption, None
+        self.presumes, self._refusal = False, None
         try:
-            await looking
+            if presumption is not None:
+                await presumption.confirm()
         except Exception as error:
             self._refusal = error
         return self._refusal is None
@@ -202,23 +204,13 @@ class Context:
             found |= {(user_id, str(row.id)): row for row in rows}
         return [found.get(key) for key in keys]
 
-    def _presume(self) -> Identity | None:
-        """In a crowd nobody gains by that: sessions are looked up together. What an admin reads is
-        logged, so that their session comes first."""
-        sessions = self.services.sessions
-        asks_alone = self.presumes and not sessions.open_ones.is_asking
-        if self._presumed is None and asks_alone and self.token and not is_api_key(self.token):
+    def _presumed(self) -> Identity | None:
+        """Whom the token names, where that is presumed: which is asked once."""
+        if self.presumes and self.token and not is_api_key(self.token):
+            self.presumes = False
             with suppress(Unauthenticated):  # `identity` tells why
-                identity = sessions.read_token(self.token)
-                if identity.role is Role.USER:
-                    self._presumed = identity, self._asked(self.token)
-        return self._presumed[0] if self._presumed else None
-
-    def _asked(self, token: str) -> asyncio.Task[Identity]:
-        if self._identifying is None:
-            self._identifying = asyncio.ensure_future(self.services.identify(token))
-            self._identifying.add_done_callback(self._heard)
-        return self._identifying
+                self._presumption = self.services.sessions.presume(self.token)
+        return self._presumption.identity if self._presumption else None
 
     def _heard(self, task: asyncio.Task[Identity]) -> None:
         """Who asks next after an error asks anew. It may have nobody left to hear it."""

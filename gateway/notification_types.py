@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import cast
 
 import strawberry
 from strawberry import ID
@@ -43,6 +44,9 @@ class Notification:
 
     @classmethod
     def of(cls, row: models.Notification | Shown) -> Notification:
+        """A row that is shown has all of these, by the same names: it is not copied."""
+        if isinstance(row, Shown):
+            return cast(Notification, row)
         return cls(
             id=ID(str(row.id)),
             user_id=ID(row.user_id),

@@ -3,7 +3,8 @@
 What the schema's extensions find out about a document they find out again and again, and going
 through their hooks costs more than executing a small query. All of it depends on the document's
 text alone, but for what the operation costs. So an operation that has come past them once is
-executed straight away when it comes again.
+executed straight away when it comes again; a query even while it is asked whether its session is
+still open, and answered after that.
 """
 
 from __future__ import annotations
@@ -116,23 +117,29 @@ class ReadySchema(strawberry.Schema):
     async def _executed(
         self, ready: Ready, name: str | None, variables: dict[str, Any], context: Context
     ) -> graphql.ExecutionResult:
-        """A query reads while its session is looked up, and reads again if that has ended."""
+        """A query reads while its session is looked up: if that has ended, it is refused when it
+        reads again."""
         context.presumes = ready.type is OperationType.QUERY
-        while True:
-            result = await await_maybe(
-                execute(
-                    self._schema,
-                    ready.document,
-                    variable_values=variables,
-                    operation_name=name,
-                    context_value=context,
-                    is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]
-                    executor_class=self.execution_context_class,
-                    operation_extensions=None,
-                )
+        result = await self._executed_once(ready, name, variables, context)
+        if not await context.is_confirmed():
+            result = await self._executed_once(ready, name, variables, context)
+        return result
+
+    async def _executed_once(
+        self, ready: Ready, name: str | None, variables: dict[str, Any], context: Context
+    ) -> graphql.ExecutionResult:
+        return await await_maybe(
+            execute(
+                self._schema,
+                ready.document,
+                variable_values=variables,
+                operation_name=name,
+                context_value=context,
+                is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]
+                executor_class=self.execution_context_class,
+                operation_extensions=None,
             )
-            if await context.was_right():
-                return result
+        )
 
     async def _execute_operation(
         self, execution_context: ExecutionContext, *args: Any, **kwargs: Any

@@ -64,6 +64,7 @@ from services.users.access import Access
 from services.users.api_keys import ApiKeys
 from services.users.choosing import Choosing
 from services.users.links import UnsubscribeLinks
+from services.users.open_sessions import OpenSessions
 from services.users.passwords import Passwords
 from services.users.service import UserService
 from services.users.sessions import Sessions
@@ -200,7 +201,8 @@ def _put_together(
     seen = Inbox(clock, settings)
     life = timedelta(seconds=settings.access_token_seconds)
     tokens = AccessTokens(keys, life, clock, settings.kept_tokens)
-    sessions = Sessions(store, relay, tokens, clock, settings)
+    open_sessions = OpenSessions(clock, settings.kept_tokens)
+    sessions = Sessions(store, relay, tokens, open_sessions, clock, settings)
     passwords = Passwords(
         settings.bcrypt_cost,
         settings.bcrypt_at_once,

@@ -19,13 +19,14 @@ from services.users.open_sessions import OpenSessions
 from tests.servers import PrivateMongod, hang, private_mongod_server
 
 MANY = 60
+REMEMBERED = 3
 
 
 async def test_a_crowd_is_asked_for_in_a_few_questions(mongod: PrivateMongod) -> None:
     async with _open_store(mongod) as store:
         open_ = await _sessions(MANY // 2)
         ids = [*open_, *(str(PydanticObjectId()) for _ in open_)]
-        sessions = OpenSessions(SystemClock())
+        sessions = OpenSessions(SystemClock(), REMEMBERED)
 
         async def holds(number: int) -> bool:
             for _ in range(number):
@@ -47,13 +48,32 @@ async def test_a_crowd_is_asked_for_in_a_few_questions(mongod: PrivateMongod) ->
 async def test_nobody_is_answered_from_what_was_known_before(mongod: PrivateMongod) -> None:
     async with _open_store(mongod) as store:
         [id] = await _sessions(1)
-        sessions = OpenSessions(SystemClock())
+        sessions = OpenSessions(SystemClock(), REMEMBERED)
         assert await sessions.holds(id)
         asking = asyncio.create_task(sessions.holds(str(PydanticObjectId())))
         await asyncio.sleep(0.01)
         await Session.get_pymongo_collection().delete_one({"_id": PydanticObjectId(id)})
         assert not await sessions.holds(id)
         assert not await asking
+        await store.drop()
+
+
+async def test_a_session_may_be_presumed_that_was_open_while_nobody_asks(
+    mongod: PrivateMongod,
+) -> None:
+    async with _open_store(mongod) as store:
+        ids = await _sessions(REMEMBERED + 1)
+        sessions = OpenSessions(SystemClock(), REMEMBERED)
+        assert not sessions.may_be_presumed(ids[0])
+        for id in ids:
+            assert await sessions.holds(id)
+        assert [sessions.may_be_presumed(id) for id in ids] == [False, True, True, True]
+        asked = sessions.ask(ids[1])
+        assert not sessions.may_be_presumed(ids[2])
+        await asked
+        await Session.get_pymongo_collection().delete_one({"_id": PydanticObjectId(ids[2])})
+        assert not await sessions.holds(ids[2])
+        assert not sessions.may_be_presumed(ids[2])
         await store.drop()
 
 
@@ -65,7 +85,7 @@ async def test_who_waits_behind_a_question_that_fails_is_told_at_once(
         _open_store(server),
     ):
         [id] = await _sessions(1)
-        sessions = OpenSessions(SystemClock())
+        sessions = OpenSessions(SystemClock(), REMEMBERED)
         await hang(server.pid)
         try:
             first = asyncio.create_task(sessions.holds(id))

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from bson import ObjectId
+from pymongo.errors import AutoReconnect
 
+from gateway import app
 from gateway.cost import OperationCost
 from gateway.schema import make_schema
 from services.notifications.models import Notification
+from services.shared.clock import Clock
 from services.shared.settings import Settings
 from services.shared.vocabulary import Role
 from services.users.credentials import Session
-from tests.kit import House, Somebody, http_client, open_house, quick_settings
+from services.users.open_sessions import OpenSessions
+from services.users.sessions import Sessions
+from services.users.tokens import AccessTokens, signing_keys
+from tests.kit import Api, House, Somebody, http_client, open_house, quick_settings
 from tests.servers import PrivateMongod, until
 
 PAGE = """query Page($first: Int) {
@@ -113,64 +122,111 @@ async def test_what_is_known_asks_anew_who_is_asking(house: House, ann: Somebody
     assert status == 200
 
 
-class Gate:
-    """Stands before the look at sessions, which finds what it finds."""
+class Gate(OpenSessions):
+    """Answers when it is opened: with what there is, or with the error that it is given."""
 
-    def __init__(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.is_reached = asyncio.Event()
+    def __init__(self, clock: Clock, remembered: int) -> None:
+        super().__init__(clock, remembered)
+        self.asked = 0
+        self.error: Exception | None = None
         self.opens = asyncio.Event()
-        sessions = house.runtime.sessions.open_ones
-        self._holds = sessions.holds
-        monkeypatch.setattr(sessions, "holds", self._wait)
+        self.opens.set()
 
-    async def _wait(self, session_id: str) -> bool:
-        self.is_reached.set()
+    def ask(self, session_id: str) -> asyncio.Future[Set[str]]:
+        self.asked += 1
+        return asyncio.ensure_future(self._ask_later(session_id))
+
+    async def _ask_later(self, session_id: str) -> Set[str]:
         await self.opens.wait()
-        return await self._holds(session_id)
+        if self.error is not None:
+            raise self.error
+        return await super().ask(session_id)
 
 
-@pytest.mark.parametrize(("role", "reads"), [(Role.USER, True), (Role.ADMIN, False)])
+@pytest.fixture(scope="module")
+async def gated(house: House) -> AsyncIterator[tuple[Api, Gate]]:
+    """Another gateway of the house, and what it looks up sessions with."""
+    runtime, settings, stop = house.runtime, house.runtime.settings, asyncio.Event()
+    gate = Gate(runtime.clock, 100)
+    life = timedelta(seconds=settings.access_token_seconds)
+    tokens = AccessTokens(signing_keys(settings), life, runtime.clock, 100)
+    sessions = Sessions(runtime.store, runtime.outbox, tokens, gate, runtime.clock, settings)
+    listening = app.listen(settings)
+    serving = asyncio.create_task(app.serve(replace(runtime, sessions=sessions), [listening], stop))
+    yield Api(f"http://127.0.0.1:{listening.getsockname()[1]}/graphql"), gate
+    stop.set()
+    await serving
+
+
+async def visitor(house: House, api: Api, role: Role = Role.USER) -> Somebody:
+    """Somebody who has asked for a page before."""
+    somebody = await house.somebody(role)
+    somebody = replace(somebody, api=api.as_(somebody.api.token))
+    await somebody.api.ask(PAGE, first=2)
+    return somebody
+
+
+@pytest.mark.parametrize(
+    ("role", "reads"), [(Role.USER, True), (Role.SERVICE, False), (Role.ADMIN, False)]
+)
 async def test_a_customers_page_is_read_while_their_session_is_looked_up_and_told_after_that(
-    house: House, monkeypatch: pytest.MonkeyPatch, role: Role, reads: bool
+    house: House, gated: tuple[Api, Gate], role: Role, reads: bool
 ) -> None:
-    asker = await house.somebody(role)
-    await asker.api.ask(PAGE, first=2)
-    gate = Gate(house, monkeypatch)
+    api, gate = gated
+    asker = await visitor(house, api, role)
     database = house.runtime.store.database
-    about = {"ns": f"{database.name}.notifications", "command.pipeline.0.$match.user_id": asker.id}
 
-    async def is_read() -> bool:
-        return bool(await database["system.profile"].find_one(about))
+    async def is_read(user_id: str = asker.id) -> bool:
+        about = {
+            "ns": f"{database.name}.notifications",
+            "command.pipeline.0.$match.user_id": user_id,
+        }
+        return await database["system.profile"].find_one(about) is not None
 
+    gate.opens.clear()
+    asked = gate.asked
     await database.command("profile", 2)
     try:
         asking = asyncio.create_task(asker.api.ask(PAGE, first=2))
-        await gate.is_reached.wait()
-        if reads:
-            await until(is_read)
-        await asyncio.sleep(0.2)
+        await until(lambda: gate.asked > asked)
+        marker = [{"$match": {"user_id": "later"}}]
+        await (await Notification.get_pymongo_collection().aggregate(marker)).to_list()
+        await until(partial(is_read, asker.id if reads else "later"))
         assert (await is_read(), asking.done()) == (reads, False)
         gate.opens.set()
         assert "unreadCount" in await asking
         assert await is_read()
     finally:
+        gate.opens.set()
         await database.command("profile", 0)
         await database["system.profile"].drop()
 
 
-async def test_what_was_read_for_a_session_that_ends_meanwhile_is_told_to_nobody(
-    house: House, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(None, "UNAUTHENTICATED"), (AutoReconnect("gone"), "SERVICE_UNAVAILABLE")],
+    ids=["ended", "away"],
+)
+async def test_what_was_read_ahead_is_told_to_nobody_whose_session_is_not_found(
+    house: House, gated: tuple[Api, Gate], error: Exception | None, code: str
 ) -> None:
-    asker = await house.somebody()
-    await asker.api.ask(PAGE, first=2)
-    gate = Gate(house, monkeypatch)
+    api, gate = gated
+    asker = await visitor(house, api)
+    gate.opens.clear()
+    asked = gate.asked
     asking = asyncio.create_task(answer(asker, query=PAGE, variables={"first": 2}))
-    await gate.is_reached.wait()
-    await Session.get_pymongo_collection().delete_many({"user_id": asker.id})
+    await until(lambda: gate.asked > asked)
+    if error is None:
+        await Session.get_pymongo_collection().delete_many({"user_id": asker.id})
+    gate.error = error
     gate.opens.set()
-    _, refused = await asking
+    try:
+        _, refused = await asking
+    finally:
+        gate.error = None
     assert refused["data"] is None
-    assert {one["extensions"]["code"] for one in refused["errors"]} == {"UNAUTHENTICATED"}
+    assert {one["extensions"]["code"] for one in refused["errors"]} == {code}
+    assert gate.asked == asked + 1
 
 
 async def test_a_mutation_waits_for_its_session(house: House) -> None:

@@ -249,10 +249,9 @@ class Announcing:
         now = self._clock.now()
         wanted = [one.lasting(now, self._lives) for one in wanted]
         shelf = await Shelf.of([one.draft for one in wanted], now, session)
-        if len(wanted) > 1 and shelf.size:
-            written = sum(one.size for one in wanted)
-            if written + shelf.size > most_bytes:
-                raise _TooMuchRevised
+        revised = shelf.size if len(wanted) > 1 and most_bytes < math.inf else 0
+        if revised and revised + sum(one.size for one in wanted) > most_bytes:
+            raise _TooMuchRevised
         dispatch = await Dispatch.of(wanted, now, self._settings, session)
         deciding = Deciding(now, self._settings.shop_timezone)
         refused = [

@@ -31,14 +31,13 @@ class Deciding:
         self._known: dict[object, Verdict] = {}
 
     def about(self, wanted: Wanted, told_rank: Rank | None = None) -> Verdict:
-        """About the app. `told_rank`: of the state that is told already. Without one it does not
-        matter of which state it tells."""
+        """About the app. `told_rank`: of the state that is told already; where none is, it does not
+        matter of which state the draft tells."""
         draft, preferences = wanted.draft, wanted.preferences
         zone = wanted.timezone or self._shop_timezone
         # Recipients who chose nothing share one object. What is kept here keeps it alive.
         alike = (draft.type, wanted.message_class, draft.expires_at, zone, id(preferences))
-        key = alike if told_rank is None else None
-        if key and (known := self._known.get(key)):
+        if told_rank is None and (known := self._known.get(alike)):
             return known
         situation = Situation(
             draft.type,
@@ -47,11 +46,11 @@ class Deciding:
             self._now,
             draft.expires_at,
             timezone=zone,
-            rank=draft.collapse.rank if draft.collapse and told_rank else None,
+            rank=draft.collapse.rank if draft.collapse and told_rank is not None else None,
             told_rank=told_rank,
         )
         decision = decide(situation)
         verdict = Verdict(situation, decision, traces.stored(situation, decision))
-        if key:
-            self._known[key] = verdict
+        if told_rank is None:
+            self._known[alike] = verdict
         return verdict

@@ -78,7 +78,8 @@ class Rule(StrEnum):
 class Situation(Struct, frozen=True):
     """What a decision is made from. `at`: the instant for which it is made; `timezone`: the
     user's, an IANA zone; `rank`: of the state that it tells of, `told_rank`: of the one that is
-    told already; `allowance`: of marketing, on other channels than the app."""
+    told already, both None where none is; `allowance`: of marketing, on other channels than the
+    app."""
 
     type: NotificationType
     message_class: MessageClass
@@ -99,7 +100,7 @@ class Situation(Struct, frozen=True):
     def on(
         self, channel: Channel, rank: Rank | None, told_rank: Rank | None, allowance: Allowance
     ) -> Situation:
-        """The same on another channel; quicker than `replace`."""
+        """The same on another channel, with what is told there; quicker than `replace`."""
         return Situation(
             self.type,
             self.message_class,

@@ -13,7 +13,7 @@ from bson import ObjectId
 from msgspec import Struct
 from msgspec.structs import fields
 
-from services.notifications.cursor import Position
+from services.notifications.cursor import Position, to_milliseconds
 from services.notifications.models import Notification
 from services.notifications.queries import alive
 from services.shared.store import Row, quickly
@@ -23,10 +23,11 @@ _TYPES: Final = {type_.value: type_ for type_ in NotificationType}
 
 
 class Shown(Struct, frozen=True, kw_only=True):
-    """The same as in Notification, without what nobody is shown. Long integers in `content` are of
-    the database's class (Int64)."""
+    """The same as in Notification, without what nobody is shown, and with an id as it is shown:
+    what answers is this, and no copy. Long integers in `content` are of the database's class
+    (Int64)."""
 
-    id: ObjectId
+    id: str
     user_id: str
     type: NotificationType
     title: str
@@ -46,7 +47,7 @@ class Shown(Struct, frozen=True, kw_only=True):
         """A row of at least COLUMNS; rows of before lack some."""
         told = row.get
         return cls(
-            id=row["_id"],
+            id=str(row["_id"]),
             user_id=row["user_id"],
             type=_TYPES[row["type"]],
             title=row["title"],
@@ -64,7 +65,7 @@ class Shown(Struct, frozen=True, kw_only=True):
 
     @property
     def position(self) -> Position:
-        return Position.of(self.sent_at, self.id)
+        return Position.of_hex(to_milliseconds(self.sent_at), self.id)
 
     @classmethod
     async def one(cls, user_id: str, id: ObjectId, now: datetime) -> Self | None:

@@ -58,10 +58,12 @@ class Together:
 
     async def _answer(self) -> None:
         asked, self._asked, self._asking = self._asked, [], None
-        pages = [one for one in asked if isinstance(one.question, _Page)]
-        groups = [[one] for one in pages[1:]]
-        groups.append([one for one in asked if one not in pages[1:]])
-        await asyncio.gather(*map(_settle, groups))
+        others = [one for one in asked if isinstance(one.question, _Page)][1:]
+        if others:  # each in a command of its own
+            asked = [one for one in asked if one not in others]
+            await asyncio.gather(_settle(asked), *(_settle([one]) for one in others))
+        else:
+            await _settle(asked)
 
 
 async def _settle(asked: Sequence[_Asked]) -> None:

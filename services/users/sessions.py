@@ -7,7 +7,8 @@ does: of the two at the same time, one comes after the other.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -22,12 +23,14 @@ from services.shared.outbox import Outbox
 from services.shared.settings import Settings
 from services.shared.store import Session as Transaction
 from services.shared.store import Store
+from services.shared.vocabulary import Role
 from services.users.credentials import Session
 from services.users.models import User, object_id
 from services.users.open_sessions import OpenSessions
 from services.users.tokens import AccessTokens, Identity, RefreshToken
 
 _LONGEST_CLIENT: Final = 200
+_ENDED: Final = "The session has ended: log in again."
 _USED_UP: Final = "The refresh token is used up or not valid: log in again."
 
 
@@ -50,6 +53,19 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
+class Presumption:
+    """That a token speaks for its user, while its session is looked up."""
+
+    identity: Identity
+    _open: asyncio.Future[Set[str]]
+
+    async def confirm(self) -> None:
+        """Raises as `Sessions.identify` does."""
+        if self.identity.session_id not in await asyncio.shield(self._open):
+            raise Unauthenticated(_ENDED)
+
+
+@dataclass(frozen=True, slots=True)
 class Opening:
     """A session that is not open yet. `write` may be called again, as transactions are."""
 
@@ -59,7 +75,13 @@ class Opening:
 
 class Sessions:
     def __init__(
-        self, store: Store, outbox: Outbox, tokens: AccessTokens, clock: Clock, settings: Settings
+        self,
+        store: Store,
+        outbox: Outbox,
+        tokens: AccessTokens,
+        open_sessions: OpenSessions,
+        clock: Clock,
+        settings: Settings,
     ) -> None:
         self._store = store
         self._outbox = outbox
@@ -67,7 +89,7 @@ class Sessions:
         self._clock = clock
         self._life = timedelta(seconds=settings.refresh_token_seconds)
         self._most = settings.max_sessions_per_user
-        self.open_ones = OpenSessions(clock)
+        self._open = open_sessions
 
     async def open(self, user: User, caller: Caller) -> Login:
         """Log in somebody who has shown who they are. Beyond MAX_SESSIONS_PER_USER the one ends
@@ -114,9 +136,17 @@ class Sessions:
     async def identify(self, access_token: str) -> Identity:
         """Whom the token speaks for. Raises Unauthenticated, also when the session has ended."""
         identity = self.read_token(access_token)
-        if not await self.open_ones.holds(identity.session_id):
-            raise Unauthenticated("The session has ended: log in again.")
+        if not await self._open.holds(identity.session_id):
+            raise Unauthenticated(_ENDED)
         return identity
+
+    def presume(self, access_token: str) -> Presumption | None:
+        """Begin to look up a customer's session that was open a moment ago; None for any other.
+        Raises Unauthenticated for a token that is not valid."""
+        identity = self.read_token(access_token)
+        if identity.role is Role.USER and self._open.may_be_presumed(identity.session_id):
+            return Presumption(identity, self._open.ask(identity.session_id))
+        return None
 
     async def of_user(self, user_id: str) -> Sequence[Session]:
         """A user's open sessions, the last used first."""
