@@ -96,7 +96,9 @@ class Settings(BaseSettings):
     access_token_seconds: Seconds = Field(900, description="Life of an access token, seconds.")
     kept_tokens: Count = Field(
         10_000,
-        description="Access tokens of which a process remembers that their signatures are right.",
+        description="Access tokens of which a process remembers that their signatures are right, "
+        "and sessions that were open when it looked: customers who ask alone have theirs looked "
+        "up while their page is read.",
     )
     refresh_token_seconds: Seconds = Field(
         30 * 86400, description="Life of a refresh token, seconds from its last use."
