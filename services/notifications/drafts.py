@@ -60,7 +60,7 @@ class Draft(Struct, frozen=True, dict=True):
     def key(self) -> Key:
         return self.user_id, self.event
 
-    @cached_property
+    @property
     def said(self) -> bytes:
         """A digest of what it says: equal for what says the same."""
         title = self.text.title if self.own_title else None
