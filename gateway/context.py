@@ -84,8 +84,8 @@ class Context:
     """One request, or one operation on a websocket. `token`: the bearer token that came with it;
     `place`: the websocket's among the open ones; `tells_cost`: whether the answer is to tell it;
     `at_once`: what tells a subscriber of events without its task, where the server can;
-    `presumes`: whether a customer's token is taken at its word while its session is looked up. Only
-    for what reads, and whose answer waits for `is_confirmed`."""
+    `may_presume`: whether a customer's token may be taken at its word while its session is looked
+    up. Only for what reads, and whose answer waits for `is_confirmed`."""
 
     services: Services
     token: str | None
@@ -96,7 +96,7 @@ class Context:
     connection_params: dict[str, Any] = field(default_factory=dict)
     _identifying: asyncio.Task[Identity] | None = None
     _identity: Identity | None = None
-    presumes: bool = False
+    may_presume: bool = False
     _presumption: Presumption | None = None
     _refusal: Exception | None = None
 
@@ -132,9 +132,12 @@ class Context:
                 "Log in first: send the header Authorization: Bearer <accessToken>."
             )
         if self._refusal is not None:
-            raise self._refusal.with_traceback(None)
+            raise self._refusal
         if self._identity is not None:
             return self._identity
+        if (presumption := self._presumption) is not None:
+            await presumption.confirm()
+            return presumption.identity
         if self._identifying is None:
             self._identifying = asyncio.ensure_future(self.services.identify(self.token))
             self._identifying.add_done_callback(self._heard)
@@ -142,15 +145,19 @@ class Context:
 
     async def is_confirmed(self) -> bool:
         """Whether what was read may be told: what was presumed was so, or nothing was. Otherwise it
-        is to be read again, and is refused then."""
+        is to be read again, and is refused then; `forget_refusal` afterwards."""
         presumption, self._presumption = self._presumption, None
-        self.presumes, self._refusal = False, None
+        self.may_presume = False
         try:
             if presumption is not None:
                 await presumption.confirm()
         except Exception as error:
             self._refusal = error
         return self._refusal is None
+
+    def forget_refusal(self) -> None:
+        """It holds on to whom it was told, and so to this."""
+        self._refusal = None
 
     async def follower(self) -> Identity:
         """Who subscribes: the viewer, asked for until the database is back."""
@@ -206,8 +213,8 @@ class Context:
 
     def _presumed(self) -> Identity | None:
         """Whom the token names, where that is presumed: which is asked once."""
-        if self.presumes and self.token and not is_api_key(self.token):
-            self.presumes = False
+        if self.may_presume and self.token and not is_api_key(self.token):
+            self.may_presume = False
             with suppress(Unauthenticated):  # `identity` tells why
                 self._presumption = self.services.sessions.presume(self.token)
         return self._presumption.identity if self._presumption else None

@@ -119,10 +119,13 @@ class ReadySchema(strawberry.Schema):
     ) -> graphql.ExecutionResult:
         """A query reads while its session is looked up: if that has ended, it is refused when it
         reads again."""
-        context.presumes = ready.type is OperationType.QUERY
+        context.may_presume = ready.type is OperationType.QUERY
         result = await self._executed_once(ready, name, variables, context)
         if not await context.is_confirmed():
-            result = await self._executed_once(ready, name, variables, context)
+            try:
+                result = await self._executed_once(ready, name, variables, context)
+            finally:
+                context.forget_refusal()
         return result
 
     async def _executed_once(

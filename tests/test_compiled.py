@@ -20,10 +20,12 @@ from graphql.execution import execute
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
+from msgspec.structs import fields
 from strawberry import ID
 from strawberry.execution import optimized_is_awaitable
 from strawberry.scalars import JSON
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+from strawberry.types import get_object_definition
 
 from gateway.compiled import Compiled, CompiledExecutor
 from gateway.notification_types import (
@@ -426,6 +428,11 @@ def notifications(revisions: Sequence[Any], kind: Any = Notification) -> Notific
 
 
 KINDS = [Notification, Shown]
+
+
+def test_rows_that_are_shown_have_all_that_a_notification_shows() -> None:
+    named = {field.python_name for field in get_object_definition(Notification, strict=True).fields}
+    assert named == {field.name for field in fields(Shown)}
 
 
 @given(st.lists(st.sampled_from([1, 2, 3, None, "x", 2**31]), max_size=4), st.sampled_from(KINDS))

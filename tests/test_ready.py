@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Set
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -166,40 +167,75 @@ async def visitor(house: House, api: Api, role: Role = Role.USER) -> Somebody:
     return somebody
 
 
-@pytest.mark.parametrize(
-    ("role", "reads"), [(Role.USER, True), (Role.SERVICE, False), (Role.ADMIN, False)]
-)
+@asynccontextmanager
+async def reads(house: House) -> AsyncIterator[Callable[[str], Awaitable[bool]]]:
+    """Whether a user's notifications were read for a page since."""
+    database = house.runtime.store.database
+
+    async def is_read(user_id: str) -> bool:
+        page = {"command.pipeline.0.$match.user_id": user_id}
+        about = {"ns": f"{database.name}.notifications", **page}
+        return await database["system.profile"].find_one(about) is not None
+
+    await database.command("profile", 2)
+    try:
+        yield is_read
+    finally:
+        await database.command("profile", 0)
+        await database["system.profile"].drop()
+
+
+@asynccontextmanager
+async def asking(gate: Gate, somebody: Somebody) -> AsyncIterator[asyncio.Task[tuple[int, Any]]]:
+    """For a page, while their session is looked up; that is answered at the end."""
+    gate.opens.clear()
+    asked = gate.asked
+    task = asyncio.create_task(answer(somebody, query=PAGE, variables={"first": 2}))
+    try:
+        await until(lambda: gate.asked > asked)
+        yield task
+    finally:
+        gate.opens.set()
+        await asyncio.wait({task})
+
+
 async def test_a_customers_page_is_read_while_their_session_is_looked_up_and_told_after_that(
-    house: House, gated: tuple[Api, Gate], role: Role, reads: bool
+    house: House, gated: tuple[Api, Gate]
+) -> None:
+    api, gate = gated
+    asker = await visitor(house, api)
+    async with reads(house) as is_read, asking(gate, asker) as task:
+        await until(partial(is_read, asker.id))
+        assert not task.done()
+    _, told = task.result()
+    assert "unreadCount" in told["data"]
+
+
+@pytest.mark.parametrize("role", [Role.SERVICE, Role.ADMIN])
+async def test_nothing_is_read_ahead_for_others(
+    house: House, gated: tuple[Api, Gate], role: Role
 ) -> None:
     api, gate = gated
     asker = await visitor(house, api, role)
-    database = house.runtime.store.database
+    async with reads(house) as is_read:
+        async with asking(gate, asker):
+            await asyncio.sleep(0.1)  # far longer than it takes
+            assert not await is_read(asker.id)
+        await until(partial(is_read, asker.id))
 
-    async def is_read(user_id: str = asker.id) -> bool:
-        about = {
-            "ns": f"{database.name}.notifications",
-            "command.pipeline.0.$match.user_id": user_id,
-        }
-        return await database["system.profile"].find_one(about) is not None
 
-    gate.opens.clear()
-    asked = gate.asked
-    await database.command("profile", 2)
-    try:
-        asking = asyncio.create_task(asker.api.ask(PAGE, first=2))
-        await until(lambda: gate.asked > asked)
-        marker = [{"$match": {"user_id": "later"}}]
-        await (await Notification.get_pymongo_collection().aggregate(marker)).to_list()
-        await until(partial(is_read, asker.id if reads else "later"))
-        assert (await is_read(), asking.done()) == (reads, False)
-        gate.opens.set()
-        assert "unreadCount" in await asking
-        assert await is_read()
-    finally:
-        gate.opens.set()
-        await database.command("profile", 0)
-        await database["system.profile"].drop()
+async def test_only_a_session_that_was_open_is_presumed_and_only_while_nobody_asks(
+    house: House,
+) -> None:
+    asker = await house.somebody()
+    token, sessions = asker.tokens["accessToken"], house.runtime.sessions
+    assert sessions.presume(token) is None
+    await sessions.identify(token)
+    presumed = sessions.presume(token)
+    assert presumed is not None
+    assert sessions.presume(token) is None
+    await presumed.confirm()
+    assert presumed.identity.user_id == asker.id
 
 
 @pytest.mark.parametrize(
@@ -212,18 +248,16 @@ async def test_what_was_read_ahead_is_told_to_nobody_whose_session_is_not_found(
 ) -> None:
     api, gate = gated
     asker = await visitor(house, api)
-    gate.opens.clear()
     asked = gate.asked
-    asking = asyncio.create_task(answer(asker, query=PAGE, variables={"first": 2}))
-    await until(lambda: gate.asked > asked)
-    if error is None:
-        await Session.get_pymongo_collection().delete_many({"user_id": asker.id})
-    gate.error = error
-    gate.opens.set()
     try:
-        _, refused = await asking
+        async with reads(house) as is_read, asking(gate, asker) as task:
+            await until(partial(is_read, asker.id))
+            if error is None:
+                await Session.get_pymongo_collection().delete_many({"user_id": asker.id})
+            gate.error = error
     finally:
         gate.error = None
+    _, refused = task.result()
     assert refused["data"] is None
     assert {one["extensions"]["code"] for one in refused["errors"]} == {code}
     assert gate.asked == asked + 1

@@ -75,8 +75,8 @@ async def login(world: World) -> Sequence[Row]:
         ),
         Row(
             "login, others meanwhile",
-            f"another request every {1000 * _EVERY:.0f} ms while {CLIENTS} clients log in, from "
-            f"their {_BEFORE_SECONDS + 1:.0f}nd second on",
+            f"another request every {1000 * _EVERY:.0f} ms while {CLIENTS} clients log in, "
+            f"after their first {_BEFORE_SECONDS:.0f} s",
             "ms, p99",
             waits,
             [Target(IDLE, most=2.0)],

@@ -286,6 +286,7 @@ class Announcing:
         ]
 
     def _wanted(self, drafts: Iterable[Draft], recipients: Mapping[str, Addressee]) -> list[Wanted]:
+        """Their ends count from now."""
         wanted, now = [], self._clock.now()
         for draft in drafts:
             user, class_ = recipients[draft.user_id], class_of(draft.type, draft.status)

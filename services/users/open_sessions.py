@@ -56,12 +56,16 @@ class OpenSessions:
                 self._remember(question.wanted, found)
                 question.answer.set_result(found)
         except BaseException as error:
-            for failed in (question, self._next):
-                if failed is not None:
-                    failed.fail(error)
-            self._next = None
+            self._fail(question, error)
         finally:
-            self._asking = None
+            self._asking = question = None  # which would hold its error, and that this frame
+
+    def _fail(self, question: _Question | None, error: BaseException) -> None:
+        """That one, and the next."""
+        for failed in (question, self._next):
+            if failed is not None:
+                failed.fail(error)
+        self._next = None
 
     def _remember(self, wanted: Set[str], found: Set[str]) -> None:
         for id in wanted:
