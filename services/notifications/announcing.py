@@ -247,6 +247,7 @@ class Announcing:
         """Decide and store, in the session's transaction. Raises _TooMuchRevised where several,
         with what they revise, have more than so many bytes."""
         now = self._clock.now()
+        wanted = [one.lasting(now, self._lives) for one in wanted]
         shelf = await Shelf.of([one.draft for one in wanted], now, session)
         revised = shelf.size if len(wanted) > 1 and most_bytes < math.inf else 0
         if revised and revised + sum(one.size for one in wanted) > most_bytes:
@@ -286,13 +287,11 @@ class Announcing:
         ]
 
     def _wanted(self, drafts: Iterable[Draft], recipients: Mapping[str, Addressee]) -> list[Wanted]:
-        """Their ends count from now."""
-        wanted, now = [], self._clock.now()
+        wanted = []
         for draft in drafts:
             user, class_ = recipients[draft.user_id], class_of(draft.type, draft.status)
             channels = self._connected(other_channels(user.choices, draft.type, class_))
-            lasting = draft.lasting(now, self._lives)
-            wanted.append(Wanted(lasting, user.preferences, user.timezone, class_, channels))
+            wanted.append(Wanted(draft, user.preferences, user.timezone, class_, channels))
         return wanted
 
     def _connected(self, channels: tuple[Channel, ...]) -> tuple[Channel, ...]:

@@ -20,7 +20,7 @@ from services.notifications.caps import UNCAPPED, Allowance, Spent
 from services.notifications.channels import DELIVERED
 from services.notifications.collapse import Rank, Thing
 from services.notifications.deliveries import Delivery, Unique
-from services.notifications.drafts import Draft, Key
+from services.notifications.drafts import Draft, Key, Lives
 from services.notifications.ledgers import Ledgers, Unit
 from services.notifications.personalize import SAME_EVENT, Decision, Reason, Situation, decide
 from services.shared.settings import Settings
@@ -38,14 +38,19 @@ _LEAST_SPREAD: Final = 1.0  # seconds
 
 
 class Wanted(NamedTuple):
-    """A draft, with the end that its type has, and of its user what decides: at that moment.
-    `timezone`: None for the shop's; `channels`: on which it is decided, besides the app."""
+    """A draft, and of its user what decides: at that moment. `timezone`: None for the shop's;
+    `channels`: on which it is decided, besides the app."""
 
     draft: Draft
     preferences: Preferences
     timezone: str | None
     message_class: MessageClass
     channels: tuple[Channel, ...]
+
+    def lasting(self, now: datetime, lives: Lives) -> Wanted:
+        """With an end, where its type has one."""
+        lasting = self.draft.lasting(now, lives)
+        return self if lasting is self.draft else Wanted(lasting, *self[1:])
 
     @property
     def size(self) -> int:
