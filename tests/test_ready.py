@@ -16,15 +16,17 @@ from bson import ObjectId
 from pymongo.errors import AutoReconnect
 
 from gateway import app
+from gateway.context import Context
 from gateway.cost import OperationCost
 from gateway.schema import make_schema
 from services.notifications.models import Notification
 from services.shared.clock import Clock
+from services.shared.errors import Unauthenticated
 from services.shared.settings import Settings
 from services.shared.vocabulary import Role
 from services.users.credentials import Session
 from services.users.open_sessions import OpenSessions
-from services.users.sessions import Sessions
+from services.users.sessions import Caller, Sessions
 from services.users.tokens import AccessTokens, signing_keys
 from tests.kit import Api, House, Somebody, http_client, open_house, quick_settings
 from tests.servers import PrivateMongod, until
@@ -144,14 +146,20 @@ class Gate(OpenSessions):
         return await super().ask(session_id)
 
 
+def sessions_with(house: House, gate: Gate) -> Sessions:
+    """The house's, which are looked up there."""
+    runtime, settings = house.runtime, house.runtime.settings
+    life = timedelta(seconds=settings.access_token_seconds)
+    tokens = AccessTokens(signing_keys(settings), life, runtime.clock, 100)
+    return Sessions(runtime.store, runtime.outbox, tokens, gate, runtime.clock, settings)
+
+
 @pytest.fixture(scope="module")
 async def gated(house: House) -> AsyncIterator[tuple[Api, Gate]]:
     """Another gateway of the house, and what it looks up sessions with."""
     runtime, settings, stop = house.runtime, house.runtime.settings, asyncio.Event()
     gate = Gate(runtime.clock, 100)
-    life = timedelta(seconds=settings.access_token_seconds)
-    tokens = AccessTokens(signing_keys(settings), life, runtime.clock, 100)
-    sessions = Sessions(runtime.store, runtime.outbox, tokens, gate, runtime.clock, settings)
+    sessions = sessions_with(house, gate)
     listening = app.listen(settings)
     serving = asyncio.create_task(app.serve(replace(runtime, sessions=sessions), [listening], stop))
     yield Api(f"http://127.0.0.1:{listening.getsockname()[1]}/graphql"), gate
@@ -222,6 +230,20 @@ async def test_nothing_is_read_ahead_for_others(
             await asyncio.sleep(0.1)  # far longer than it takes
             assert not await is_read(asker.id)
         await until(partial(is_read, asker.id))
+
+
+async def test_an_identity_is_not_presumed(house: House, gated: tuple[Api, Gate]) -> None:
+    api, gate = gated
+    asker = await visitor(house, api)
+    asked, sessions = gate.asked, sessions_with(house, gate)
+    services: Any = SimpleNamespace(sessions=sessions, identify=sessions.identify)
+    context = Context(services, asker.api.token, Caller("127.0.0.1"), may_presume=True)
+    await Session.get_pymongo_collection().delete_many({"user_id": asker.id})
+    assert (await context.viewer()).user_id == asker.id
+    with pytest.raises(Unauthenticated):
+        await context.identity()
+    assert not await context.is_confirmed()
+    assert gate.asked == asked + 1
 
 
 async def test_only_a_session_that_was_open_is_presumed_and_only_while_nobody_asks(

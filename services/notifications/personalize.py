@@ -78,8 +78,8 @@ class Rule(StrEnum):
 class Situation(Struct, frozen=True):
     """What a decision is made from. `at`: the instant for which it is made; `timezone`: the
     user's, an IANA zone; `rank`: of the state that it tells of, `told_rank`: of the one that is
-    told already, both None where none is; `allowance`: of marketing, on other channels than the
-    app."""
+    told already (about the app both are None where none is); `allowance`: of marketing, on other
+    channels than the app."""
 
     type: NotificationType
     message_class: MessageClass
