@@ -31,6 +31,7 @@ from gateway.security import SecurityHeaders
 from gateway.unsubscribe import UnsubscribePage
 from services import demo
 from services.host import Runtime
+from services.notifications.together import Together
 from services.shared.errors import CannotStart
 from services.shared.log import get_logger
 from services.shared.settings import Settings
@@ -44,8 +45,9 @@ def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
 
     `live` must be running for subscriptions to move.
     """
+    settings = runtime.settings
     services = Services(
-        settings=runtime.settings,
+        settings=settings,
         clock=runtime.clock,
         bus=runtime.bus,
         outbox=runtime.outbox,
@@ -53,6 +55,9 @@ def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
         counts=runtime.counts,
         intake=runtime.intake,
         sessions=runtime.sessions,
+        together=Together(
+            max(1, settings.mongodb_connections // 2), settings.mongodb_timeout_seconds
+        ),
         access=runtime.access,
         api_keys=runtime.api_keys,
         users=runtime.users,
@@ -68,7 +73,6 @@ def create_app(runtime: Runtime, live: Live, stop: asyncio.Event) -> Starlette:
         live=live,
     )
 
-    settings = runtime.settings
     pages = Pages(settings, _demo_shop if settings.demo_data else _no_demo)
     endpoint = Endpoint(make_schema(settings), services, load_documents(settings), pages.graphiql)
 

@@ -59,6 +59,7 @@ class Services:
     counts: Counts
     intake: Intake
     sessions: Sessions
+    together: Together
     access: Access
     api_keys: ApiKeys
     users: UserService
@@ -99,10 +100,6 @@ class Context:
     may_presume: bool = False
     _presumption: Presumption | None = None
     _refusal: Exception | None = None
-
-    @cached_property
-    def together(self) -> Together:
-        return Together()
 
     @cached_property
     def user_by_id(self) -> DataLoader[str, User | None]:

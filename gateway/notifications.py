@@ -86,7 +86,7 @@ class NotificationQuery:
         owner = await info.context.owner(user_id)
         services = info.context.services
         page = await pages.page(
-            info.context.together,
+            services.together,
             owner,
             Filter(tuple(types) if types is not None else None, unread_only, archived, snoozed),
             span_of(first, after, last, before, services.settings),
@@ -121,7 +121,7 @@ class NotificationQuery:
     async def unread_count(self, info: Info, types: Types = None) -> int:
         viewer = await info.context.viewer()
         now, chosen = info.context.services.clock.now(), tuple(types) if types is not None else None
-        return await info.context.together.count(unread(viewer.user_id, chosen, now))
+        return await info.context.services.together.count(unread(viewer.user_id, chosen, now))
 
     @strawberry.field(
         description="How many of the viewer's notifications have come since they last looked: what "
@@ -130,7 +130,7 @@ class NotificationQuery:
     async def unseen_count(self, info: Info) -> int:
         viewer = await info.context.viewer()
         now = info.context.services.clock.now()
-        return await info.context.together.count(unseen(viewer.user_id, now))
+        return await info.context.services.together.count(unseen(viewer.user_id, now))
 
     @strawberry.field(description="What the viewer may like, the best first.")
     async def recommendations(
