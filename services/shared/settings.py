@@ -480,7 +480,9 @@ class Settings(BaseSettings):
         "later while no server is known, seconds.",
     )
     mongodb_connections: Count = Field(
-        8, description="Connections of one process to the database; more wait for their turn."
+        8,
+        description="Connections of one process to the database; more wait for their turn. While "
+        "half of them ask for pages and counts, others' go together, eight to a command.",
     )
     rabbitmq_timeout_seconds: Seconds = Field(
         1.5,
