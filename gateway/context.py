@@ -86,7 +86,7 @@ class Context:
     `place`: the websocket's among the open ones; `tells_cost`: whether the answer is to tell it;
     `at_once`: what tells a subscriber of events without its task, where the server can;
     `may_presume`: whether a customer's token may be taken at its word while its session is looked
-    up. Only for what reads, and whose answer waits for `is_confirmed`."""
+    up. Only for what reads, and whose answer waits for `settle_presumption`."""
 
     services: Services
     token: str | None
@@ -140,9 +140,9 @@ class Context:
             self._identifying.add_done_callback(self._heard)
         return await asyncio.shield(self._identifying)
 
-    async def is_confirmed(self) -> bool:
-        """Whether what was read may be told: what was presumed was so, or nothing was. Otherwise it
-        is to be read again, and is refused then; `forget_refusal` afterwards."""
+    async def settle_presumption(self) -> bool:
+        """Stop presuming. Whether what was read may be told: what was presumed was so, or nothing
+        was. Otherwise it is to be read again, and is refused then; `forget_refusal` afterwards."""
         presumption, self._presumption = self._presumption, None
         self.may_presume = False
         try:

@@ -121,7 +121,7 @@ class ReadySchema(strawberry.Schema):
         reads again."""
         context.may_presume = ready.type is OperationType.QUERY
         result = await self._executed_once(ready, name, variables, context)
-        if not await context.is_confirmed():
+        if not await context.settle_presumption():
             try:
                 result = await self._executed_once(ready, name, variables, context)
             finally:

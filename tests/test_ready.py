@@ -242,7 +242,7 @@ async def test_an_identity_is_not_presumed(house: House, gated: tuple[Api, Gate]
     assert (await context.viewer()).user_id == asker.id
     with pytest.raises(Unauthenticated):
         await context.identity()
-    assert not await context.is_confirmed()
+    assert not await context.settle_presumption()
     assert gate.asked == asked + 1
 
 
