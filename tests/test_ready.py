@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Set
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Set
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
+from pymongo import monitoring
 from pymongo.errors import AutoReconnect
 
 from gateway import app
@@ -30,15 +31,56 @@ from services.users.sessions import Caller, Sessions
 from services.users.tokens import AccessTokens, signing_keys
 from tests.kit import Api, House, Somebody, http_client, open_house, quick_settings
 from tests.servers import PrivateMongod, until
+from tests.test_authorisation import NOBODY, WHO_MAY
 
 PAGE = """query Page($first: Int) {
     notifications(first: $first) { edges { node { id title content } } } unreadCount }"""
 TWO = "query A { unreadCount } query B { unseenCount }"
 MARK = "mutation ($id: ID!) { markNotificationRead(id: $id) { id } }"
+ASKED_BY_CUSTOMERS = {
+    name: document
+    for name, (document, who) in WHO_MAY.items()
+    if document.startswith("query") and Role.USER in who and NOBODY not in who
+}
+
+
+class Commands(monitoring.CommandListener):
+    """What the database is told, by its name."""
+
+    def __init__(self) -> None:
+        self._told: list[tuple[str, str]] = []
+        self.listens = False
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        if self.listens:
+            self._told.append((event.command_name, repr(event.command)))
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        pass
+
+    @contextmanager
+    def about(self, user_id: str) -> Iterator[Callable[[], list[str]]]:
+        """The names of those meanwhile that name the user."""
+        self.listens = True
+        try:
+            yield lambda: [name for name, command in self._told if user_id in command]
+        finally:
+            self.listens = False
+            self._told.clear()
 
 
 @pytest.fixture(scope="module")
-async def house(mongod: PrivateMongod) -> AsyncIterator[House]:
+def commands() -> Commands:
+    made = Commands()
+    monitoring.register(made)  # for good
+    return made
+
+
+@pytest.fixture(scope="module")
+async def house(commands: Commands, mongod: PrivateMongod) -> AsyncIterator[House]:
     async with open_house(quick_settings(mongod.url, max_query_cost=60)) as open_:
         yield open_
 
@@ -217,6 +259,22 @@ async def test_a_customers_page_is_read_while_their_session_is_looked_up_and_tol
         assert not task.done()
     _, told = task.result()
     assert "unreadCount" in told["data"]
+
+
+@pytest.mark.parametrize("name", ASKED_BY_CUSTOMERS)
+async def test_whatever_a_customer_asks_only_reads_while_their_session_is_looked_up(
+    house: House, gated: tuple[Api, Gate], commands: Commands, name: str
+) -> None:
+    api, _ = gated
+    document = ASKED_BY_CUSTOMERS[name]
+    asker = await visitor(house, api)
+    await answer(asker, query=document)
+    await Session.get_pymongo_collection().delete_many({"user_id": asker.id})
+    with commands.about(asker.id) as told:
+        _, refused = await answer(asker, query=document)
+        assert told()
+        assert set(told()) <= {"find", "aggregate", "distinct", "getMore"}
+    assert refused["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
 
 
 @pytest.mark.parametrize("role", [Role.SERVICE, Role.ADMIN])
