@@ -22,7 +22,7 @@ from services.notifications.together import Together
 from services.shared.clock import SystemClock
 from services.shared.store import Row, Store, is_away, open_store, quickly
 from services.shared.vocabulary import NotificationType
-from tests.servers import PrivateMongod, hang, private_mongod_server
+from tests.servers import PrivateMongod, hang, private_mongod_server, until
 
 USERS = 6
 EACH = 60
@@ -32,7 +32,7 @@ TIMEOUT = 3.0
 DOWN = [("sent_at", -1), ("_id", -1)]
 UP = [("sent_at", 1), ("_id", 1)]
 SLOW = {"$expr": {"$function": {"body": "function() { sleep(9000) }", "args": [], "lang": "js"}}}
-WRONG = {"user_id": {"$no": "operator"}}
+WRONG = {"user_id": user_id(0), "read": {"$no": "operator"}}
 
 
 async def test_a_crowd_is_answered_in_a_few_commands_as_each_would_be_alone(
@@ -53,18 +53,29 @@ async def test_a_crowd_is_answered_in_a_few_commands_as_each_would_be_alone(
 
 async def test_so_many_commands_are_out_at_most(mongod: PrivateMongod) -> None:
     async with _filled(mongod) as store:
-        together = Together(AT_ONCE, TIMEOUT)
-        waits = query(user_id(0), Filter(), SystemClock().now()) | _sleeps(0.2)
-        counting = [asyncio.create_task(together.count(waits)) for _ in range(40)]
-        seen = []
-        for _ in range(10):
-            await asyncio.sleep(0.05)
-            running = await store.database.client.admin.command("currentOp", ns=_namespace(store))
-            seen.append(len(running["inprog"]))
+        together = Together(AT_ONCE, 40)
+        admin = store.database.client.admin
+        slow = query(user_id(0), Filter(), SystemClock().now()) | _sleeps(0.1)
+        counting = [asyncio.create_task(together.count(slow)) for _ in range(40)]
+        seen: list[int] = []
+        while len(seen) < 10 or max(seen) < AT_ONCE:
+            await asyncio.sleep(0.02)
+            running = (await admin.command("currentOp", ns=_namespace(store)))["inprog"]
+            seen.append(len(running))
         for one in counting:
             one.cancel()
-        await asyncio.wait(counting)
+        for one in running:
+            await admin.command("killOp", op=one["opid"])
     assert max(seen) == AT_ONCE
+
+
+async def test_a_command_asks_for_so_many_rows_at_most(mongod: PrivateMongod) -> None:
+    async with _filled(mongod) as store:
+        together, now = Together(AT_ONCE, TIMEOUT), SystemClock().now()
+        pages = [query(user_id(n), Filter(), now) for n in range(4)]
+        answers, commands = await _profiled(store, [together.page(one, DOWN, 101) for one in pages])
+    assert all(answers)
+    assert len(commands) == len(pages)
 
 
 async def test_who_asks_alone_is_asked_for_as_ever(mongod: PrivateMongod) -> None:
@@ -73,9 +84,7 @@ async def test_who_asks_alone_is_asked_for_as_ever(mongod: PrivateMongod) -> Non
         _, paged = await _profiled(
             store, [together.page(query(user_id(1), Filter(), now), DOWN, 20)]
         )
-        (rows, count), both = await _profiled(
-            store, [_bell(together, user_id(1)), asyncio.sleep(0, (0, 0))]
-        )
+        [(rows, count)], both = await _profiled(store, [_bell(together, user_id(1))])
     assert [one["op"] for one in paged] == ["query"]
     assert [one["op"] for one in both] == ["command"]
     assert rows
@@ -113,6 +122,30 @@ async def test_a_slow_question_holds_others_up_for_a_part_of_its_time(
     assert is_away(failed.value)
 
 
+async def test_a_slow_question_of_its_own_command_lets_others_have_its_turn(
+    mongod: PrivateMongod,
+) -> None:
+    async with _filled(mongod) as store:
+        together = Together(1, TIMEOUT)
+        now = SystemClock().now()
+        slow = asyncio.create_task(together.count(query(user_id(0), Filter(), now) | SLOW))
+        await _until_it_runs(store)
+        assert await together.count(query(user_id(1), Filter(), now))
+        assert not slow.done()
+        with pytest.raises(PyMongoError):
+            await slow
+
+
+async def test_what_one_customer_asks_has_all_of_the_time(mongod: PrivateMongod) -> None:
+    async with _filled(mongod) as store:
+        together = Together(1, 4 * TIMEOUT)
+        there = query(user_id(0), Filter(), SystemClock().now()) | _sleeps(0.04)
+        answers, commands = await _profiled(store, [together.count(there), together.count(there)])
+    assert all(answers)
+    [command] = commands
+    assert command["millis"] > 1000 * TIMEOUT  # which others would not have waited
+
+
 async def test_who_waits_for_a_database_that_hangs_is_told_in_time(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
@@ -129,12 +162,13 @@ async def test_who_waits_for_a_database_that_hangs_is_told_in_time(
             waiting = [asyncio.create_task(together.count(there)) for _ in range(100)]
             with pytest.raises(ConnectionFailure):
                 await first
-            done, _ = await asyncio.wait(waiting, timeout=1)
+            done, _ = await asyncio.wait(waiting, timeout=1.5)
         finally:
             os.kill(server.pid, signal.SIGCONT)
         assert len(done) == len(waiting)
-        assert {type(one.exception()) for one in waiting} == {WaitQueueTimeoutError}
-        assert all(map(is_away, (one.exception() or AssertionError() for one in waiting)))
+        errors = [one.exception() or AssertionError("it was answered") for one in waiting]
+        assert all(map(is_away, errors))
+        assert WaitQueueTimeoutError in map(type, errors)  # who never had a turn
         assert await together.count(there)
 
 
@@ -191,6 +225,14 @@ async def _bell(together: Together, user: str) -> tuple[list[Row], int]:
         together.page(query(user, Filter(), now), DOWN, 20), together.count(unread(user, None, now))
     )
     return rows, count
+
+
+async def _until_it_runs(store: Store) -> None:
+    async def runs() -> bool:
+        running = await store.database.client.admin.command("currentOp", ns=_namespace(store))
+        return bool(running["inprog"])
+
+    await until(runs)
 
 
 def _sleeps(seconds: float) -> Row:

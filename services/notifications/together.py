@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Coroutine, Sequence
-from contextlib import suppress
+from contextvars import Context
 from typing import Any, Final, NamedTuple
 
 import pymongo
@@ -17,11 +17,16 @@ from pymongo.errors import WaitQueueTimeoutError
 
 from services.notifications.models import Notification
 from services.notifications.shown import COLUMNS
+from services.shared.log import get_logger
 from services.shared.store import Row, quickly
 
 Order = Sequence[tuple[str, int]]
 _MOST: Final = 8  # questions in a command
-_PATIENCE: Final = 0.25  # of the timeout: then each is asked for alone
+_MOST_ROWS: Final = 200  # that they ask for: these may be large
+_PATIENCE: Final = 0.25  # of the timeout: the part that one customer waits for others' questions
+_LEAST: Final = 0.01  # seconds
+
+log = get_logger()
 
 
 class _Page(NamedTuple):
@@ -40,6 +45,15 @@ class _Asked(NamedTuple):
     answer: asyncio.Future[Any]
     since: float
 
+    @property
+    def rows(self) -> int:
+        return self.question.limit if isinstance(self.question, _Page) else 1
+
+    @property
+    def user_id(self) -> Any:
+        there = self.question.there if isinstance(self.question, _Page) else self.question
+        return there["user_id"]
+
     def give(self, answer: Any) -> None:
         if not self.answer.done():
             self.answer.set_result(answer)
@@ -53,25 +67,28 @@ class Together:
     """What is asked in the same turn of the loop goes in one command, and so does what is asked
     while `at_once` commands are out; what is asked alone, in the command that is made for it.
 
-    `timeout`: seconds that a question waits for its turn at most, and then for its answer. Nobody
-    fails for another's question: when a command fails, or takes longer than a part of that, each
-    is asked for alone, beside those that come next.
+    `timeout`: seconds from asking to the answer, at most. Nobody fails for another customer's
+    question: a command with several customers' that fails, or takes a part of that time, is given
+    up, and each is asked for alone. One that takes so long lets others have its turn.
     """
 
     def __init__(self, at_once: int, timeout: float) -> None:
-        self._free = at_once
+        self._at_once = at_once
         self._timeout = timeout
+        self._patience = timeout * _PATIENCE
         self._asked: deque[_Asked] = deque()
-        self._next: asyncio.Task[None] | None = None
+        self._starts: asyncio.Handle | None = None
+        self._in_turn: set[asyncio.Task[None]] = set()
         self._out: set[asyncio.Task[None]] = set()
 
     async def page(self, there: Row, order: Order, limit: int) -> list[Row]:
-        """The first rows of those, with what is shown of them. Raises what the database raises."""
+        """The first rows of those, with what is shown of them. `there` names one user. Raises what
+        the database raises."""
         rows: list[Row] = await self._ask(_Page(there, order, limit))
         return rows
 
     async def count(self, there: Row) -> int:
-        """How many those are. Raises what the database raises."""
+        """How many those are. `there` names one user. Raises what the database raises."""
         counted: int = await self._ask(there)
         return counted
 
@@ -79,63 +96,75 @@ class Together:
         loop = asyncio.get_running_loop()
         asked = _Asked(question, loop.create_future(), loop.time())
         self._asked.append(asked)
-        self._see_to_them()
+        self._start_soon()
         return await asked.answer
 
-    def _see_to_them(self) -> None:
-        if self._next is None and self._free and self._asked:
-            self._free -= 1
-            self._next = self._go_on(self._see_to_some())
+    def _start_soon(self) -> None:
+        if self._asked and self._starts is None and len(self._in_turn) < self._at_once:
+            self._starts = asyncio.get_running_loop().call_soon(self._start)
 
-    async def _see_to_some(self) -> None:
-        """Ask for those who wait, until nobody does."""
-        self._next = None
-        try:
-            while asked := self._those_in_turn():
-                self._see_to_them()  # by another one, if there are still some
-                await self._settle(asked)
-        finally:
-            self._free += 1
+    def _start(self) -> None:
+        self._starts = None
+        if asked := self._those_in_turn():
+            task = self._go_on(self._answer(asked))
+            self._in_turn.add(task)
+            task.add_done_callback(self._end_turn)
+            asyncio.get_running_loop().call_later(self._patience, self._end_turn, task)
+            self._start_soon()
+
+    def _end_turn(self, task: asyncio.Task[None]) -> None:
+        self._in_turn.discard(task)
+        self._start_soon()
 
     def _those_in_turn(self) -> list[_Asked]:
         latest = asyncio.get_running_loop().time() - self._timeout
         taken: list[_Asked] = []
+        rows = 0
         while self._asked and len(taken) < _MOST:
-            one = self._asked.popleft()
-            if one.answer.done():  # who asked has gone
-                continue
+            one = self._asked[0]
+            rows += one.rows
+            if taken and rows > _MOST_ROWS:
+                break
+            self._asked.popleft()
             if one.since < latest:
-                one.answer.set_exception(WaitQueueTimeoutError("The database did not get to it."))
-            else:
+                one.fail(WaitQueueTimeoutError("The database did not get to it."))
+            if not one.answer.done():
                 taken.append(one)
         return taken
 
-    async def _settle(self, asked: Sequence[_Asked]) -> None:
-        if len(asked) > 1:
-            with suppress(Exception), pymongo.timeout(self._timeout * _PATIENCE):
+    async def _answer(self, asked: Sequence[_Asked]) -> None:
+        """Ask for them in one command."""
+        try:
+            with pymongo.timeout(self._seconds_for(asked)):
                 answers = await _answers([one.question for one in asked])
-                for one, answer in zip(asked, answers, strict=True):
-                    one.give(answer)
-                return
-            for one in asked:
-                self._go_on(_settle_alone(one))
-        else:
-            await _settle_alone(*asked)
+            for one, answer in zip(asked, answers, strict=True):
+                one.give(answer)
+        except Exception as error:
+            if len(asked) == 1:
+                asked[0].fail(error)
+            else:
+                log.warning("asked_for_apart", questions=len(asked), error=str(error))
+                self._answer_apart(asked)
+        finally:
+            del asked  # what failed holds its error, and that this frame
+
+    def _answer_apart(self, asked: Sequence[_Asked]) -> None:
+        for one in asked:
+            if not one.answer.done():
+                self._go_on(self._answer([one]))
+
+    def _seconds_for(self, asked: Sequence[_Asked]) -> float:
+        left = asked[0].since + self._timeout - asyncio.get_running_loop().time()
+        if len({one.user_id for one in asked}) > 1:
+            left = min(left, self._patience)
+        return max(left, _LEAST)
 
     def _go_on(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
+        """In nobody's context: what is asked may be another's."""
+        task = asyncio.create_task(work, context=Context())
         self._out.add(task)
         task.add_done_callback(self._out.discard)
         return task
-
-
-async def _settle_alone(asked: _Asked) -> None:
-    try:
-        [answer] = await _answers([asked.question])
-    except Exception as error:
-        asked.fail(error)
-    else:
-        asked.give(answer)
 
 
 async def _answers(questions: Sequence[Question]) -> list[Any]:
