@@ -7,7 +7,7 @@ own costs the process, and the system between it and the database, more than the
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Coroutine, Sequence
 from contextvars import Context
 from typing import Any, Final, NamedTuple
@@ -46,6 +46,10 @@ class _Asked(NamedTuple):
     since: float
 
     @property
+    def is_page(self) -> bool:
+        return isinstance(self.question, _Page)
+
+    @property
     def rows(self) -> int:
         return self.question.limit if isinstance(self.question, _Page) else 1
 
@@ -77,8 +81,9 @@ class Together:
         self._timeout = timeout
         self._patience = timeout * _PATIENCE
         self._asked: deque[_Asked] = deque()
-        self._starts: asyncio.Handle | None = None
-        self._in_turn: set[asyncio.Task[None]] = set()
+        self._starts: asyncio.Task[None] | None = None
+        self._in_turn: dict[asyncio.Task[None], float] = {}  # and when it began: the loop's time
+        self._watch: asyncio.TimerHandle | None = None
         self._out: set[asyncio.Task[None]] = set()
 
     async def page(self, there: Row, order: Order, limit: int) -> list[Row]:
@@ -100,32 +105,42 @@ class Together:
         return await asked.answer
 
     def _start_soon(self) -> None:
-        if self._asked and self._starts is None and len(self._in_turn) < self._at_once:
-            self._starts = asyncio.get_running_loop().call_soon(self._start)
-
-    def _start(self) -> None:
-        self._starts = None
-        if asked := self._those_in_turn():
-            task = self._go_on(self._answer(asked))
-            self._in_turn.add(task)
+        """Have those who wait asked for, or see to it when the next turn begins."""
+        if not self._asked or self._starts is not None:
+            return
+        loop = asyncio.get_running_loop()
+        if len(self._in_turn) < self._at_once:
+            self._starts = task = self._go_on(self._answer_some())
+            self._in_turn[task] = loop.time()
             task.add_done_callback(self._end_turn)
-            asyncio.get_running_loop().call_later(self._patience, self._end_turn, task)
-            self._start_soon()
+        elif self._watch is None:
+            oldest = min(self._in_turn.values())
+            self._watch = loop.call_at(oldest + self._patience, self._end_long_turns)
+
+    async def _answer_some(self) -> None:
+        self._starts = None
+        asked = self._those_in_turn()
+        self._start_soon()
+        if asked:
+            await self._answer(asked)
 
     def _end_turn(self, task: asyncio.Task[None]) -> None:
-        self._in_turn.discard(task)
+        self._in_turn.pop(task, None)
+        if self._starts is task:  # it was cancelled
+            self._starts = None
+        self._start_soon()
+
+    def _end_long_turns(self) -> None:
+        self._watch = None
+        began = asyncio.get_running_loop().time() - self._patience
+        self._in_turn = {task: at for task, at in self._in_turn.items() if at > began}
         self._start_soon()
 
     def _those_in_turn(self) -> list[_Asked]:
         latest = asyncio.get_running_loop().time() - self._timeout
         taken: list[_Asked] = []
-        rows = 0
-        while self._asked and len(taken) < _MOST:
-            one = self._asked[0]
-            rows += one.rows
-            if taken and rows > _MOST_ROWS:
-                break
-            self._asked.popleft()
+        while self._asked and _may_join(self._asked[0], taken):
+            one = self._asked.popleft()
             if one.since < latest:
                 one.fail(WaitQueueTimeoutError("The database did not get to it."))
             if not one.answer.done():
@@ -167,6 +182,18 @@ class Together:
         return task
 
 
+def _may_join(one: _Asked, others: Sequence[_Asked]) -> bool:
+    """Rows are told apart by their users: so each has one page in a command."""
+    if not others:
+        return True
+    of_its_user = (other for other in others if other.user_id == one.user_id)
+    return (
+        len(others) < _MOST
+        and sum(other.rows for other in others) + one.rows <= _MOST_ROWS
+        and not (one.is_page and any(other.is_page for other in of_its_user))
+    )
+
+
 async def _answers(questions: Sequence[Question]) -> list[Any]:
     """In one command."""
     notifications = quickly(Notification)
@@ -180,19 +207,23 @@ async def _answers(questions: Sequence[Question]) -> list[Any]:
     unions = [{"$unionWith": {"coll": notifications.name, "pipeline": one}} for one in others]
     most = sum(one.limit if isinstance(one, _Page) else 1 for one in questions)
     cursor = await notifications.aggregate([*first, *unions], batchSize=most + 1)
-    answers: list[Any] = [[] if isinstance(one, _Page) else 0 for one in questions]
+    counts: dict[int, int] = {}
+    pages: dict[str, list[Row]] = defaultdict(list)
     for row in await cursor.to_list():
         if "count" in row:
-            answers[row["_id"]] = row["count"]
+            counts[row["_id"]] = row["count"]
         else:
-            answers[row["place"]].append(row)
-    return answers
+            pages[row["user_id"]].append(row)
+    return [
+        pages[one.there["user_id"]] if isinstance(one, _Page) else counts.get(place, 0)
+        for place, one in enumerate(questions)
+    ]
 
 
 def _pipeline(place: int, question: Question) -> list[Row]:
-    """Its rows say to which place they belong; a count answers with nothing for 0."""
+    """A count answers with its place for an id, or with nothing for 0."""
     if isinstance(question, _Page):
         there, order, limit = question
-        shown: Row = COLUMNS | {"place": {"$literal": place}}
-        return [{"$match": there}, {"$sort": dict(order)}, {"$limit": limit}, {"$project": shown}]
+        shown: list[Row] = [{"$sort": dict(order)}, {"$limit": limit}, {"$project": COLUMNS}]
+        return [{"$match": there}, *shown]
     return [{"$match": question}, {"$group": {"_id": place, "count": {"$sum": 1}}}]

@@ -482,7 +482,7 @@ class Settings(BaseSettings):
     mongodb_connections: Count = Field(
         8,
         description="Connections of one process to the database; more wait for their turn. While "
-        "half of them ask for pages and counts, others' go together, eight to a command.",
+        "half of them ask for pages and counts, further ones are asked for by eight to a command.",
     )
     rabbitmq_timeout_seconds: Seconds = Field(
         1.5,
