@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError, WaitQueueTimeoutError
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
 from bench.filling import fill_notifications, user_id
 from services.notifications.models import Notification
@@ -168,7 +168,7 @@ async def test_who_waits_for_a_database_that_hangs_is_told_in_time(
         assert len(done) == len(waiting)
         errors = [one.exception() or AssertionError("it was answered") for one in waiting]
         assert all(map(is_away, errors))
-        assert WaitQueueTimeoutError in map(type, errors)  # who never had a turn
+        assert any("did not get to it" in str(error) for error in errors)  # who never had a turn
         assert await together.count(there)
 
 
