@@ -88,12 +88,15 @@ async def house(commands: Commands, mongod: PrivateMongod) -> AsyncIterator[Hous
 @pytest.fixture(scope="module")
 async def ann(house: House) -> Somebody:
     somebody = await house.somebody()
+    await welcomed(somebody)
+    return somebody
 
-    async def is_welcomed() -> bool:
+
+async def welcomed(somebody: Somebody) -> None:
+    async def has_come() -> bool:
         return bool((await somebody.api.ask("{ unreadCount }"))["unreadCount"])
 
-    await until(is_welcomed)
-    return somebody
+    await until(has_come)
 
 
 async def answer(somebody: Somebody, **request: Any) -> tuple[int, Any]:
@@ -268,6 +271,7 @@ async def test_whatever_a_customer_asks_only_reads_while_their_session_is_looked
     api, _ = gated
     document = ASKED_BY_CUSTOMERS[name]
     asker = await visitor(house, api)
+    await welcomed(asker)
     await answer(asker, query=document)
     await Session.get_pymongo_collection().delete_many({"user_id": asker.id})
     with commands.about(asker.id) as told:

@@ -24,7 +24,7 @@ Order = Sequence[tuple[str, int]]
 _MOST: Final = 8  # questions in a command
 _MOST_ROWS: Final = 200  # that they ask for: these may be large
 _PATIENCE: Final = 0.25  # of the timeout: the part that one customer waits for others' questions
-_LEAST: Final = 0.01  # seconds
+_LEAST: Final = 0.1  # of the timeout: with less left it is not worth asking
 
 log = get_logger()
 
@@ -71,9 +71,10 @@ class Together:
     """What is asked in the same turn of the loop goes in one command, and so does what is asked
     while `at_once` commands are out; what is asked alone, in the command that is made for it.
 
-    `timeout`: seconds from asking to the answer, at most. Nobody fails for another customer's
-    question: a command with several customers' that fails, or takes a part of that time, is given
-    up, and each is asked for alone. One that takes so long lets others have its turn.
+    `timeout`: seconds in which a question is answered; it is refused a part of that later at most.
+    Nobody fails for another customer's question: a command with several customers' that fails, or
+    takes that part of the time, is given up, and each is asked for alone. One that takes so long
+    lets others have its turn.
     """
 
     def __init__(self, at_once: int, timeout: float) -> None:
@@ -102,7 +103,10 @@ class Together:
         asked = _Asked(question, loop.create_future(), loop.time())
         self._asked.append(asked)
         self._start_soon()
-        return await asked.answer
+        try:
+            return await asked.answer
+        finally:
+            del asked  # what failed holds this frame
 
     def _start_soon(self) -> None:
         """Have those who wait asked for, or see to it when the next turn begins."""
@@ -110,9 +114,7 @@ class Together:
             return
         loop = asyncio.get_running_loop()
         if len(self._in_turn) < self._at_once:
-            self._starts = task = self._go_on(self._answer_some())
-            self._in_turn[task] = loop.time()
-            task.add_done_callback(self._end_turn)
+            self._starts = self._take_turn(self._answer_some())
         elif self._watch is None:
             oldest = min(self._in_turn.values())
             self._watch = loop.call_at(oldest + self._patience, self._end_long_turns)
@@ -125,6 +127,7 @@ class Together:
             await self._answer(asked)
 
     def _end_turn(self, task: asyncio.Task[None]) -> None:
+        self._out.discard(task)
         self._in_turn.pop(task, None)
         if self._starts is task:  # it was cancelled
             self._starts = None
@@ -137,11 +140,10 @@ class Together:
         self._start_soon()
 
     def _those_in_turn(self) -> list[_Asked]:
-        latest = asyncio.get_running_loop().time() - self._timeout
         taken: list[_Asked] = []
         while self._asked and _may_join(self._asked[0], taken):
             one = self._asked.popleft()
-            if one.since < latest:
+            if self._left(one) < self._timeout * _LEAST:
                 one.fail(WaitQueueTimeoutError("The database did not get to it."))
             if not one.answer.done():
                 taken.append(one)
@@ -149,36 +151,42 @@ class Together:
 
     async def _answer(self, asked: Sequence[_Asked]) -> None:
         """Ask for them in one command."""
+        seconds = self._left(asked[0])
+        if len({one.user_id for one in asked}) > 1:
+            seconds = min(seconds, self._patience)
         try:
-            with pymongo.timeout(self._seconds_for(asked)):
+            with pymongo.timeout(seconds):
                 answers = await _answers([one.question for one in asked])
             for one, answer in zip(asked, answers, strict=True):
                 one.give(answer)
+        except asyncio.CancelledError:
+            for one in asked:
+                one.answer.cancel()
+            raise
         except Exception as error:
-            if len(asked) == 1:
-                asked[0].fail(error)
-            else:
+            if len(asked) > 1:
                 log.warning("asked_for_apart", questions=len(asked), error=str(error))
-                self._answer_apart(asked)
+            self._answer_apart(asked, error)
         finally:
             del asked  # what failed holds its error, and that this frame
 
-    def _answer_apart(self, asked: Sequence[_Asked]) -> None:
+    def _answer_apart(self, asked: Sequence[_Asked], error: Exception) -> None:
         for one in asked:
-            if not one.answer.done():
-                self._go_on(self._answer([one]))
+            if len(asked) == 1 or self._left(one) < self._timeout * _LEAST:
+                one.fail(error)
+            elif not one.answer.done():
+                self._take_turn(self._answer([one]))
 
-    def _seconds_for(self, asked: Sequence[_Asked]) -> float:
-        left = asked[0].since + self._timeout - asyncio.get_running_loop().time()
-        if len({one.user_id for one in asked}) > 1:
-            left = min(left, self._patience)
-        return max(left, _LEAST)
+    def _left(self, one: _Asked) -> float:
+        """Seconds."""
+        return one.since + self._timeout - asyncio.get_running_loop().time()
 
-    def _go_on(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _take_turn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """In nobody's context: what is asked may be another's."""
         task = asyncio.create_task(work, context=Context())
         self._out.add(task)
-        task.add_done_callback(self._out.discard)
+        self._in_turn[task] = asyncio.get_running_loop().time()
+        task.add_done_callback(self._end_turn)
         return task
 
 
