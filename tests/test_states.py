@@ -267,7 +267,7 @@ async def test_what_was_too_much_at_once_is_woken_in_smaller_steps(
 
 async def test_a_page_that_is_left_at_once_has_still_said_what_is_read(house: House) -> None:
     somebody = await house.somebody()
-    await store(row(somebody.id, SystemClock().now() - A_DAY) for _ in range(1000))
+    await store(row(somebody.id, SystemClock().now() - A_DAY) for _ in range(200))
     async with somebody.api.socket() as socket:
         await socket.subscribe(READ_ALL)
 
