@@ -141,7 +141,7 @@ async def test_a_connection_that_is_cut_is_opened_again_within_a_second(
     async with handled(_settings(way.port)) as seen, opened(_settings(way.port)) as bus:
         for turn in range(5):
             name = f"order-{turn}"
-            await bus.publish([order(name)])
+            await until(lambda name=name: _published(bus, order(name)))  # type: ignore[misc]
             await until(lambda name=name: name in seen)  # type: ignore[misc, arg-type]
             way.cut()
             cut = loop.time()
