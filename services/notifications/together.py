@@ -166,11 +166,12 @@ class Together:
         except Exception as error:
             if len(asked) > 1:
                 log.warning("asked_for_apart", questions=len(asked), error=str(error))
-            self._answer_apart(asked, error)
+            self._give_up(asked, error)
         finally:
             del asked  # what failed holds its error, and that this frame
 
-    def _answer_apart(self, asked: Sequence[_Asked], error: Exception) -> None:
+    def _give_up(self, asked: Sequence[_Asked], error: Exception) -> None:
+        """Their command: each is asked for alone, unless it was, or too little time is left."""
         for one in asked:
             if len(asked) == 1 or self._left(one) < self._timeout * _LEAST:
                 one.fail(error)
