@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from services.shared.events import CATALOGUE, Data
-from services.shared.publisher import CONTENT_TYPE
+from services.shared.events import BATCH_CONTENT_TYPE, CATALOGUE, CONTENT_TYPE, Data
 from services.shared.topology import EVENTS, LIVE
 
 
@@ -26,7 +25,9 @@ def asyncapi() -> str:
                 "Events are CloudEvents 1.0 in structured JSON, sent persistent over AMQP 0-9-1. "
                 f"Publish to the topic exchange {EVENTS} with the event's type as routing key. An "
                 "event is known by its source and id: sent again it changes nothing. What can't "
-                "be handled ends in the queue tidings.dead-letters with the reason."
+                "be handled ends in the queue tidings.dead-letters with the reason. What "
+                f"{LIVE} hands out may be several events, some of them for others: an array of the "
+                f"content type {BATCH_CONTENT_TYPE}."
             ),
         },
         "defaultContentType": CONTENT_TYPE,

@@ -18,12 +18,15 @@ from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
 from services.shared.amqp import Connection, close, connect
-from services.shared.frames import Deliveries, Received, publish_all
+from services.shared.frames import Deliveries, Outgoing, Received, publish_all
 from services.shared.settings import Settings
 from tests.servers import PrivateRabbitMQ, until
 
 SETTINGS = Settings(_env_file=None)
-TYPE = "application/json"
+
+
+def to(key: str, body: bytes) -> Outgoing:
+    return Outgoing([key], "application/json", body)
 
 
 async def an_inbox(
@@ -50,7 +53,7 @@ async def test_what_is_published_at_once_comes_in_order_and_whole(
     name, channel = await an_inbox(connection, received)
     underlay = await channel.get_underlay_channel()
     bodies = [b"", b"x", b"y" * 131_063, b"z" * 500_000, *(b"%d" % n for n in range(500))]
-    await publish_all(underlay, "", TYPE, [((name,), body) for body in bodies])
+    await publish_all(underlay, "", [to(name, body) for body in bodies])
     await until(lambda: len(received) == len(bodies))
     assert [one.body for one in received] == bodies
     assert {str(one.headers) for one in received} == {"{}"}
@@ -79,16 +82,16 @@ async def test_confirms_are_counted_beside_those_that_the_library_waits_for(
         await publishing.default_exchange.publish(aio_pika.Message(b"%d" % n), name)
 
     async def many(n: int) -> None:
-        await publish_all(underlay, "", TYPE, [((name,), b"%d" % n)] * 3)
+        await publish_all(underlay, "", [to(name, b"%d" % n)] * 3)
 
     async with asyncio.timeout(20):
         await asyncio.gather(*(work(n) for n in range(count) for work in (one, many)))
     await until(lambda: len(received) == 4 * count)
     # What no queue takes is confirmed one by one.
-    await publish_all(underlay, "", TYPE, [((uuid4().hex,), b"")] * count)
+    await publish_all(underlay, "", [to(uuid4().hex, b"")] * count)
     assert not underlay.confirmations
     with pytest.raises(AMQPError):
-        await publish_all(underlay, uuid4().hex, TYPE, [(("a",), b"1"), (("b",), b"2")])
+        await publish_all(underlay, uuid4().hex, [to("a", b"1"), to("b", b"2")])
     await close(connection)
 
 
@@ -100,7 +103,7 @@ async def test_who_publishes_to_an_exchange_that_is_gone_is_told(
     underlay = await channel.get_underlay_channel()
     async with asyncio.timeout(5):
         with pytest.raises(AMQPError):
-            await publish_all(underlay, uuid4().hex, TYPE, [(("a",), b"1"), (("b",), b"2")])
+            await publish_all(underlay, uuid4().hex, [to("a", b"1"), to("b", b"2")])
     await close(connection)
 
 
@@ -116,7 +119,7 @@ async def test_confirms_that_come_after_who_waited_for_them_has_left_harm_nobody
     assert writer is not None
     assert isinstance(writer.transport, asyncio.Transport)
     writer.transport.pause_reading()
-    leaving = asyncio.create_task(publish_all(underlay, "", TYPE, [((name,), b"1")]))
+    leaving = asyncio.create_task(publish_all(underlay, "", [to(name, b"1")]))
     await until(lambda: underlay.confirmations)
     async with underlay.lock:  # which is held until all is written
         leaving.cancel()
@@ -124,7 +127,7 @@ async def test_confirms_that_come_after_who_waited_for_them_has_left_harm_nobody
         await leaving
     writer.transport.resume_reading()
     async with asyncio.timeout(5):
-        await publish_all(underlay, "", TYPE, [((name,), b"2"), ((name,), b"3")])
+        await publish_all(underlay, "", [to(name, b"2"), to(name, b"3")])
     await until(lambda: len(received) == 3)
     assert [one.body for one in received] == [b"1", b"2", b"3"]
     assert not underlay.confirmations
@@ -141,14 +144,14 @@ async def test_what_was_cancelled_before_it_was_written_is_not_counted(
     assert isinstance(underlay, aiormq.Channel)
     queue, underlay.write_queue = underlay.write_queue, asyncio.Queue(1)
     underlay.write_queue.put_nowait(None)
-    leaving = asyncio.create_task(publish_all(underlay, "", TYPE, [((name,), b"1")]))
+    leaving = asyncio.create_task(publish_all(underlay, "", [to(name, b"1")]))
     await until(lambda: underlay.confirmations)
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
     underlay.write_queue = queue
     async with asyncio.timeout(5):
-        await publish_all(underlay, "", TYPE, [((name,), b"2")])
+        await publish_all(underlay, "", [to(name, b"2")])
     await until(lambda: received)
     assert [one.body for one in received] == [b"2"]
     assert not underlay.confirmations

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import aio_pika
+from aio_pika.abc import AbstractIncomingMessage
 from bson import ObjectId
 
 from gateway.news import News
@@ -16,13 +19,16 @@ from services.shared.clock import SystemClock
 from services.shared.events import (
     Event,
     NotificationChanged,
+    NotificationCreated,
     NotificationsCreated,
     decode,
     encode,
+    split_batch,
 )
 from services.shared.rabbit import RabbitBus
 from services.shared.settings import Settings
 from services.shared.store import Row
+from services.shared.topology import LIVE
 from services.shared.vocabulary import ChangeKind, NotificationType
 from tests.servers import PrivateRabbitMQ, until
 
@@ -76,8 +82,6 @@ def test_an_event_has_no_more_recipients_than_a_frame_has_room_for() -> None:
 async def test_each_gateway_that_hears_of_some_of_them_hears_it_once(
     rabbitmq: PrivateRabbitMQ,
 ) -> None:
-    settings = Settings(_env_file=None, rabbitmq_url=rabbitmq.url)
-    bus = RabbitBus(rabbitmq.url, SystemClock(), settings)
     heard: dict[str, list[str]] = {"one": [], "two": []}
     ready = {name: asyncio.Event() for name in heard}
 
@@ -85,6 +89,7 @@ async def test_each_gateway_that_hears_of_some_of_them_hears_it_once(
         return lambda event: heard[name].extend(one.id for one in _told(event))
 
     async with (
+        _opened(rabbitmq) as bus,
         bus.live(hear("one"), ready["one"].set) as one,
         bus.live(hear("two"), ready["two"].set) as two,
     ):
@@ -96,12 +101,88 @@ async def test_each_gateway_that_hears_of_some_of_them_hears_it_once(
         rows = [_row(user) for user in "abcd"]
         [all_of_them] = hints(rows, NOW)
         await bus.publish([all_of_them])
-        last = [_row("a"), _row("c", title="Another")]
-        await bus.publish(hints(last, NOW))
+        last = [_row("a"), _row("c")]
+        for row in last:
+            await bus.publish(hints([row], NOW))
         ids, ends = ([str(row["_id"]) for row in some] for some in (rows, last))
         await until(lambda: heard["one"][-1:] == ends[:1] and heard["two"][-1:] == ends[1:])
-    await bus.close()
     assert heard == {"one": [*ids, ends[0]], "two": [*ids, ends[1]]}
+
+
+async def test_what_differs_goes_some_in_a_message_and_each_hears_their_own_once(
+    rabbitmq: PrivateRabbitMQ,
+) -> None:
+    async with _opened(rabbitmq) as bus, _tapped(rabbitmq) as messages:
+        heard: list[NotificationCreated] = []
+        ready = asyncio.Event()
+        async with bus.live(lambda event: heard.extend(_told(event)), ready.set) as feed:
+            await ready.wait()
+            watched = [f"user-{n}" for n in (0, 60, 61, 119)]
+            for user in watched:
+                await feed.watch(user)
+            rows = [_row(f"user-{n % 120}", title=str(n)) for n in range(240)]
+            await bus.publish(hints(rows, NOW))
+            await until(lambda: heard and heard[-1].title == "239")
+        await until(lambda: len(messages) >= 5)
+    own = [one.title for one in heard if one.user_id in watched]
+    assert own == [row["title"] for row in rows if row["user_id"] in watched]
+    split = [split_batch(message.body) for message in messages]
+    told = [decode(body, received=NOW).read(NotificationCreated) for part in split for body in part]
+    assert [one.title for one in told] == [row["title"] for row in rows]
+    assert [len(part) for part in split] == [50, 50, 50, 50, 40]
+    types = {message.content_type for message in messages}
+    assert types == {"application/cloudevents-batch+json"}
+
+
+async def test_what_is_large_goes_by_itself_as_a_plain_event(rabbitmq: PrivateRabbitMQ) -> None:
+    async with _opened(rabbitmq) as bus, _tapped(rabbitmq) as messages:
+        sizes = (20_000, 20_000, 70_000, 20_000)
+        rows = [_row(f"user-{n}", title=str(n), body="x" * size) for n, size in enumerate(sizes)]
+        await bus.publish(hints(rows, NOW))
+        await until(lambda: len(messages) == 3)
+    assert [len(split_batch(message.body)) for message in messages] == [2, 1, 1]
+    assert messages[1].content_type == messages[2].content_type == "application/cloudevents+json"
+    assert decode(messages[1].body, received=NOW).data == created(rows[2])
+
+
+async def test_what_goes_to_many_needs_a_message_of_its_own(rabbitmq: PrivateRabbitMQ) -> None:
+    """A frame has room for so many users, and no more."""
+    async with _opened(rabbitmq) as bus, _tapped(rabbitmq) as messages:
+        rows = [_row(f"user-{n}", title=f"{n // 500}") for n in range(1001)]
+        await bus.publish(hints(rows, NOW))
+        await until(lambda: len(messages) == 3)
+    bodies = [split_batch(message.body) for message in messages]
+    assert [[len(_told(decode(one, received=NOW))) for one in part] for part in bodies] == [
+        [500],
+        [500],
+        [1],
+    ]
+
+
+@asynccontextmanager
+async def _opened(rabbitmq: PrivateRabbitMQ) -> AsyncIterator[RabbitBus]:
+    settings = Settings(_env_file=None, rabbitmq_url=rabbitmq.url)
+    bus = RabbitBus(rabbitmq.url, SystemClock(), settings)
+    await bus.ping()
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+@asynccontextmanager
+async def _tapped(rabbitmq: PrivateRabbitMQ) -> AsyncIterator[list[AbstractIncomingMessage]]:
+    """All messages to open screens, as they are."""
+    messages: list[AbstractIncomingMessage] = []
+
+    async def hear(message: AbstractIncomingMessage) -> None:
+        messages.append(message)
+
+    async with await aio_pika.connect(rabbitmq.url) as connection:
+        queue = await (await connection.channel()).declare_queue(exclusive=True)
+        await queue.bind(LIVE, "#")
+        await queue.consume(hear, no_ack=True)
+        yield messages
 
 
 def _told(event: Event) -> list[Any]:

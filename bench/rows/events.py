@@ -18,9 +18,8 @@ from bench.world import Program, World
 from services.notifications.models import Notification
 from services.shared.amqp import Connection, close
 from services.shared.clock import SystemClock
-from services.shared.events import NOTIFICATIONS, Event, OrderStatusChanged, encode
-from services.shared.frames import publish_all
-from services.shared.publisher import CONTENT_TYPE
+from services.shared.events import CONTENT_TYPE, NOTIFICATIONS, Event, OrderStatusChanged, encode
+from services.shared.frames import Outgoing, publish_all
 from services.shared.rabbit import RabbitBus
 from services.shared.topology import EVENTS, queue_name
 from tests.servers import until
@@ -128,8 +127,8 @@ async def _publish(connection: Connection, count: int) -> None:
     bodies = [encode(_order(number, chance)) for number in range(count)]
     for place in range(0, count, _AT_ONCE):
         keys = (OrderStatusChanged.type,)
-        messages = [(keys, body) for body in bodies[place : place + _AT_ONCE]]
-        await publish_all(underlay, EVENTS, CONTENT_TYPE, messages)
+        messages = [Outgoing(keys, CONTENT_TYPE, body) for body in bodies[place : place + _AT_ONCE]]
+        await publish_all(underlay, EVENTS, messages)
     await channel.close()
 
 

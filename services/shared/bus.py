@@ -149,8 +149,8 @@ class Bus(Protocol):
     def live(
         self, on_event: Callable[[Event], None], on_gap: Callable[[], None]
     ) -> AbstractAsyncContextManager[LiveFeed]:
-        """Hear live events; `on_gap` says that some may have been missed. One that tells many of
-        NotificationsCreated tells some whom nobody here looks at."""
+        """Hear live events; `on_gap` says that some may have been missed. Some
+        tell only of users whom nobody here looks at."""
 
     async def dead_letters(self, limit: int, prefix: str = "") -> Sequence[DeadLetter]:
         """The oldest dead letters whose id starts so; they stay where they are."""

@@ -7,7 +7,7 @@ different versions. `asyncapi.yaml` is exported from this page.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Final, TypeVar
 from uuid import uuid4
@@ -19,6 +19,8 @@ from services.shared.content import ContentRefused, check_content
 from services.shared.vocabulary import ActivityKind, ChangeKind, NotificationType
 
 SOURCE: Final = "urn:tidings"
+CONTENT_TYPE: Final = "application/cloudevents+json"
+BATCH_CONTENT_TYPE: Final = "application/cloudevents-batch+json"
 
 Id = Annotated[str, Meta(min_length=1, max_length=200)]
 Text = Annotated[str, Meta(min_length=1, max_length=500)]
@@ -306,6 +308,7 @@ class _Envelope(Struct, kw_only=True, omit_defaults=True):
 
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_decode_batch = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_data = {name: msgspec.json.Decoder(data).decode for name, data in CATALOGUE.items()}
 
 
@@ -324,7 +327,7 @@ def encode(event: Event) -> bytes:
     )
 
 
-def decode(body: bytes, *, received: datetime, checked: bool = False) -> Event:
+def decode(body: bytes | msgspec.Raw, *, received: datetime, checked: bool = False) -> Event:
     """The event in these bytes; `received` stands in for a `time` that is not given.
 
     `checked`: we wrote it ourselves, so what it holds was checked before. Raises Malformed for
@@ -349,6 +352,21 @@ def decode(body: bytes, *, received: datetime, checked: bool = False) -> Event:
         time=_in_utc(envelope.time, received),
         data=parse_data(envelope.type, envelope.data, checked=checked),
     )
+
+
+def encode_batch(encoded: Sequence[bytes]) -> bytes:
+    """Several events in CloudEvents' JSON batch format, in order."""
+    return b"[" + b",".join(encoded) + b"]"
+
+
+def split_batch(body: bytes) -> Sequence[bytes | msgspec.Raw]:
+    """The events of a batch, each as it was encoded; anything else is taken for a single one."""
+    if not body.startswith(b"["):
+        return [body]
+    try:
+        return _decode_batch(body)
+    except (msgspec.DecodeError, RecursionError):
+        return [body]
 
 
 def parse_data(type_: str, data: bytes | msgspec.Raw, *, checked: bool = False) -> Data:

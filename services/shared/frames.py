@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from aiormq.abc import AbstractChannel, ChannelFrame
 from aiormq.channel import Channel
@@ -204,13 +204,18 @@ class _Confirms:
             self._all.set_exception(error)
 
 
+class Outgoing(NamedTuple):
+    """A message to publish. RabbitMQ routes it by its keys beyond the first, too."""
+
+    keys: Sequence[str]
+    content_type: str
+    body: bytes
+
+
 async def publish_all(
-    channel: AbstractChannel,
-    exchange: str,
-    content_type: str,
-    messages: Sequence[tuple[Sequence[str], bytes]],
+    channel: AbstractChannel, exchange: str, messages: Sequence[Outgoing]
 ) -> None:
-    """Publish (routing keys, body), in order; returns when the broker has confirmed all.
+    """Publish them in order; returns when the broker has confirmed all.
 
     They are persistent, and not mandatory: what no queue takes is confirmed, too. Raises what
     amqp.FAULTS lists; then nobody knows which of them have arrived.
@@ -218,8 +223,8 @@ async def publish_all(
     assert isinstance(channel, Channel)
     most = channel.max_content_size
     frames: list[bytes] = []
-    for keys, body in messages:
-        frames += _published(channel.number, exchange, content_type, keys, body, most)
+    for message in messages:
+        frames += _published(channel.number, exchange, message, most)
     confirmed = channel.create_future()
     confirms = _Confirms(len(messages), confirmed)
     async with channel.lock:
@@ -239,12 +244,10 @@ async def publish_all(
     await confirmed
 
 
-def _published(
-    channel: int, exchange: str, content_type: str, keys: Sequence[str], body: bytes, most: int
-) -> list[bytes]:
-    """The frames of one message, its body in parts of at most so many bytes. RabbitMQ routes it
-    by the keys beyond the first, too, which its header CC names."""
-    first, *others = keys
+def _published(channel: int, exchange: str, message: Outgoing, most: int) -> list[bytes]:
+    """The frames of one message, its body in parts of at most so many bytes. The header CC names
+    the routing keys beyond the first."""
+    (first, *others), content_type, body = message
     method = b"".join((_PUBLISH, _short(exchange), _short(first), b"\0"))
     if others:
         told = Basic.Properties(content_type, delivery_mode=2, headers={"CC": [*others]})

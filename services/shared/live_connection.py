@@ -14,7 +14,7 @@ from aiormq.abc import AbstractChannel as UnderlayChannel
 
 from services.shared.amqp import FAULTS, Connection, abandon, bounded, on_break, pause
 from services.shared.clock import Clock
-from services.shared.events import Event, Malformed, decode
+from services.shared.events import Event, Malformed, decode, split_batch
 from services.shared.frames import Received
 from services.shared.inflow import Inflow
 from services.shared.log import get_logger
@@ -216,7 +216,7 @@ class LiveConnection:
             exclusive=True,
             auto_delete=True,
             arguments={
-                "x-max-length": self._settings.live_queue_length,
+                "x-max-length-bytes": self._settings.live_queue_bytes,
                 "x-overflow": "drop-head",
                 "x-dead-letter-exchange": "",
                 "x-dead-letter-routing-key": f"{name}.lost",
@@ -234,10 +234,12 @@ class LiveConnection:
         self._on_gap()
 
     def _hear(self, message: Received) -> None:
-        try:
-            event = decode(message.body, received=self._clock.now(), checked=True)
-        except Malformed as error:
-            log.warning("live_event_refused", error=str(error).partition(": ")[0])
-            self._on_gap()  # of another version, perhaps: readers find it in the database
-        else:
-            self._on_event(event)
+        now = self._clock.now()
+        for body in split_batch(message.body):
+            try:
+                event = decode(body, received=now, checked=True)
+            except Malformed as error:
+                log.warning("live_event_refused", error=str(error).partition(": ")[0])
+                self._on_gap()  # of another version, perhaps: readers find it in the database
+            else:
+                self._on_event(event)

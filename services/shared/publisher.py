@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 import aio_pika
@@ -15,13 +15,21 @@ from aiormq.abc import DeliveredMessage
 from services.shared.amqp import FAULTS, Connection, abandon, bounded, close
 from services.shared.bus import PartlyPublished
 from services.shared.errors import Unavailable
-from services.shared.events import Event, NotificationsCreated, encode
+from services.shared.events import (
+    BATCH_CONTENT_TYPE,
+    CONTENT_TYPE,
+    Event,
+    NotificationsCreated,
+    encode,
+    encode_batch,
+)
 from services.shared.failpoints import Failpoint, reach
-from services.shared.frames import publish_all
+from services.shared.frames import Outgoing, publish_all
 from services.shared.settings import Settings
 from services.shared.topology import EVENTS, LIVE
 
-CONTENT_TYPE: Final = "application/cloudevents+json"
+_MOST_USERS: Final = 50  # to whom different things are said in one message
+_MOST_BYTES: Final = 2**16
 
 
 class Publisher:
@@ -78,8 +86,7 @@ class Publisher:
         try:
             async with bounded(2 * self._settings.rabbitmq_timeout_seconds):
                 underlay = await channel.get_underlay_channel()
-                messages = [(_keys(hint), encode(hint)) for hint in hints]
-                await publish_all(underlay, LIVE, CONTENT_TYPE, messages)
+                await publish_all(underlay, LIVE, list(_messages(hints)))
         except FAULTS as error:
             raise self._unconfirmed(channel, [error]) from error
         reach(Failpoint.AFTER_CONFIRM)
@@ -141,7 +148,32 @@ class Publisher:
             return self._channel
 
 
-def _keys(hint: Event) -> Sequence[str]:
+def _messages(hints: Sequence[Event]) -> Iterator[Outgoing]:
+    """Some hints in one message, since to the broker each message costs more than a few users in
+    it. No more than some: each gateway that hears of one of its users reads all of it."""
+    users: dict[str, None] = {}
+    bodies: list[bytes] = []
+    size = 0
+    for hint in hints:
+        told, body = _users(hint), encode(hint)
+        if bodies and (len(users) + len(told) > _MOST_USERS or size + len(body) > _MOST_BYTES):
+            yield _message([*users], bodies)
+            users, bodies, size = {}, [], 0
+        users |= dict.fromkeys(told)
+        bodies.append(body)
+        size += len(body)
+    if bodies:
+        yield _message([*users], bodies)
+
+
+def _message(users: Sequence[str], bodies: Sequence[bytes]) -> Outgoing:
+    """One that holds a single event is the event: whoever reads no batches can read that."""
+    if len(bodies) == 1:
+        return Outgoing(users, CONTENT_TYPE, bodies[0])
+    return Outgoing(users, BATCH_CONTENT_TYPE, encode_batch(bodies))
+
+
+def _users(hint: Event) -> Sequence[str]:
     """The ids of those whom it is for: RabbitMQ routes a message by further keys, too, which its
     header CC names, and hands it once to each gateway that hears of any of them."""
     if isinstance(hint.data, NotificationsCreated):

@@ -40,12 +40,12 @@ from services.shared.bus import (
 )
 from services.shared.clock import Clock
 from services.shared.errors import Unavailable
-from services.shared.events import Event, encode
+from services.shared.events import CONTENT_TYPE, Event, encode
 from services.shared.frames import Received
 from services.shared.inflow import Inflow
 from services.shared.live_connection import LiveConnection
 from services.shared.log import get_logger
-from services.shared.publisher import CONTENT_TYPE, Publisher
+from services.shared.publisher import Publisher
 from services.shared.rabbit_depths import QueueDepths
 from services.shared.rabbit_letters import DeadLetterQueue, burial, instant
 from services.shared.settings import Settings

@@ -296,8 +296,8 @@ class Settings(BaseSettings):
     live_prefetch: Count = Field(
         1000, description="Live events that a gateway holds before it has looked at them."
     )
-    live_queue_length: Count = Field(
-        100_000, description="Live events that RabbitMQ keeps for one gateway that is behind."
+    live_queue_bytes: Count = Field(
+        2**26, description="Live events that RabbitMQ keeps for one gateway that is behind, bytes."
     )
     fan_out_size: Count = Field(1000, description="Users that one step of a fan-out handles.")
     outbox_batch_size: Count = Field(500, description="Outbox rows a relay hands on at once.")
