@@ -54,6 +54,45 @@ class _Clock:
         return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
+class _Registrar:
+    """Who lets people in past the gateway."""
+
+    def __init__(self, runtime: host.Runtime, tokens: AccessTokens, seed: int) -> None:
+        self._runtime = runtime
+        self._tokens = tokens
+        self._seed = seed
+
+    async def enter(
+        self,
+        name: str,
+        role: Role,
+        refuses: Sequence[NotificationType] = (),
+        channels: Sequence[Channel] = (),
+    ) -> Person:
+        refused = [TypeChange(type_, False, ()) for type_ in refuses]
+        wanted = tuple(ChannelChange(channel, True) for channel in channels)
+        given = [TypeChange(type_, None, wanted) for type_ in MARKETING_TYPES if wanted]
+        wishes = Wishes(types=(*refused, *given))
+        email = f"{name}-{self._seed}@campaign.example"
+        user = await self._runtime.users.create(
+            Registration(name, email, "a password for campaigns", preferences=wishes), role
+        )
+        login = await self._runtime.sessions.open(user, Caller("127.0.0.1"))
+        session_id = login.refresh_token.partition(".")[0]
+        id = str(user.id)
+        token, _ = self._tokens.issue(id, role, session_id)
+        return Person(
+            id=id, role=role.value, token=token, refuses=tuple(refuses), channels=tuple(channels)
+        )
+
+    async def customer(self, number: int) -> Person:
+        channels = _CHANNELS if number in CAPPED else ()
+        person = await self.enter(f"customer{number}", Role.USER, channels=channels)
+        if number in CLUB:
+            await self._runtime.users.set_tags(person.id, [TAG])
+        return person
+
+
 async def cast(endpoints: Endpoints, seed: int, now: Callable[[], datetime]) -> Cast:
     """Register everybody straight in the database; return when all have been welcomed."""
     settings = endpoints.settings.model_copy(
@@ -68,47 +107,16 @@ async def cast(endpoints: Endpoints, seed: int, now: Callable[[], datetime]) -> 
     clock = _Clock(now)
     tokens = AccessTokens(SigningKeys(endpoints.jwt_secret), _TOKEN_LIFE, clock, kept=1)
     async with host.open_runtime(settings, clock) as runtime:
-
-        async def enter(
-            name: str,
-            role: Role,
-            refuses: Sequence[NotificationType] = (),
-            channels: Sequence[Channel] = (),
-        ) -> Person:
-            refused = [TypeChange(type_, False, ()) for type_ in refuses]
-            wanted = tuple(ChannelChange(channel, True) for channel in channels)
-            given = [TypeChange(type_, None, wanted) for type_ in MARKETING_TYPES if wanted]
-            wishes = Wishes(types=(*refused, *given))
-            email = f"{name}-{seed}@campaign.example"
-            user = await runtime.users.create(
-                Registration(name, email, "a password for campaigns", preferences=wishes), role
-            )
-            login = await runtime.sessions.open(user, Caller("127.0.0.1"))
-            session_id = login.refresh_token.partition(".")[0]
-            id = str(user.id)
-            token, _ = tokens.issue(id, role, session_id)
-            return Person(
-                id=id,
-                role=role.value,
-                token=token,
-                refuses=tuple(refuses),
-                channels=tuple(channels),
-            )
-
-        async def customer(number: int) -> Person:
-            channels = _CHANNELS if number in CAPPED else ()
-            person = await enter(f"customer{number}", Role.USER, channels=channels)
-            if number in CLUB:
-                await runtime.users.set_tags(person.id, [TAG])
-            return person
-
+        people = _Registrar(runtime, tokens, seed)
         promotion = NotificationType.PROMOTION
         found = Cast(
-            customers=[await customer(number) for number in range(CUSTOMERS)],
-            schedules=[await enter(f"scheduled{n}", Role.USER) for n in range(SCHEDULED)],
-            probes=[await enter(f"probe{n}", Role.USER, (promotion,)) for n in range(READERS)],
-            backend=await enter("backend", Role.SERVICE),
-            admin=await enter("admin", Role.ADMIN, (promotion,)),
+            customers=[await people.customer(number) for number in range(CUSTOMERS)],
+            schedules=[await people.enter(f"scheduled{n}", Role.USER) for n in range(SCHEDULED)],
+            probes=[
+                await people.enter(f"probe{n}", Role.USER, (promotion,)) for n in range(READERS)
+            ],
+            backend=await people.enter("backend", Role.SERVICE),
+            admin=await people.enter("admin", Role.ADMIN, (promotion,)),
         )
         welcomed = sum(not person.refuses for person in found.all)
 

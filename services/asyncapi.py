@@ -10,6 +10,8 @@ import yaml
 from services.shared.events import BATCH_CONTENT_TYPE, CATALOGUE, CONTENT_TYPE, Data
 from services.shared.topology import EVENTS, LIVE
 
+_WHOSE = "One of those it is for: the header CC names the others."
+
 
 def asyncapi() -> str:
     """The document, as YAML."""
@@ -53,7 +55,7 @@ def _channel(data: type[Data]) -> dict[str, Any]:
     exchange = {"name": LIVE if data.live else EVENTS, "type": "topic", "durable": True}
     return {
         "address": "{userId}" if data.live else data.type,
-        **({"parameters": {"userId": {"description": "Whose it is."}}} if data.live else {}),
+        **({"parameters": {"userId": {"description": _WHOSE}}} if data.live else {}),
         "messages": {data.__name__: {"$ref": f"#/components/messages/{data.__name__}"}},
         "bindings": {"amqp": {"is": "routingKey", "exchange": exchange}},
     }

@@ -1,4 +1,7 @@
-"""A gateway's connection to the live events of those users that somebody there looks at."""
+"""A gateway's connection to the live events of those users that somebody there looks at.
+
+With them come some of others, which were told in the same messages.
+"""
 
 from __future__ import annotations
 
@@ -235,11 +238,12 @@ class LiveConnection:
 
     def _hear(self, message: Received) -> None:
         now = self._clock.now()
+        refused: Malformed | None = None
         for body in split_batch(message.body):
             try:
-                event = decode(body, received=now, checked=True)
+                self._on_event(decode(body, received=now, checked=True))
             except Malformed as error:
-                log.warning("live_event_refused", error=str(error).partition(": ")[0])
-                self._on_gap()  # of another version, perhaps: readers find it in the database
-            else:
-                self._on_event(event)
+                refused = error
+        if refused is not None:
+            log.warning("live_event_refused", error=str(refused).partition(": ")[0])
+            self._on_gap()  # of another version, perhaps: readers find it in the database

@@ -294,10 +294,14 @@ class Settings(BaseSettings):
         "the same id is refused, seconds; later it is taken for the same event.",
     )
     live_prefetch: Count = Field(
-        1000, description="Live events that a gateway holds before it has looked at them."
+        100,
+        description="Messages with live events that a gateway holds before it has looked at them: "
+        "of up to 64 KiB each, or of one larger event.",
     )
     live_queue_bytes: Count = Field(
-        2**26, description="Live events that RabbitMQ keeps for one gateway that is behind, bytes."
+        2**26,
+        description="Live events that RabbitMQ keeps for one gateway that is behind, bytes; "
+        "LIVE_PREFETCH messages besides. Beyond, readers read the database.",
     )
     fan_out_size: Count = Field(1000, description="Users that one step of a fan-out handles.")
     outbox_batch_size: Count = Field(500, description="Outbox rows a relay hands on at once.")
