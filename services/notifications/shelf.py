@@ -34,11 +34,12 @@ class Shelf:
 
     @classmethod
     async def of(cls, drafts: Sequence[Draft], now: datetime, session: Session) -> Self:
-        """With what is shown of the things that these are states of."""
-        states = [draft for draft in drafts if draft.thing]
-        shown = await Notification.collapsed([d.thing for d in states if d.thing], session)
-        told_before = await Revision.of_events([draft.key for draft in states], session)
-        return cls(shown, told_before, now)
+        """With what is shown of the things that these are states of. What was not revised told
+        nothing before."""
+        shown = await Notification.collapsed([d.thing for d in drafts if d.thing], session)
+        revised = {thing for thing, row in shown.items() if row.get("revision", 1) > 1}
+        again = [draft.key for draft in drafts if draft.thing in revised]
+        return cls(shown, await Revision.of_events(again, session), now)
 
     @property
     def size(self) -> int:
