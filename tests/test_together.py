@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
+import pymongo
 import pytest
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
@@ -189,6 +190,55 @@ async def test_who_has_gone_is_not_asked_for(mongod: PrivateMongod) -> None:
     assert all(isinstance(one, asyncio.CancelledError) for one in answers[1:])
     assert len(commands) == 1
     assert "$unionWith" not in str(commands[0]["command"])
+
+
+async def test_what_is_asked_for_apart_has_turns_as_well(mongod: PrivateMongod) -> None:
+    async with _filled(mongod) as store:
+        together = Together(1, 4 * TIMEOUT)
+        now = SystemClock().now()
+        ended: list[str] = []
+
+        async def count(name: str, number: int, more: Row) -> None:
+            await together.count(query(user_id(number), Filter(), now) | more)
+            ended.append(name)
+
+        refused = asyncio.create_task(together.count(WRONG))
+        apart = [asyncio.create_task(count("apart", n, _sleeps(0.01))) for n in (1, 2)]
+        with pytest.raises(OperationFailure):
+            await refused
+        await _until_it_runs(store)
+        await count("behind", 3, {})
+        await asyncio.gather(*apart)
+    assert ended == ["apart", "apart", "behind"]
+
+
+async def test_who_asked_ends_with_a_command_that_is_cancelled_and_others_go_on(
+    mongod: PrivateMongod,
+) -> None:
+    async with _filled(mongod) as store:
+        together = Together(1, 4 * TIMEOUT)
+        there = query(user_id(0), Filter(), SystemClock().now())
+        others = asyncio.all_tasks()
+        asked = asyncio.create_task(together.count(there | SLOW))
+        await _until_it_runs(store)
+        [command] = asyncio.all_tasks() - others - {asked}
+        command.cancel()
+        async with asyncio.timeout(TIMEOUT):
+            with pytest.raises(asyncio.CancelledError):
+                await asked
+            assert await together.count(there)
+
+
+async def test_a_command_has_nothing_of_the_haste_of_who_asked_first(
+    mongod: PrivateMongod,
+) -> None:
+    async with _filled(mongod):
+        together = Together(1, 4 * TIMEOUT)
+        there = query(user_id(0), Filter(), SystemClock().now()) | _sleeps(0.01)
+        with pymongo.timeout(0.05):
+            hasty = asyncio.create_task(together.count(there))
+        assert await together.count(there)
+        assert await hasty
 
 
 Question = tuple[Row, Sequence[tuple[str, int]], int] | tuple[Row]
