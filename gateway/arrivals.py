@@ -23,11 +23,12 @@ Types = tuple[NotificationType, ...] | None
 
 
 class Teller(Protocol):
-    """Tells a subscriber at once. `ready`: what there is to tell, or None: not now."""
+    """Tells a subscriber at once, when the news are sent. `ready`: what there is to tell, or None:
+    not now."""
 
     def ready(self, news: News) -> Pieces | None: ...
 
-    def tell(self, pieces: Pieces, id: str, cursor: bytes) -> None: ...
+    def tell(self, news: News, pieces: Pieces, id: str, cursor: bytes) -> None: ...
 
 
 class Arrivals:
@@ -140,7 +141,7 @@ class Arrivals:
             if pieces is None:
                 return False
             progress.saw(place)
-            self._teller.tell(pieces, id, progress.encoded())
+            self._teller.tell(news, pieces, id, progress.encoded())
         else:
             progress.saw(place)
         if not self._is_settling:

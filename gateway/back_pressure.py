@@ -185,6 +185,9 @@ class BoundedSocket(WebSocketsSansIOProtocol):
         time than the system does."""
         self.transport.write(_head(len(text)) + text)
 
+    def cut(self) -> None:
+        self.transport.abort()
+
     async def send(self, message: Any) -> None:
         while not (self.writable.is_set() or self.disconnected):
             await self.writable.wait()  # one at a time: the first that goes makes the others wait

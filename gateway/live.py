@@ -11,7 +11,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Sequence,
+)
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -36,6 +43,7 @@ from services.shared.events import (
     NotificationChanged,
     NotificationCreated,
     NotificationsCreated,
+    Recipient,
     SessionsEnded,
 )
 from services.shared.settings import Settings
@@ -349,19 +357,20 @@ class Live:
     def _dispatch(self, event: Event) -> None:
         data = event.data
         if isinstance(data, NotificationCreated):
-            news = News(data)
-            for hints in self._waiting.get(data.user_id, ()):
-                hints.tell(news, data.id, data.user_id)
+            self._tell(News(data), (Recipient(id=data.id, user_id=data.user_id),))
         elif isinstance(data, NotificationsCreated):
-            news = News.to_many(data)
-            for one in data.recipients:
-                for hints in self._waiting.get(one.user_id, ()):
-                    hints.tell(news, one.id, one.user_id)
+            self._tell(News.to_many(data), data.recipients)
         elif isinstance(data, NotificationChanged):
             for hints in self._waiting.get(data.user_id, ()):
                 hints.put(data)
         elif isinstance(data, SessionsEnded):
             self.sessions.ended(data)
+
+    def _tell(self, news: News, recipients: Iterable[Recipient]) -> None:
+        for one in recipients:
+            for hints in self._waiting.get(one.user_id, ()):
+                hints.tell(news, one.id, one.user_id)
+        news.send()
 
     def _lose_track(self) -> None:
         self.sessions.lose_track()

@@ -3,6 +3,10 @@
 A promotion reaches thousands of subscribers at the same moment. Their operation is executed once
 for it (see shapes.py), and each is sent its own bytes while the event is in hand, without waking up
 the task that follows for it.
+
+First the messages of all are made, then all are sent. Sent one by one, each would wake up its
+reader for itself, and that is what the system takes longest for: where a reader holds many sockets,
+as a proxy does, it finds the next message before it has done with the last.
 """
 
 from __future__ import annotations
@@ -17,19 +21,25 @@ from gateway.encoding import encode
 from gateway.shapes import Pieces, Shape, filled
 from services.notifications.cursor import to_milliseconds
 from services.shared.events import NotificationCreated, NotificationsCreated
+from services.shared.log import get_logger
 from services.shared.vocabulary import NotificationType
 
+log = get_logger()
+
 _MOST_SHAPES: Final = 20  # that are kept: each may be as long as the content
+_MOST_BYTES: Final = 2**20  # that wait until all are made
 
 
 class News:
     """`at`: its stamp, milliseconds."""
 
-    __slots__ = ("_created", "_pieces", "at", "expires_at", "kind")
+    __slots__ = ("_created", "_pieces", "_size", "_unsent", "at", "expires_at", "kind")
 
     def __init__(self, created: NotificationCreated) -> None:
         self._created = created
         self._pieces: dict[Shape, Pieces | None] = {}
+        self._unsent: dict[Direct, bytes] = {}
+        self._size = 0
         self.kind: NotificationType = created.kind
         self.expires_at: datetime | None = created.expires_at
         self.at = to_milliseconds(created.sent_at)
@@ -61,6 +71,30 @@ class News:
             self._pieces[shape] = make(shape, self._created)
         return self._pieces[shape]
 
+    def is_free(self, direct: Direct) -> bool:
+        """Whether it can be sent a message now. A socket holds one: what was made for it before, by
+        another of its subscriptions, is sent first."""
+        if direct in self._unsent:
+            self.send()
+        return direct.is_free
+
+    def say(self, direct: Direct, text: bytes) -> None:
+        """Have it sent a message with all the others. It is free."""
+        self._unsent[direct] = text
+        self._size += len(text)
+        if self._size >= _MOST_BYTES:
+            self.send()
+
+    def send(self) -> None:
+        """Send what was made. Whose socket fails comes back with the cursor that it had."""
+        unsent, self._unsent, self._size = self._unsent, {}, 0
+        for direct, text in unsent.items():
+            try:
+                direct.send_now(text)
+            except Exception as error:
+                log.error("not_told_at_once", exc_info=error)
+                direct.cut()
+
 
 Make = Callable[[Shape, NotificationCreated], Pieces | None]
 
@@ -75,6 +109,10 @@ class Direct(Protocol):
 
     def send_now(self, text: bytes) -> None: ...
 
+    def cut(self) -> None:
+        """End it, without a word."""
+        ...
+
 
 class AtOnce:
     """One subscription of one socket. `shape`: None until it has begun."""
@@ -86,5 +124,5 @@ class AtOnce:
         self.direct = direct
         self.shape: Shape | None = None
 
-    def send(self, pieces: Pieces, values: tuple[bytes, ...]) -> None:
-        self.direct.send_now(self._start + filled(pieces, values) + b"}")
+    def say(self, news: News, pieces: Pieces, values: tuple[bytes, ...]) -> None:
+        news.say(self.direct, b"%b%b}" % (self._start, filled(pieces, values)))

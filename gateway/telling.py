@@ -30,14 +30,14 @@ class Telling:
     def ready(self, news: News) -> Pieces | None:
         """None where it can't be told at once."""
         shape = self._at_once.shape
-        if shape is None or not self._at_once.direct.is_free:
+        if shape is None or not news.is_free(self._at_once.direct):
             return None
         return news.pieces(shape, _pieces)
 
-    def tell(self, pieces: Pieces, id: str, cursor: bytes) -> None:
+    def tell(self, news: News, pieces: Pieces, id: str, cursor: bytes) -> None:
         """`id`: hex digits; `cursor`: base64: neither has anything to be escaped."""
         values = (b'"%b"' % cursor, b'"%b"' % id.encode(), self._user_id)
-        self._at_once.send(pieces, values)
+        self._at_once.say(news, pieces, values)
 
 
 def _pieces(shape: Shape, created: NotificationCreated) -> Pieces | None:
