@@ -20,6 +20,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from services.shared.settings import Settings
 from tests.servers import (
     PrivateMongod,
+    PrivateRabbitMQ,
     free_port,
     private_mongod_server,
     private_rabbitmq,
@@ -70,10 +71,11 @@ class Program:
 class World:
     """A private mongod and RabbitMQ node in `folder`."""
 
-    def __init__(self, folder: Path, mongod: PrivateMongod, rabbitmq_url: str) -> None:
+    def __init__(self, folder: Path, mongod: PrivateMongod, rabbitmq: PrivateRabbitMQ) -> None:
         self.folder = folder
         self.mongodb_url = mongod.url
-        self.rabbitmq_url = rabbitmq_url
+        self.rabbitmq_url = rabbitmq.url
+        self.virtual_host = rabbitmq.virtual_host
         self._mongod = mongod
         self._shows_progress = sys.stderr.isatty()
 
@@ -187,7 +189,7 @@ async def open_world(folder: Path) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         mongod = await stack.enter_async_context(private_mongod_server(folder / "mongod", CACHE_GB))
         rabbitmq = await stack.enter_async_context(private_rabbitmq(folder / "rabbitmq"))
-        yield World(folder, mongod, rabbitmq.url)
+        yield World(folder, mongod, rabbitmq)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

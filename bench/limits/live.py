@@ -21,8 +21,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from bench.limits.ready import say_ready
 from services.shared import loop
+from services.shared.topology import EVERYBODY, LIVE
 
-LIVE = "tidings.live"
 _DECODER = msgspec.json.Decoder()
 _ENCODER = msgspec.json.Encoder()
 
@@ -71,6 +71,7 @@ async def main() -> None:
     async with connection:
         channel = await connection.channel()
         queue = await channel.declare_queue(f"bench.{uuid4().hex}", exclusive=True)
+        await queue.bind(LIVE, EVERYBODY)
         sockets = Sockets(channel, queue)
         app = Starlette(routes=[WebSocketRoute("/graphql", sockets.serve)])
         config = uvicorn.Config(

@@ -15,11 +15,13 @@ import { contextOf, disconnect, resolvers, typeDefs } from "./notifications.mjs"
 import { listen, ready, setting } from "./process.mjs";
 
 const LIVE = "tidings.live";
+const EVERYBODY = "everybody"; // the routing key of what is told to many
 const told = new EventEmitter().setMaxListeners(0);
 const broker = await amqp.connect(setting("RABBITMQ_URL"));
 const channel = await broker.createChannel();
 const { queue } = await channel.assertQueue(`bench.${randomUUID()}`, { exclusive: true });
 
+await channel.bindQueue(queue, LIVE, EVERYBODY);
 await channel.consume(queue, hear, { noAck: true });
 
 /** One message tells one user, or the same to many. */

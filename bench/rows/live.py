@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from time import perf_counter
 from typing import Any, Final
 
@@ -37,7 +38,7 @@ _BODY: Final = "Twenty per cent off all shoes until Sunday evening, and free del
 
 
 class Contestant:
-    """A program and its own users: what is told to them reaches nobody else's sockets."""
+    """A program, its own users, and a virtual host of its own: no other hears what is told here."""
 
     def __init__(self, program: Program, first: int, bus: RabbitBus) -> None:
         self.program = program
@@ -124,17 +125,19 @@ async def live(world: World) -> Sequence[Row]:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(world.database(_DATABASE))
         await fill_users(database, 3 * SOCKETS)
-        bus = RabbitBus(world.rabbitmq_url, SystemClock(), world.settings(_DATABASE))
-        stack.push_async_callback(bus.close)
-        programs = {
-            TIDINGS: await stack.enter_async_context(world.service("gateway", _DATABASE, **room)),
-            BARE: await stack.enter_async_context(world.limit("live", _DATABASE)),
-            GRAPHQL_WS: await stack.enter_async_context(world.peer("graphql_ws.mjs", _DATABASE)),
+        programs: Mapping[str, Callable[..., AbstractAsyncContextManager[Program]]] = {
+            TIDINGS: partial(world.service, "gateway", _DATABASE, **room),
+            BARE: partial(world.limit, "live", _DATABASE),
+            GRAPHQL_WS: partial(world.peer, "graphql_ws.mjs", _DATABASE),
         }
-        contestants = {
-            name: Contestant(program, number * SOCKETS, bus)
-            for number, (name, program) in enumerate(programs.items())
-        }
+        contestants: dict[str, Contestant] = {}
+        for number, (name, start) in enumerate(programs.items()):
+            url = await world.virtual_host(f"live-{number}")
+            bus = RabbitBus(url, SystemClock(), world.settings(_DATABASE))
+            stack.push_async_callback(bus.close)
+            await bus.ping()  # the programs expect exchanges
+            program = await stack.enter_async_context(start(RABBITMQ_URL=url))
+            contestants[name] = Contestant(program, number * SOCKETS, bus)
         answers = [await one.answers() for one in contestants.values()]
         assert answers[0] == answers[2], f"they answer different things: {answers}"
         for name, one in contestants.items():

@@ -15,7 +15,6 @@ from typing import Any, Final, NamedTuple, cast
 
 from aiormq.abc import AbstractChannel, ChannelFrame
 from aiormq.channel import Channel
-from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from services.shared.log import get_logger
@@ -249,16 +248,24 @@ def _published(channel: int, exchange: str, message: Outgoing, most: int) -> lis
     the routing keys beyond the first."""
     (first, *others), content_type, body = message
     method = b"".join((_PUBLISH, _short(exchange), _short(first), b"\0"))
-    if others:
-        told = Basic.Properties(content_type, delivery_mode=2, headers={"CC": [*others]})
-        header = ContentHeader(0, len(body), told).marshal()
-    else:
-        properties = _short(content_type) + _PERSISTENT
-        header = _content.pack(60, 0, len(body), _CONTENT_TYPE_AND_MODE) + properties
+    flags = _CONTENT_TYPE_AND_MODE | (_HAS_HEADERS if others else 0)
+    headers = _carbon_copies(others) if others else b""
+    properties = b"".join((_short(content_type), headers, _PERSISTENT))
+    header = _content.pack(60, 0, len(body), flags) + properties
     frames = [*_frame(_METHOD, channel, method), *_frame(_HEADER, channel, header)]
     for start in range(0, len(body), most):
         frames += _frame(_BODY, channel, body[start : start + most])
     return frames
+
+
+def _carbon_copies(keys: Sequence[str]) -> bytes:
+    """The table of headers whose one entry is CC: an array of long strings."""
+    listed = b"".join(b"S" + _sized(key.encode()) for key in keys)
+    return _sized(b"\x02CCA" + _sized(listed))
+
+
+def _sized(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
 
 
 def _frame(kind: int, channel: int, payload: bytes) -> tuple[bytes, bytes, bytes]:

@@ -23,7 +23,7 @@ from services.shared.inflow import Inflow
 from services.shared.log import get_logger
 from services.shared.settings import Settings
 from services.shared.tasks import end_if_cancelled
-from services.shared.topology import LIVE
+from services.shared.topology import EVERYBODY, LIVE
 
 log = get_logger()
 _AT_ONCE: Final = 50  # users that are bound in RABBITMQ_TIMEOUT_SECONDS, however slow the broker
@@ -214,7 +214,7 @@ class LiveConnection:
         )
         await losses.set_qos(prefetch_count=1)
         await lost.consume(self._lose)
-        await channel.declare_queue(
+        queue = await channel.declare_queue(
             name,
             exclusive=True,
             auto_delete=True,
@@ -225,6 +225,7 @@ class LiveConnection:
                 "x-dead-letter-routing-key": f"{name}.lost",
             },
         )
+        await queue.bind(LIVE, EVERYBODY)
         return name
 
     async def _lose(self, message: AbstractIncomingMessage) -> None:

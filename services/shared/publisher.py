@@ -26,9 +26,9 @@ from services.shared.events import (
 from services.shared.failpoints import Failpoint, reach
 from services.shared.frames import Outgoing, publish_all
 from services.shared.settings import Settings
-from services.shared.topology import EVENTS, LIVE
+from services.shared.topology import EVENTS, EVERYBODY, LIVE
 
-_MOST_USERS: Final = 50  # to whom different things are said in one message
+_MOST_USERS: Final = 50  # that one message is routed to
 _MOST_BYTES: Final = 2**16
 
 
@@ -150,7 +150,8 @@ class Publisher:
 
 def _messages(hints: Sequence[Event]) -> Iterator[Outgoing]:
     """Some hints in one message, since to the broker each message costs more than a few users in
-    it. No more than some: each gateway that hears of one of its users reads all of it."""
+    it. No more than some: each gateway that hears of one of its users reads all of it. An event for
+    more of them than that goes to every gateway: where so many are told, each has some of them."""
     users: dict[str, None] = {}
     bodies: list[bytes] = []
     size = 0
@@ -159,6 +160,9 @@ def _messages(hints: Sequence[Event]) -> Iterator[Outgoing]:
         if bodies and (len(users) + len(told) > _MOST_USERS or size + len(body) > _MOST_BYTES):
             yield _message([*users], bodies)
             users, bodies, size = {}, [], 0
+        if len(told) > _MOST_USERS:
+            yield _message([EVERYBODY], [body])
+            continue
         users |= dict.fromkeys(told)
         bodies.append(body)
         size += len(body)

@@ -5,6 +5,7 @@ Every process declares all of it once, and again when it finds something missing
 tidings.events (topic) ──type──▶ tidings.<queue> (quorum) ──▶ consumers
     └─ unrouted ─▶ tidings.notifications            │ given back: tidings.retry.<queue>.<ms>
 tidings.live (topic) ──user id──▶ one queue a gateway│ given up:  tidings.dead-letters
+    └─ everybody ─▶ each of them
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from services.shared.settings import Settings
 
 EVENTS: Final = "tidings.events"
 LIVE: Final = "tidings.live"
+EVERYBODY: Final = "everybody"  # a routing key of LIVE, and no user's id: those are hex digits
 UNROUTED: Final = "tidings.unrouted"
 DEAD: Final = "tidings.dead"
 DEAD_LETTERS: Final = "tidings.dead-letters"
