@@ -12,7 +12,6 @@ from typing import Protocol
 from gateway.hints import Hint, Hints, Page
 from gateway.news import News
 from gateway.settling import ReadPage, Settling
-from gateway.shapes import Pieces
 from services.notifications.cursor import Cursor, Position, Progress
 from services.notifications.models import Notification
 from services.shared.clock import Clock
@@ -26,9 +25,9 @@ class Teller(Protocol):
     """Tells a subscriber at once, when the news are sent. `ready`: what there is to tell, or None:
     not now."""
 
-    def ready(self, news: News) -> Pieces | None: ...
+    def ready(self, news: News) -> bytes | None: ...
 
-    def tell(self, news: News, pieces: Pieces, id: str, cursor: bytes) -> None: ...
+    def tell(self, news: News, template: bytes, id: str, cursor: bytes) -> None: ...
 
 
 class Arrivals:
@@ -137,11 +136,11 @@ class Arrivals:
             return False
         if self._is_shown(news.kind, news.expires_at):
             assert self._teller is not None
-            pieces = self._teller.ready(news)
-            if pieces is None:
+            template = self._teller.ready(news)
+            if template is None:
                 return False
             progress.saw(place)
-            self._teller.tell(news, pieces, id, progress.encoded())
+            self._teller.tell(news, template, id, progress.encoded())
         else:
             progress.saw(place)
         if not self._is_settling:

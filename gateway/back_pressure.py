@@ -19,6 +19,7 @@ from asyncio.transports import BaseTransport, Transport
 from collections.abc import Callable
 from fcntl import ioctl
 from socket import SO_SNDBUF, SOL_SOCKET
+from struct import Struct
 from termios import TIOCOUTQ
 from typing import Any, ClassVar, Final
 
@@ -38,6 +39,8 @@ _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnect
 DIRECT: Final = "tidings.direct"
 _SWITCHING: Final = 101
 _TEXT: Final = 0x81  # final, opcode 1
+_head_of_some: Final = Struct(">BBH").pack
+_head_of_many: Final = Struct(">BBQ").pack
 
 log = get_logger()
 
@@ -47,8 +50,8 @@ def _head(length: int) -> bytes:
     if length < 126:
         return bytes((_TEXT, length))
     if length < 65_536:
-        return bytes((_TEXT, 126)) + length.to_bytes(2, "big")
-    return bytes((_TEXT, 127)) + length.to_bytes(8, "big")
+        return _head_of_some(_TEXT, 126, length)
+    return _head_of_many(_TEXT, 127, length)
 
 
 class StallWatch:

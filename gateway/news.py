@@ -18,7 +18,7 @@ from typing import Final, Protocol
 import msgspec
 
 from gateway.encoding import encode
-from gateway.shapes import Pieces, Shape, filled
+from gateway.shapes import Shape
 from services.notifications.cursor import to_milliseconds
 from services.shared.events import NotificationCreated, NotificationsCreated
 from services.shared.log import get_logger
@@ -33,11 +33,11 @@ _MOST_BYTES: Final = 2**20  # that wait until all are made
 class News:
     """`at`: its stamp, milliseconds."""
 
-    __slots__ = ("_created", "_pieces", "_size", "_unsent", "at", "expires_at", "kind")
+    __slots__ = ("_created", "_size", "_templates", "_unsent", "at", "expires_at", "kind")
 
     def __init__(self, created: NotificationCreated) -> None:
         self._created = created
-        self._pieces: dict[Shape, Pieces | None] = {}
+        self._templates: dict[Shape, bytes | None] = {}
         self._unsent: dict[Direct, bytes] = {}
         self._size = 0
         self.kind: NotificationType = created.kind
@@ -63,13 +63,13 @@ class News:
     def hint(self, id: str, user_id: str) -> NotificationCreated:
         return msgspec.structs.replace(self._created, id=id, user_id=user_id)
 
-    def pieces(self, shape: Shape, make: Make) -> Pieces | None:
+    def template(self, shape: Shape, make: Make) -> bytes | None:
         """What the shape makes of it, once; None where it can't."""
-        if shape not in self._pieces:
-            if len(self._pieces) >= _MOST_SHAPES:
-                self._pieces.clear()
-            self._pieces[shape] = make(shape, self._created)
-        return self._pieces[shape]
+        if shape not in self._templates:
+            if len(self._templates) >= _MOST_SHAPES:
+                self._templates.clear()
+            self._templates[shape] = make(shape, self._created)
+        return self._templates[shape]
 
     def is_free(self, direct: Direct) -> bool:
         """Whether it can be sent a message now. A socket holds one: what was made for it before, by
@@ -96,7 +96,7 @@ class News:
                 direct.cut()
 
 
-Make = Callable[[Shape, NotificationCreated], Pieces | None]
+Make = Callable[[Shape, NotificationCreated], bytes | None]
 
 
 class Direct(Protocol):
@@ -124,5 +124,5 @@ class AtOnce:
         self.direct = direct
         self.shape: Shape | None = None
 
-    def say(self, news: News, pieces: Pieces, values: tuple[bytes, ...]) -> None:
-        news.say(self.direct, b"%b%b}" % (self._start, filled(pieces, values)))
+    def say(self, news: News, payload: bytes) -> None:
+        news.say(self.direct, b"%b%b}" % (self._start, payload))

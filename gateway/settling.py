@@ -59,6 +59,7 @@ class Settling:
         self._ask = ask
         self._clock = clock
         self._window = window
+        self._wait = window.total_seconds() + BREATH
         self._turns = turns
         self._most_places = most_places
         self._line: deque[tuple[float, Reader]] = deque()
@@ -66,8 +67,7 @@ class Settling:
 
     def add(self, reader: Reader) -> None:
         """Look when all that it has been told by now is settled."""
-        due = asyncio.get_running_loop().time() + self._window.total_seconds() + BREATH
-        self._line.append((due, reader))
+        self._line.append((asyncio.get_running_loop().time() + self._wait, reader))
         self._news.set()
 
     async def keep_settling(self) -> None:

@@ -36,9 +36,10 @@ class Shape:
         executor.background_futures = set()
         return execute_subscription_event(executor)
 
-    def pieces(self, event: Any, holes: Mapping[str, int]) -> Pieces | None:
-        """The `payload` of a `next` message for this event. None for what only an execution of
-        each subscriber's own can tell."""
+    def template(self, event: Any, holes: Mapping[bytes, str]) -> bytes | None:
+        """The `payload` of a `next` message for this event, to be filled with `%`. `holes`: what
+        stands in the event in the place of each value, by the value's name. None for what only an
+        execution of each subscriber's own can tell."""
         try:
             result = self.execute(event, None)
             if isawaitable(result):
@@ -47,7 +48,12 @@ class Shape:
             text = None if result.errors else encode({"data": result.data})
         except Exception:
             return None
-        return _cut(text, holes) if text is not None else None
+        if text is None:
+            return None
+        text = text.replace(b"%", b"%%")
+        for name, hole in holes.items():
+            text = text.replace(hole.encode(), b"%%(%b)b" % name)
+        return text
 
 
 class Shapes:
@@ -67,43 +73,6 @@ class Shapes:
         else:
             del executor.async_helpers  # with which it holds itself
         return shape
-
-
-Pieces = tuple[list[bytes], list[tuple[int, int]]]
-"""The bytes, with a place for each hole; and which places those are, and whose numbers."""
-
-
-def filled(pieces: Pieces, values: tuple[bytes, ...]) -> bytes:
-    """`values`: the JSON that stands in each hole, by its number."""
-    texts, holes = pieces
-    parts = texts.copy()
-    for place, number in holes:
-        parts[place] = values[number]
-    return b"".join(parts)
-
-
-def _cut(text: bytes, holes: Mapping[str, int]) -> Pieces:
-    found = sorted(
-        (place, hole, number)
-        for hole, number in holes.items()
-        for place in _places(text, f'"{hole}"'.encode())
-    )
-    parts: list[bytes] = []
-    holes_in: list[tuple[int, int]] = []
-    start = 0
-    for place, hole, number in found:
-        holes_in.append((len(parts) + 1, number))
-        parts += (text[start:place], b"")
-        start = place + len(hole) + 2
-    return [*parts, text[start:]], holes_in
-
-
-def _places(text: bytes, part: bytes) -> list[int]:
-    places, place = [], text.find(part)
-    while place >= 0:
-        places.append(place)
-        place = text.find(part, place + 1)
-    return places
 
 
 class _Variables(Visitor):

@@ -9,13 +9,13 @@ from strawberry import ID
 from gateway.encoding import encode
 from gateway.news import AtOnce, News
 from gateway.notification_types import Notification, NotificationEdge
-from gateway.shapes import Pieces, Shape, hole
+from gateway.shapes import Shape, hole
 from services.shared.events import NotificationCreated
 
 _CURSOR: Final = hole("cursor")
 _ID: Final = hole("id")
 _USER_ID: Final = hole("user")
-_HOLES: Final = {_CURSOR: 0, _ID: 1, _USER_ID: 2}
+_HOLES: Final = {b"cursor": _CURSOR, b"id": _ID, b"user": _USER_ID}
 
 
 class Telling:
@@ -25,22 +25,22 @@ class Telling:
 
     def __init__(self, at_once: AtOnce, user_id: str) -> None:
         self._at_once = at_once
-        self._user_id = encode(user_id)
+        self._user_id = encode(user_id)[1:-1]
 
-    def ready(self, news: News) -> Pieces | None:
+    def ready(self, news: News) -> bytes | None:
         """None where it can't be told at once."""
         shape = self._at_once.shape
         if shape is None or not news.is_free(self._at_once.direct):
             return None
-        return news.pieces(shape, _pieces)
+        return news.template(shape, _template)
 
-    def tell(self, news: News, pieces: Pieces, id: str, cursor: bytes) -> None:
+    def tell(self, news: News, template: bytes, id: str, cursor: bytes) -> None:
         """`id`: hex digits; `cursor`: base64: neither has anything to be escaped."""
-        values = (b'"%b"' % cursor, b'"%b"' % id.encode(), self._user_id)
-        self._at_once.say(news, pieces, values)
+        values = {b"cursor": cursor, b"id": id.encode(), b"user": self._user_id}
+        self._at_once.say(news, template % values)
 
 
-def _pieces(shape: Shape, created: NotificationCreated) -> Pieces | None:
+def _template(shape: Shape, created: NotificationCreated) -> bytes | None:
     node = Notification(
         id=ID(_ID),
         user_id=ID(_USER_ID),
@@ -57,4 +57,4 @@ def _pieces(shape: Shape, created: NotificationCreated) -> Pieces | None:
         expires_at=created.expires_at,
         revision=created.revision,
     )
-    return shape.pieces(NotificationEdge(cursor=_CURSOR, node=node), _HOLES)
+    return shape.template(NotificationEdge(cursor=_CURSOR, node=node), _HOLES)

@@ -15,7 +15,7 @@ from websockets.frames import Frame, Opcode
 
 from gateway.news import News
 from gateway.schema import make_schema
-from gateway.shapes import Pieces, Shape, Shapes, filled
+from gateway.shapes import Shape, Shapes
 from services.notifications.cursor import Cursor
 from services.shared.events import NotificationCreated
 from services.shared.settings import Settings
@@ -53,7 +53,7 @@ DOCUMENTS: Sequence[tuple[str, dict[str, Any]]] = (
 )
 CONTENTS: Sequence[Any] = (
     "plain",
-    'quotes " and \\ and \u2028 and 😀',
+    '100 % off, %s, %(id)b: quotes " and \\ and \u2028 and 😀',
     {"title": "Sale", "nested": [1, 2.5, None, True, {"ä": "ö"}]},
     [],
 )
@@ -133,13 +133,13 @@ def test_what_many_are_told_is_made_once_for_all_of_them() -> None:
     made: list[Shape] = []
     news = News(told(row("ann", ago(0))).read(NotificationCreated))
 
-    def make(shape: Shape, created: NotificationCreated) -> Pieces:
+    def make(shape: Shape, created: NotificationCreated) -> bytes:
         made.append(shape)
-        return [created.title.encode()], []
+        return created.title.encode()
 
     for _ in range(3):
-        assert news.pieces(shape, make) == ([b"By hand"], [])
-        assert news.pieces(other, make) == ([b"By hand"], [])
+        assert news.template(shape, make) == b"By hand"
+        assert news.template(other, make) == b"By hand"
     assert made == [shape, other]
 
 
@@ -147,8 +147,8 @@ def test_no_more_is_kept_of_it_than_a_few_operations_make() -> None:
     news = News(told(row("ann", ago(0))).read(NotificationCreated))
     shapes = [_shape(f"subscription {{ notificationAdded {{ a{n}: cursor }} }}") for n in range(50)]
     for shape in shapes:
-        assert news.pieces(shape, lambda _, created: ([created.id.encode()], [])) is not None
-    assert len(news._pieces) <= 20
+        assert news.template(shape, lambda _, created: created.id.encode()) is not None
+    assert len(news._templates) <= 20
 
 
 def test_one_document_is_one_shape_but_for_what_its_variables_show() -> None:
@@ -160,11 +160,6 @@ def test_one_document_is_one_shape_but_for_what_its_variables_show() -> None:
     first = _shape_of(shapes, document, {"after": "one", "with": True})
     assert _shape_of(shapes, document, {"after": "two", "with": True}) is first
     assert _shape_of(shapes, document, {"after": "one", "with": False}) is not first
-
-
-def test_what_has_a_hole_in_several_places_is_filled_in_all() -> None:
-    pieces = ([b'{"a":', b"", b',"b":', b"", b',"c":', b"", b"}"], [(1, 0), (3, 1), (5, 0)])
-    assert json.loads(filled(pieces, (b"1", b"2"))) == {"a": 1, "b": 2, "c": 1}
 
 
 def _next(title: str) -> bytes:
