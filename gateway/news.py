@@ -115,14 +115,12 @@ class Direct(Protocol):
 
 
 class AtOnce:
-    """One subscription of one socket. `shape`: None until it has begun."""
+    """One subscription of one socket. `shape`: None until it has begun; `start`: of its messages,
+    up to the payload."""
 
-    __slots__ = ("_start", "direct", "shape")
+    __slots__ = ("direct", "shape", "start")
 
     def __init__(self, id: str, direct: Direct) -> None:
-        self._start = b'{"id":' + encode(id) + b',"type":"next","payload":'
+        self.start = b'{"id":' + encode(id) + b',"type":"next","payload":'
         self.direct = direct
         self.shape: Shape | None = None
-
-    def say(self, news: News, payload: bytes) -> None:
-        news.say(self.direct, b"%b%b}" % (self._start, payload))

@@ -37,7 +37,8 @@ class Telling:
     def tell(self, news: News, template: bytes, id: str, cursor: bytes) -> None:
         """`id`: hex digits; `cursor`: base64: neither has anything to be escaped."""
         values = {b"cursor": cursor, b"id": id.encode(), b"user": self._user_id}
-        self._at_once.say(news, template % values)
+        at_once = self._at_once
+        news.say(at_once.direct, b"%b%b}" % (at_once.start, template % values))
 
 
 def _template(shape: Shape, created: NotificationCreated) -> bytes | None:

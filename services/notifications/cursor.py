@@ -107,6 +107,8 @@ class Cursor(Struct, frozen=True, array_like=True):
 class Progress:
     """How far one reader has come: what it has seen, and so what it still wants."""
 
+    __slots__ = ("_floor", "_position", "_seen")
+
     def __init__(self, cursor: Cursor) -> None:
         self._position = cursor.position
         self._floor = cursor.floor
