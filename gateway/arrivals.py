@@ -143,8 +143,9 @@ class Arrivals:
             self._teller.tell(news, template, id, progress.encoded())
         else:
             progress.saw(place)
-        if not self._is_settling:
-            self.see_to_settling()
+        if not self._is_settling:  # and no page waits, or it would not be told at once
+            self._is_settling = True
+            self._settling.add(self)
         return True
 
     async def _missed(self, page: Page | None) -> AsyncIterator[Notification]:
