@@ -8,9 +8,13 @@ import msgspec
 import yaml
 
 from services.shared.events import BATCH_CONTENT_TYPE, CATALOGUE, CONTENT_TYPE, Data
-from services.shared.topology import EVENTS, LIVE
+from services.shared.publisher import MOST_USERS
+from services.shared.topology import EVENTS, EVERYBODY, LIVE
 
-_WHOSE = "One of those it is for: the header CC names the others."
+_WHOSE = (
+    "One of those it is for: the header CC names the others. "
+    f"`{EVERYBODY}` where they are more than {MOST_USERS}."
+)
 
 
 def asyncapi() -> str:

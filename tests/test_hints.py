@@ -109,6 +109,36 @@ async def test_each_gateway_that_hears_of_some_of_them_hears_it_once(
     assert heard == {"one": [*ids, ends[0]], "two": [*ids, ends[1]]}
 
 
+async def test_what_is_said_to_more_than_a_message_is_routed_to_every_gateway_hears(
+    rabbitmq: PrivateRabbitMQ,
+) -> None:
+    heard: dict[str, list[str]] = {"watches": [], "watches nobody": []}
+    ready = {name: asyncio.Event() for name in heard}
+
+    def hear(name: str) -> Callable[[Event], None]:
+        return lambda event: heard[name].extend(one.user_id for one in _told(event))
+
+    async with (
+        _opened(rabbitmq) as bus,
+        _tapped(rabbitmq) as messages,
+        bus.live(hear("watches"), ready["watches"].set) as one,
+        bus.live(hear("watches nobody"), ready["watches nobody"].set),
+    ):
+        for event in ready.values():
+            await event.wait()
+        users = [f"user-{n}" for n in range(51)]
+        for user in (*users[:2], "last"):
+            await one.watch(user)
+        some = hints([_row(user) for user in users[:50]], NOW)
+        many = hints([_row(user) for user in users], NOW)
+        await bus.publish([*some, *many, *hints([_row("last")], NOW)])
+        await until(lambda: heard["watches"][-1:] == ["last"] and heard["watches nobody"])
+        await until(lambda: len(messages) == 3)
+    assert heard == {"watches": [*users[:50], *users, "last"], "watches nobody": users}
+    assert [one.routing_key for one in messages] == [users[0], "everybody", "last"]
+    assert [one.headers.get("CC") for one in messages] == [users[1:50], None, None]
+
+
 async def test_what_differs_goes_some_in_a_message_and_each_hears_their_own_once(
     rabbitmq: PrivateRabbitMQ,
 ) -> None:

@@ -59,6 +59,26 @@ CONTENTS: Sequence[Any] = (
 )
 
 
+@dataclass(eq=False)
+class _Direct:
+    """A socket that writes down what it is told to do."""
+
+    name: str
+    log: list[str]
+    fails: bool = False
+    holds_what_it_is_sent: bool = False
+    is_free: bool = True
+
+    def send_now(self, text: bytes) -> None:
+        if self.fails:
+            raise ValueError("this socket is odd")
+        self.is_free = not self.holds_what_it_is_sent
+        self.log.append(f"{self.name}:{text.decode()}")
+
+    def cut(self) -> None:
+        self.log.append(f"{self.name} cut")
+
+
 @dataclass
 class Screen:
     """One connection with all documents subscribed twice: as it is, and so that every event of the
@@ -131,7 +151,7 @@ async def test_a_message_of_any_size_is_a_frame_as_the_library_makes_it(
 def test_what_many_are_told_is_made_once_for_all_of_them() -> None:
     shape, other = _shape(PLAIN), _shape("subscription { notificationAdded { cursor } }")
     made: list[Shape] = []
-    news = News(told(row("ann", ago(0))).read(NotificationCreated))
+    news = _news()
 
     def make(shape: Shape, created: NotificationCreated) -> bytes:
         made.append(shape)
@@ -144,11 +164,51 @@ def test_what_many_are_told_is_made_once_for_all_of_them() -> None:
 
 
 def test_no_more_is_kept_of_it_than_a_few_operations_make() -> None:
-    news = News(told(row("ann", ago(0))).read(NotificationCreated))
+    news = _news()
     shapes = [_shape(f"subscription {{ notificationAdded {{ a{n}: cursor }} }}") for n in range(50)]
     for shape in shapes:
         assert news.template(shape, lambda _, created: created.id.encode()) is not None
     assert len(news._templates) <= 20
+
+
+def test_all_messages_are_made_before_the_first_is_sent() -> None:
+    news, log = _news(), list[str]()
+    for name in "abc":
+        direct = _Direct(name, log)
+        assert news.is_free(direct)
+        news.say(direct, name.encode())
+    assert log == []
+    news.send()
+    assert log == ["a:a", "b:b", "c:c"]
+    news.send()
+    assert len(log) == 3
+
+
+def test_a_socket_is_sent_one_message_before_it_is_asked_for_the_next() -> None:
+    news, log = _news(), list[str]()
+    direct = _Direct("slow", log, holds_what_it_is_sent=True)
+    assert news.is_free(direct)
+    news.say(direct, b"first")
+    assert not news.is_free(direct)
+    news.send()
+    assert log == ["slow:first"]
+
+
+def test_whose_socket_fails_is_cut_and_the_others_are_told() -> None:
+    news, log = _news(), list[str]()
+    for direct in (_Direct("odd", log, fails=True), _Direct("well", log)):
+        news.say(direct, b"sale")
+    news.send()
+    assert log == ["odd cut", "well:sale"]
+
+
+def test_no_more_than_a_mebibyte_waits_to_be_sent() -> None:
+    news, log = _news(), list[str]()
+    for name in "abcd":
+        news.say(_Direct(name, log), b"x" * 400_000)
+    assert [entry[0] for entry in log] == ["a", "b", "c"]
+    news.send()
+    assert [entry[0] for entry in log] == ["a", "b", "c", "d"]
 
 
 def test_one_document_is_one_shape_but_for_what_its_variables_show() -> None:
@@ -160,6 +220,10 @@ def test_one_document_is_one_shape_but_for_what_its_variables_show() -> None:
     first = _shape_of(shapes, document, {"after": "one", "with": True})
     assert _shape_of(shapes, document, {"after": "two", "with": True}) is first
     assert _shape_of(shapes, document, {"after": "one", "with": False}) is not first
+
+
+def _news() -> News:
+    return News(told(row("ann", ago(0))).read(NotificationCreated))
 
 
 def _next(title: str) -> bytes:

@@ -28,7 +28,7 @@ from services.shared.frames import Outgoing, publish_all
 from services.shared.settings import Settings
 from services.shared.topology import EVENTS, EVERYBODY, LIVE
 
-_MOST_USERS: Final = 50  # that one message is routed to
+MOST_USERS: Final = 50  # that one message is routed to
 _MOST_BYTES: Final = 2**16
 
 
@@ -157,10 +157,10 @@ def _messages(hints: Sequence[Event]) -> Iterator[Outgoing]:
     size = 0
     for hint in hints:
         told, body = _users(hint), encode(hint)
-        if bodies and (len(users) + len(told) > _MOST_USERS or size + len(body) > _MOST_BYTES):
+        if bodies and (len(users) + len(told) > MOST_USERS or size + len(body) > _MOST_BYTES):
             yield _message([*users], bodies)
             users, bodies, size = {}, [], 0
-        if len(told) > _MOST_USERS:
+        if len(told) > MOST_USERS:
             yield _message([EVERYBODY], [body])
             continue
         users |= dict.fromkeys(told)
