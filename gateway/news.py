@@ -27,7 +27,7 @@ from services.shared.vocabulary import NotificationType
 log = get_logger()
 
 _MOST_SHAPES: Final = 20  # that are kept: each may be as long as the content
-_MOST_BYTES: Final = 2**20  # that wait until all are made
+_MUCH: Final = 2**20  # bytes: so many don't wait until all are made
 
 
 class News:
@@ -72,28 +72,25 @@ class News:
         return self._templates[shape]
 
     def is_free(self, direct: Direct) -> bool:
-        """Whether it can be sent a message now. A socket holds one: what was made for it before, by
-        another of its subscriptions, is sent first."""
-        if direct in self._unsent:
-            self.send()
+        """Whether it can be sent a message now. A socket holds one: what was made for another of
+        its subscriptions is sent first."""
+        text = self._unsent.pop(direct, None)
+        if text is not None:
+            _send(direct, text)
         return direct.is_free
 
     def say(self, direct: Direct, text: bytes) -> None:
         """Have it sent a message with all the others. It is free."""
         self._unsent[direct] = text
         self._size += len(text)
-        if self._size >= _MOST_BYTES:
+        if self._size >= _MUCH:
             self.send()
 
     def send(self) -> None:
-        """Send what was made. Whose socket fails comes back with the cursor that it had."""
+        """Send what was made."""
         unsent, self._unsent, self._size = self._unsent, {}, 0
         for direct, text in unsent.items():
-            try:
-                direct.send_now(text)
-            except Exception as error:
-                log.error("not_told_at_once", exc_info=error)
-                direct.cut()
+            _send(direct, text)
 
 
 Make = Callable[[Shape, NotificationCreated], bytes | None]
@@ -112,6 +109,15 @@ class Direct(Protocol):
     def cut(self) -> None:
         """End it, without a word."""
         ...
+
+
+def _send(direct: Direct, text: bytes) -> None:
+    """Whose socket fails comes back with the cursor that it had."""
+    try:
+        direct.send_now(text)
+    except Exception as error:
+        log.error("not_told_at_once", exc_info=error)
+        direct.cut()
 
 
 class AtOnce:

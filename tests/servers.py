@@ -221,15 +221,17 @@ class PrivateRabbitMQ:
         finally:
             await self._evaluate(f"sys:resume({leader})")
 
-    async def virtual_host(self, name: str) -> str:
-        """A new one's URL: whoever is on it hears nothing of the others."""
+    @asynccontextmanager
+    async def virtual_host(self, name: str) -> AsyncIterator[str]:
+        """The URL of one until the end of the block: whoever is on it hears nothing of others."""
         await self._evaluate(f'rabbit_vhost:add(<<"{name}">>, <<"guest">>)')
         permissions = ", ".join('<<".*">>' for _ in range(3))
         await self._evaluate(
             "rabbit_auth_backend_internal:set_permissions("
             f'<<"guest">>, <<"{name}">>, {permissions}, <<"guest">>)'
         )
-        return self.url + name
+        yield self.url + name
+        await self._evaluate(f'rabbit_vhost:delete(<<"{name}">>, <<"guest">>)')
 
     async def _evaluate(self, expression: str) -> None:
         """Run Erlang in the broker."""

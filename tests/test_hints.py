@@ -74,7 +74,7 @@ def test_what_the_outbox_keeps_in_order_is_told_to_each_alone() -> None:
     assert [event.subject for event in events] == ["a", "b"]
 
 
-def test_an_event_has_no_more_recipients_than_a_frame_has_room_for() -> None:
+def test_an_event_has_no_more_than_so_many_recipients() -> None:
     events = hints([_row(f"user-{n}") for n in range(MOST_RECIPIENTS + 1)], NOW)
     assert [len(_told(event)) for event in events] == [MOST_RECIPIENTS, 1]
 
@@ -176,7 +176,6 @@ async def test_what_is_large_goes_by_itself_as_a_plain_event(rabbitmq: PrivateRa
 
 
 async def test_what_goes_to_many_needs_a_message_of_its_own(rabbitmq: PrivateRabbitMQ) -> None:
-    """A frame has room for so many users, and no more."""
     async with _opened(rabbitmq) as bus, _tapped(rabbitmq) as messages:
         rows = [_row(f"user-{n}", title=f"{n // 500}") for n in range(1001)]
         await bus.publish(hints(rows, NOW))

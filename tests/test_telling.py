@@ -13,10 +13,14 @@ from graphql import parse
 from websockets.asyncio.client import ClientConnection
 from websockets.frames import Frame, Opcode
 
+from gateway.hints import Hints
+from gateway.live import Live
 from gateway.news import News
 from gateway.schema import make_schema
 from gateway.shapes import Shape, Shapes
 from services.notifications.cursor import Cursor
+from services.notifications.hints import hints
+from services.shared.clock import SystemClock
 from services.shared.events import NotificationCreated
 from services.shared.settings import Settings
 from tests.kit import House, Socket, Stream, open_house, quick_settings, raw_socket
@@ -77,6 +81,18 @@ class _Direct:
 
     def cut(self) -> None:
         self.log.append(f"{self.name} cut")
+
+
+class _Reader(Hints):
+    """One that always has something to say at once."""
+
+    def __init__(self, log: list[str]) -> None:
+        super().__init__(1)
+        self._log = log
+
+    def tell(self, news: News, id: str, user_id: str) -> None:
+        self._log.append(f"made for {user_id}")
+        news.say(_Direct(user_id, self._log), b"sale")
 
 
 @dataclass
@@ -184,14 +200,28 @@ def test_all_messages_are_made_before_the_first_is_sent() -> None:
     assert len(log) == 3
 
 
+def test_a_live_event_is_made_for_all_whom_it_reaches_and_then_sent() -> None:
+    settings, log, now = Settings(_env_file=None), list[str](), ago(0)
+    live = Live(None, SystemClock(), settings)  # type: ignore[arg-type]
+    rows = [row(user, now, seen=False) for user in "ab"]
+    for one in rows:
+        live._waiting[one["user_id"]].add(_Reader(log))
+    [event] = hints(rows, now)
+    live._dispatch(event)
+    assert log == ["made for a", "made for b", "a:sale", "b:sale"]
+
+
 def test_a_socket_is_sent_one_message_before_it_is_asked_for_the_next() -> None:
     news, log = _news(), list[str]()
     direct = _Direct("slow", log, holds_what_it_is_sent=True)
     assert news.is_free(direct)
     news.say(direct, b"first")
+    other = _Direct("other", log)
+    news.say(other, b"second")
     assert not news.is_free(direct)
-    news.send()
     assert log == ["slow:first"]
+    news.send()
+    assert log == ["slow:first", "other:second"]
 
 
 def test_whose_socket_fails_is_cut_and_the_others_are_told() -> None:
@@ -202,7 +232,7 @@ def test_whose_socket_fails_is_cut_and_the_others_are_told() -> None:
     assert log == ["odd cut", "well:sale"]
 
 
-def test_no_more_than_a_mebibyte_waits_to_be_sent() -> None:
+def test_what_has_a_mebibyte_is_sent_before_more_is_made() -> None:
     news, log = _news(), list[str]()
     for name in "abcd":
         news.say(_Direct(name, log), b"x" * 400_000)

@@ -133,7 +133,7 @@ async def live(world: World) -> Sequence[Row]:
         }
         contestants: dict[str, Contestant] = {}
         for number, (name, start) in enumerate(programs.items()):
-            url = await world.virtual_host(f"live-{number}")
+            url = await stack.enter_async_context(world.virtual_host(f"live-{number}"))
             bus = RabbitBus(url, SystemClock(), world.settings(_DATABASE))
             stack.push_async_callback(bus.close)
             await bus.ping()  # the programs expect exchanges

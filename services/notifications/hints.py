@@ -1,8 +1,7 @@
 """What open screens are told of notifications that were stored or revised.
 
 A broadcast tells thousands the same, so what says the same to many is one event for up to 500 of
-them, which reaches each gateway once. A gateway of before does not know it, takes it for a gap, and
-reads what is missed.
+them, which reaches each gateway once.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from services.shared.events import (
 from services.shared.store import Row
 from services.shared.vocabulary import ChangeKind, NotificationType
 
-MOST_RECIPIENTS: Final = 500  # a frame of AMQP's names them all
+MOST_RECIPIENTS: Final = 500  # some 40 KB, of which a gateway reads all
 
 
 def hints(

@@ -122,7 +122,7 @@ class Subscription(Protocol):
 
 
 class LiveFeed(Protocol):
-    """The live events of those users that somebody here looks at."""
+    """The live events of those users that somebody here looks at, and perhaps of others."""
 
     async def watch(self, user_id: str) -> None: ...
 

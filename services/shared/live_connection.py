@@ -1,6 +1,6 @@
 """A gateway's connection to the live events of those users that somebody there looks at.
 
-With them come some of others, which were told in the same messages.
+With them come some of others, which were told in the same messages, and all that is told to many.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ class _Bindings:
 
 
 class LiveConnection:
-    """Live events of the watched users: an exclusive queue, bound user by user.
+    """Live events of the watched users: an exclusive queue, bound user by user; and
+    of everybody, at once.
 
     A flood waits in that queue. What it has no room for falls out at its head into a queue of one
     message, `<name>.lost`: a message there says that some were lost.

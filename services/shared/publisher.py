@@ -28,7 +28,7 @@ from services.shared.frames import Outgoing, publish_all
 from services.shared.settings import Settings
 from services.shared.topology import EVENTS, EVERYBODY, LIVE
 
-MOST_USERS: Final = 50  # that one message is routed to
+MOST_USERS: Final = 50  # whom a message names to RabbitMQ; what is for more goes to everybody
 _MOST_BYTES: Final = 2**16
 
 
@@ -151,7 +151,8 @@ class Publisher:
 def _messages(hints: Sequence[Event]) -> Iterator[Outgoing]:
     """Some hints in one message, since to the broker each message costs more than a few users in
     it. No more than some: each gateway that hears of one of its users reads all of it. An event for
-    more of them than that goes to every gateway: where so many are told, each has some of them."""
+    more users than that goes to every gateway: RabbitMQ would look for each of them, and of
+    hundreds each gateway of a large shop has some."""
     users: dict[str, None] = {}
     bodies: list[bytes] = []
     size = 0
