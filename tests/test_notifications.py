@@ -8,6 +8,7 @@ import tracemalloc
 from datetime import timedelta
 from typing import Any
 
+import pymongo
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -395,16 +396,17 @@ async def test_what_many_did_is_read_for_a_recommendation_a_part_at_a_time(
 ) -> None:
     """All that 5,000 acts say takes a MiB. As documents of Beanie's they took ten times that."""
     now = house.runtime.clock.now()
-    await Activity.get_pymongo_collection().insert_many(
-        {
-            "event": f"event {number}",
-            "user_id": ann.id if number % 60 == 0 else f"user {number % 60}",
-            "product_id": f"product {number % 41}",
-            "kind": ActivityKind.VIEW.value,
-            "at": now - timedelta(seconds=number),
-        }
-        for number in range(5000)
-    )
+    with pymongo.timeout(60):  # this is the test's, however slow the machine
+        await Activity.get_pymongo_collection().insert_many(
+            {
+                "event": f"event {number}",
+                "user_id": ann.id if number % 60 == 0 else f"user {number % 60}",
+                "product_id": f"product {number % 41}",
+                "kind": ActivityKind.VIEW.value,
+                "at": now - timedelta(seconds=number),
+            }
+            for number in range(5000)
+        )
     changes = [
         (ProductChanged(product_id=f"product {n}", name="A product", category=f"{n % 5}"), now)
         for n in range(41)
