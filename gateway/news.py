@@ -71,7 +71,7 @@ class News:
             self._templates[shape] = make(shape, self._created)
         return self._templates[shape]
 
-    def is_free(self, direct: Direct) -> bool:
+    def make_way(self, direct: Direct) -> bool:
         """Whether it can be sent a message now. A socket holds one: what was made for another of
         its subscriptions is sent first."""
         text = self._unsent.pop(direct, None)

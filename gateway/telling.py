@@ -30,7 +30,7 @@ class Telling:
     def ready(self, news: News) -> bytes | None:
         """None where it can't be told at once."""
         shape = self._at_once.shape
-        if shape is None or not news.is_free(self._at_once.direct):
+        if shape is None or not news.make_way(self._at_once.direct):
             return None
         return news.template(shape, _template)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from bson import ObjectId
 from gateway.news import News
 from services.notifications.hints import MOST_RECIPIENTS, hints
 from services.notifications.models import created
+from services.shared.bus import LiveFeed
 from services.shared.clock import SystemClock
 from services.shared.events import (
     Event,
@@ -83,18 +84,11 @@ async def test_each_gateway_that_hears_of_some_of_them_hears_it_once(
     rabbitmq: PrivateRabbitMQ,
 ) -> None:
     heard: dict[str, list[str]] = {"one": [], "two": []}
-    ready = {name: asyncio.Event() for name in heard}
-
-    def hear(name: str) -> Callable[[Event], None]:
-        return lambda event: heard[name].extend(one.id for one in _told(event))
-
     async with (
         _opened(rabbitmq) as bus,
-        bus.live(hear("one"), ready["one"].set) as one,
-        bus.live(hear("two"), ready["two"].set) as two,
+        _hearing(bus, heard["one"], "id") as one,
+        _hearing(bus, heard["two"], "id") as two,
     ):
-        for event in ready.values():
-            await event.wait()
         for user in ("a", "b"):
             await one.watch(user)
         await two.watch("c")
@@ -113,19 +107,12 @@ async def test_what_is_said_to_more_than_a_message_is_routed_to_every_gateway_he
     rabbitmq: PrivateRabbitMQ,
 ) -> None:
     heard: dict[str, list[str]] = {"watches": [], "watches nobody": []}
-    ready = {name: asyncio.Event() for name in heard}
-
-    def hear(name: str) -> Callable[[Event], None]:
-        return lambda event: heard[name].extend(one.user_id for one in _told(event))
-
     async with (
         _opened(rabbitmq) as bus,
         _tapped(rabbitmq) as messages,
-        bus.live(hear("watches"), ready["watches"].set) as one,
-        bus.live(hear("watches nobody"), ready["watches nobody"].set),
+        _hearing(bus, heard["watches"], "user_id") as one,
+        _hearing(bus, heard["watches nobody"], "user_id"),
     ):
-        for event in ready.values():
-            await event.wait()
         users = [f"user-{n}" for n in range(51)]
         for user in (*users[:2], "last"):
             await one.watch(user)
@@ -197,6 +184,19 @@ async def _opened(rabbitmq: PrivateRabbitMQ) -> AsyncIterator[RabbitBus]:
         yield bus
     finally:
         await bus.close()
+
+
+@asynccontextmanager
+async def _hearing(bus: RabbitBus, heard: list[str], field: str) -> AsyncIterator[LiveFeed]:
+    """A gateway's feed: of each who is told, the field is added."""
+    ready = asyncio.Event()
+
+    def hear(event: Event) -> None:
+        heard.extend(getattr(one, field) for one in _told(event))
+
+    async with bus.live(hear, ready.set) as feed:
+        await ready.wait()
+        yield feed
 
 
 @asynccontextmanager

@@ -191,7 +191,7 @@ def test_all_messages_are_made_before_the_first_is_sent() -> None:
     news, log = _news(), list[str]()
     for name in "abc":
         direct = _Direct(name, log)
-        assert news.is_free(direct)
+        assert news.make_way(direct)
         news.say(direct, name.encode())
     assert log == []
     news.send()
@@ -214,11 +214,11 @@ def test_a_live_event_is_made_for_all_whom_it_reaches_and_then_sent() -> None:
 def test_a_socket_is_sent_one_message_before_it_is_asked_for_the_next() -> None:
     news, log = _news(), list[str]()
     direct = _Direct("slow", log, holds_what_it_is_sent=True)
-    assert news.is_free(direct)
+    assert news.make_way(direct)
     news.say(direct, b"first")
     other = _Direct("other", log)
     news.say(other, b"second")
-    assert not news.is_free(direct)
+    assert not news.make_way(direct)
     assert log == ["slow:first"]
     news.send()
     assert log == ["slow:first", "other:second"]

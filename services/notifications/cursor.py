@@ -24,8 +24,6 @@ from msgspec import Meta, Struct
 
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
-_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
-_encode: Final = msgspec.msgpack.Encoder().encode
 
 Milliseconds = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
 IdBytes = Annotated[bytes, Meta(min_length=12, max_length=12)]
@@ -166,9 +164,7 @@ class Progress:
 
 
 def _text(cursor: object) -> bytes:
-    """As base64.urlsafe_b64encode, which takes longer than making the cursor."""
-    text = binascii.b2a_base64(_encode(cursor), newline=False)
-    return text.rstrip(b"=").translate(_URL_SAFE)
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).rstrip(b"=")
 
 
 def to_milliseconds(moment: datetime) -> int:

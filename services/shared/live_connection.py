@@ -124,8 +124,8 @@ class _Bindings:
 
 
 class LiveConnection:
-    """Live events of the watched users: an exclusive queue, bound user by user; and
-    of everybody, at once.
+    """Live events of the watched users: an exclusive queue, bound user by user; and what is
+    told to everybody.
 
     A flood waits in that queue. What it has no room for falls out at its head into a queue of one
     message, `<name>.lost`: a message there says that some were lost.
