@@ -58,6 +58,7 @@ _PASSING: Final = frozenset({24, 43, 175, 237, 11601})
 _CONNECTING_AT_ONCE: Final = 8
 _AGAIN_SECONDS: Final = 0.5
 _CLOSE_SECONDS: Final = 0.5
+_DROP_SECONDS: Final = 60.0
 _FIRST_INDEXES_SECONDS: Final = 4.0
 _INDEXES_SECONDS: Final = 600.0
 _REAPED_AFTER: Final = 1.5  # lifetimes, at most, until MongoDB ends a transaction
@@ -111,8 +112,9 @@ class Store:
         return result
 
     async def drop(self) -> None:
-        """Delete the database with all that is in it."""
-        await self._client.drop_database(self.database.name)
+        """Delete the database with all that is in it, which may take a minute."""
+        with pymongo.timeout(_DROP_SECONDS):
+            await self._client.drop_database(self.database.name)
 
     async def time(self) -> datetime:
         """The database's own time."""
