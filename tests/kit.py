@@ -260,7 +260,6 @@ def quick_settings(mongodb_url: str, **changes: Any) -> Settings:
         "outbox_poll_seconds": 0.05,
         "scheduler_tick_seconds": 0.05,
         "write_window_seconds": 2.5,
-        "mongodb_timeout_seconds": 2.4,  # a noisy machine stands still at times
         "shutdown_seconds": 1,
     }
     return Settings(_env_file=None, **(values | changes))

@@ -142,7 +142,9 @@ async def test_what_is_read_on_one_screen_is_read_on_the_other(
     browser: Browser, shop: Shop, backend: Wire, bell: Bell, somebody: Somebody
 ) -> None:
     await create(backend, somebody.id, title="One")
+    await bell.has_badge("1")
     await create(backend, somebody.id, title="Two")
+    await bell.has_badge("2")
     async with open_bell(browser, shop, somebody.api.token) as other:
         await other.open()
         await other.tab("Unread")
@@ -515,7 +517,7 @@ async def test_a_bell_that_is_moved_is_closed_and_opens_again(bell: Bell) -> Non
         "document.querySelector('main').append(document.querySelector('tidings-inbox'))"
     )
     await bell.panel.wait_for(state="hidden")
-    assert await bell.button.get_attribute("aria-expanded") == "false"
+    await expect(bell.button).to_have_attribute("aria-expanded", "false")
     await bell.open()
     await bell.says("Nothing here yet.")
 
