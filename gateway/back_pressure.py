@@ -19,14 +19,13 @@ from asyncio.transports import BaseTransport, Transport
 from collections.abc import Callable
 from fcntl import ioctl
 from socket import SO_SNDBUF, SOL_SOCKET
-from struct import Struct
 from termios import TIOCOUTQ
 from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
-from websockets.protocol import State
 
+from gateway.direct import DIRECT, DirectSocket
 from gateway.idle import Gate, Mailbox
 from services.shared.log import get_logger
 
@@ -36,22 +35,9 @@ SYSTEM_BYTES: Final = 131_072  # Linux would hold 4 MB, and tell us of every thi
 
 _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
-DIRECT: Final = "tidings.direct"
 _SWITCHING: Final = 101
-_TEXT: Final = 0x81  # final, opcode 1
-_head_of_some: Final = Struct(">BBH").pack
-_head_of_many: Final = Struct(">BBQ").pack
 
 log = get_logger()
-
-
-def _head(length: int) -> bytes:
-    """Of a whole text message of a server: RFC 6455, 5.2."""
-    if length < 126:
-        return bytes((_TEXT, length))
-    if length < 65_536:
-        return _head_of_some(_TEXT, 126, length)
-    return _head_of_many(_TEXT, 127, length)
 
 
 class StallWatch:
@@ -171,25 +157,8 @@ class BoundedSocket(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if self.response.status_code == _SWITCHING:
-            self.scope["extensions"][DIRECT] = self  # type: ignore[assignment]
-
-    @property
-    def is_free(self) -> bool:
-        """Whether it is open, and nothing waits to be sent."""
-        return (
-            self.conn.state is State.OPEN  # which ends with the first close frame, whoever sends it
-            and self.writable.is_set()
-            and not self.transport.is_closing()
-            and not self.transport.get_write_buffer_size()
-        )
-
-    def send_now(self, text: bytes) -> None:
-        """Send a message on a socket that is free. It skips ASGI and the library, which take more
-        time than the system does."""
-        self.transport.write(_head(len(text)) + text)
-
-    def cut(self) -> None:
-        self.transport.abort()
+            direct = DirectSocket(self.conn, self.writable, self.transport)  # type: ignore[arg-type]
+            self.scope["extensions"][DIRECT] = direct  # type: ignore[assignment]
 
     async def send(self, message: Any) -> None:
         while not (self.writable.is_set() or self.disconnected):

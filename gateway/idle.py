@@ -40,27 +40,27 @@ class Mailbox:
 class Gate:
     """Open at first."""
 
-    __slots__ = ("_is_open", "_waiting")
+    __slots__ = ("_waiting", "is_open")
 
     def __init__(self) -> None:
-        self._is_open = True
+        self.is_open = True
         self._waiting: list[asyncio.Future[None]] | None = None
 
     def is_set(self) -> bool:
-        return self._is_open
+        return self.is_open
 
     def clear(self) -> None:
-        self._is_open = False
+        self.is_open = False
 
     def set(self) -> None:
-        self._is_open = True
+        self.is_open = True
         waiting, self._waiting = self._waiting, None
         for one in waiting or ():
             if not one.done():
                 one.set_result(None)
 
     async def wait(self) -> None:
-        if self._is_open:
+        if self.is_open:
             return
         future = asyncio.get_running_loop().create_future()
         self._waiting = [*(self._waiting or ()), future]

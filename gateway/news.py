@@ -11,12 +11,13 @@ as a proxy does, it finds the next message before it has done with the last.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final, Protocol
 
 import msgspec
 
+from gateway.direct import text_frame
 from gateway.encoding import encode
 from gateway.shapes import Shape
 from services.notifications.cursor import to_milliseconds
@@ -74,23 +75,22 @@ class News:
     def make_way(self, direct: Direct) -> bool:
         """Whether it can be sent a message now. A socket holds one: what was made for another of
         its subscriptions is sent first."""
-        text = self._unsent.pop(direct, None)
-        if text is not None:
-            _send(direct, text)
+        frame = self._unsent.pop(direct, None)
+        if frame is not None:
+            _send({direct: frame})
         return direct.is_free
 
     def say(self, direct: Direct, text: bytes) -> None:
         """Have it sent a message with all the others. It is free."""
-        self._unsent[direct] = text
-        self._size += len(text)
+        self._unsent[direct] = frame = text_frame(text)
+        self._size += len(frame)
         if self._size >= _MUCH:
             self.send()
 
     def send(self) -> None:
         """Send what was made."""
         unsent, self._unsent, self._size = self._unsent, {}, 0
-        for direct, text in unsent.items():
-            _send(direct, text)
+        _send(unsent)
 
 
 Make = Callable[[Shape, NotificationCreated], bytes | None]
@@ -104,20 +104,21 @@ class Direct(Protocol):
         """Whether it is open, and nothing waits to be sent."""
         ...
 
-    def send_now(self, text: bytes) -> None: ...
+    def write(self, frame: bytes) -> None: ...
 
     def cut(self) -> None:
         """End it, without a word."""
         ...
 
 
-def _send(direct: Direct, text: bytes) -> None:
+def _send(frames: Mapping[Direct, bytes]) -> None:
     """Whose socket fails comes back with the cursor that it had."""
-    try:
-        direct.send_now(text)
-    except Exception as error:
-        log.error("not_told_at_once", exc_info=error)
-        direct.cut()
+    for direct, frame in frames.items():
+        try:
+            direct.write(frame)
+        except Exception as error:
+            log.error("not_told_at_once", exc_info=error)
+            direct.cut()
 
 
 class AtOnce:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from time import monotonic
 from typing import Any, Final, Protocol
 
 from gateway.hints import Page
@@ -67,20 +68,19 @@ class Settling:
 
     def add(self, reader: Reader) -> None:
         """Look when all that it has been told by now is settled."""
-        self._line.append((asyncio.get_running_loop().time() + self._wait, reader))
+        self._line.append((monotonic() + self._wait, reader))
         self._news.set()
 
     async def keep_settling(self) -> None:
         """Until cancelled."""
-        loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
             while True:
                 end_if_cancelled()
                 while not self._line:
                     self._news.clear()
                     await self._news.wait()
-                await asyncio.sleep(max(0.0, self._line[0][0] + _GATHERED - loop.time()))
-                for reader in await self._settle(self._due(loop.time())):
+                await asyncio.sleep(max(0.0, self._line[0][0] + _GATHERED - monotonic()))
+                for reader in await self._settle(self._due(monotonic())):
                     group.create_task(self._look_up(reader))
 
     def _due(self, now: float) -> list[Reader]:

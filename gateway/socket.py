@@ -27,8 +27,8 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 from strawberry.types.execution import PreExecutionError
 
 from gateway.admission import TryAgainLater
-from gateway.back_pressure import DIRECT
 from gateway.context import Context
+from gateway.direct import DIRECT
 from gateway.errors import as_told, mapped, masked
 from gateway.http import GraphQLRequest
 from gateway.news import AtOnce

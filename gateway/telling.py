@@ -36,9 +36,14 @@ class Telling:
 
     def tell(self, news: News, template: bytes, id: str, cursor: bytes) -> None:
         """`id`: hex digits; `cursor`: base64: neither has anything to be escaped."""
-        values = {b"cursor": cursor, b"id": id.encode(), b"user": self._user_id}
         at_once = self._at_once
-        news.say(at_once.direct, b"%b%b}" % (at_once.start, template % values))
+        values = {
+            b"start": at_once.start,
+            b"cursor": cursor,
+            b"id": id.encode(),
+            b"user": self._user_id,
+        }
+        news.say(at_once.direct, template % values)
 
 
 def _template(shape: Shape, created: NotificationCreated) -> bytes | None:
@@ -58,4 +63,5 @@ def _template(shape: Shape, created: NotificationCreated) -> bytes | None:
         expires_at=created.expires_at,
         revision=created.revision,
     )
-    return shape.template(NotificationEdge(cursor=_CURSOR, node=node), _HOLES)
+    payload = shape.template(NotificationEdge(cursor=_CURSOR, node=node), _HOLES)
+    return b"%%(start)b%b}" % payload if payload is not None else None

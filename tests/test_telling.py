@@ -73,11 +73,12 @@ class _Direct:
     holds_what_it_is_sent: bool = False
     is_free: bool = True
 
-    def send_now(self, text: bytes) -> None:
+    def write(self, frame: bytes) -> None:
         if self.fails:
             raise ValueError("this socket is odd")
         self.is_free = not self.holds_what_it_is_sent
-        self.log.append(f"{self.name}:{text.decode()}")
+        head = 2 if frame[1] < 126 else 4 if frame[1] == 126 else 10
+        self.log.append(f"{self.name}:{frame[head:].decode()}")
 
     def cut(self) -> None:
         self.log.append(f"{self.name} cut")
