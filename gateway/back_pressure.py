@@ -103,7 +103,9 @@ class BoundedSocket(WebSocketsSansIOProtocol):
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
         self.close_timeout = LAST_SECONDS  # uvicorn would wait ten for the answer to its close
-        self.transport.set_write_buffer_limits(high=0)  # whatever the system does not take, waits
+        # Whatever the system does not take, waits, and closes the gate. Nothing waits yet: HTTP
+        # hands over no connection with something unsent.
+        self.transport.set_write_buffer_limits(high=0)
         self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_SNDBUF, SYSTEM_BYTES)
         self._watch = StallWatch(
             self.loop,
@@ -116,7 +118,7 @@ class BoundedSocket(WebSocketsSansIOProtocol):
         self._stop_watching()
         super().connection_lost(exc)
         if self.handshake_initiated and hasattr(self, "scope"):
-            self.scope["extensions"].pop(DIRECT, None)  # a circle, with ourselves
+            self.scope["extensions"].pop(DIRECT, None)  # a circle, by its transport
 
     def data_received(self, data: bytes) -> None:
         """A request that websockets refuses is answered and ends: uvicorn would wait for ever."""

@@ -64,7 +64,7 @@ class BoundedRequest(HttpToolsProtocol):
             return
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:
+        if not self._is_answering:
             self._await_head()
         if self._unparsed > self.most_bytes:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
@@ -114,6 +114,18 @@ class BoundedRequest(HttpToolsProtocol):
             self._stalled.stop()
         super().resume_writing()
 
+    def handle_websocket_upgrade(self) -> None:
+        """Hang up on a socket behind an answer that was not taken: of its bytes the socket would
+        not know, and we would not hear when they are."""
+        if self._is_answering or self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super().handle_websocket_upgrade()
+
+    @property
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
     def _should_upgrade(self) -> bool:
         """Not what was refused."""
         return not self.transport.is_closing() and super()._should_upgrade()
@@ -124,10 +136,10 @@ class BoundedRequest(HttpToolsProtocol):
 
     def _late(self) -> None:
         self._deadline = None
-        if self.cycle is None or self.cycle.response_complete:
-            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
-        else:  # it came close behind one that is not answered yet
+        if self._is_answering:  # it came close behind one that is not answered yet
             self._await_head()
+        else:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
@@ -141,7 +153,7 @@ class BoundedRequest(HttpToolsProtocol):
         transport: BaseTransport = self.transport
         if transport.is_closing():
             return
-        if not self._in_body and (self.cycle is None or self.cycle.response_complete):
+        if not (self._in_body or self._is_answering):
             line = f"HTTP/1.1 {status.value} {status.phrase}\r\n"
             self.transport.write(f"{line}content-length: 0\r\nconnection: close\r\n\r\n".encode())
         transport.close()

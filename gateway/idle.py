@@ -38,7 +38,7 @@ class Mailbox:
 
 
 class Gate:
-    """Open at first."""
+    """Open at first. `is_open`: to be read; set() and clear() change it."""
 
     __slots__ = ("_waiting", "is_open")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -170,15 +171,38 @@ async def test_a_session_that_ends_while_operations_wait_is_no_fault(
     assert "Exception in ASGI" not in logged
 
 
+@pytest.mark.parametrize("waits", [True, False], ids=["answered", "being answered"])
+async def test_no_socket_is_opened_behind_an_answer_that_was_not_taken(
+    ann: Wire, waits: bool
+) -> None:
+    await _much_to_read(ann)
+    api, loop = ann.somebody.api, asyncio.get_running_loop()
+    address = urlsplit(api.url)
+    body = json.dumps({"query": "{ notifications(first: 20) { edges { node { content } } } }"})
+    lines = [f"host: {address.netloc}", *(f"{name}: {it}" for name, it in api.headers.items())]
+    asks = ["POST /graphql HTTP/1.1", "content-type: application/json"]
+    asks += [*lines, f"content-length: {len(body)}", "", body]
+    opens = ["GET /graphql HTTP/1.1", *lines, "connection: Upgrade", "upgrade: websocket"]
+    opens += ["sec-websocket-version: 13", "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==", "", ""]
+    with _narrow(api.url) as client:
+        client.setblocking(False)
+        await loop.sock_sendall(client, "\r\n".join(asks).encode())
+        taken = await loop.sock_recv(client, A_LITTLE) if waits else b""
+        await loop.sock_sendall(client, "\r\n".join(opens).encode())
+        with suppress(ConnectionError):
+            async with asyncio.timeout(LATEST):
+                while more := await loop.sock_recv(client, NARROW):
+                    taken += more
+    assert b"HTTP/1.1 101" not in taken
+    assert taken.startswith(b"HTTP/1.1 200") == waits
+
+
 @asynccontextmanager
 async def _stalled(somebody: Wire, cursor: str, room: int = NARROW) -> AsyncIterator[Stalled]:
     """A client that subscribes, takes the first notification and no more."""
     api = somebody.somebody.api
     before = _served()
-    narrow = socket.socket()
-    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
-    narrow.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
-    narrow.connect(("127.0.0.1", urlsplit(api.url).port))
+    narrow = _narrow(api.url, room)
     async with raw_socket(
         api.url, sock=narrow, max_size=None, max_queue=1, close_timeout=0.1
     ) as connection:
@@ -189,6 +213,15 @@ async def _stalled(somebody: Wire, cursor: str, room: int = NARROW) -> AsyncIter
         stream = await client.subscribe(ADDED, after=cursor)
         first = (await stream.next())["notificationAdded"]
         yield Stalled(connection, narrow, stream, served, first["cursor"], [first["node"]["id"]])
+
+
+def _narrow(url: str, room: int = NARROW) -> socket.socket:
+    """Connected. Its system takes no more than `room` bytes ahead of it."""
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    narrow.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
+    narrow.connect(("127.0.0.1", urlsplit(url).port))
+    return narrow
 
 
 async def _read_on(stalled: Stalled) -> None:

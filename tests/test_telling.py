@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,8 +14,12 @@ import pytest
 from graphql import parse
 from websockets.asyncio.client import ClientConnection
 from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+from websockets.server import ServerProtocol
 
+from gateway.direct import DirectSocket
 from gateway.hints import Hints
+from gateway.idle import Gate
 from gateway.live import Live
 from gateway.news import News
 from gateway.schema import make_schema
@@ -314,3 +320,24 @@ def _shape_of(shapes: Shapes, document: Any, variables: dict[str, Any]) -> Shape
     )
     assert not isinstance(executor, list), executor
     return shapes.of(executor)
+
+
+async def test_a_socket_is_free_while_it_is_open_and_nothing_waits() -> None:
+    loop, connection, gate = asyncio.get_running_loop(), ServerProtocol(), Gate()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        direct = DirectSocket(connection, gate, transport)
+        was_free = [direct.is_free]  # it has not been opened yet
+        connection.state = State.OPEN
+        was_free.append(direct.is_free)
+        gate.clear()
+        was_free.append(direct.is_free)
+        gate.set()
+        connection.send_close()
+        was_free.append(direct.is_free)
+        connection.state = State.OPEN
+        was_free.append(direct.is_free)
+        transport.close()
+        was_free.append(direct.is_free)
+    assert was_free == [False, True, False, False, True, False]
