@@ -251,7 +251,8 @@ async def test_what_failed_together_is_not_tried_again_together(transport: Trans
         await bus.publish([order("first"), *orders(30)])
     async with working(transport, {OrderStatusChanged.type: handle}):
         await until(lambda: len(times) == 31)
-    assert times[-1] - times[1] > 0.15
+    # Their waits differ by up to 0.4 s, of which a busy machine may swallow most; else by nothing.
+    assert times[-1] - times[1] > 0.03
 
 
 async def test_a_replayed_event_starts_anew_and_is_no_dead_letter_any_more(
