@@ -36,7 +36,7 @@ class DirectSocket:
     def is_free(self) -> bool:
         """Whether it is open, and nothing waits to be sent."""
         return (
-            self._writable.is_open  # closed by whatever waits (see BoundedSocket.connection_made)
+            self._writable.is_set()  # until something waits (BoundedSocket.connection_made)
             and self._connection.state is State.OPEN  # until a close frame, whoever sends it
             and not self._transport.is_closing()
         )

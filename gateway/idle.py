@@ -38,29 +38,29 @@ class Mailbox:
 
 
 class Gate:
-    """Open at first. `is_open`: to be read; set() and clear() change it."""
+    """Open at first."""
 
-    __slots__ = ("_waiting", "is_open")
+    __slots__ = ("_is_open", "_waiting")
 
     def __init__(self) -> None:
-        self.is_open = True
+        self._is_open = True
         self._waiting: list[asyncio.Future[None]] | None = None
 
     def is_set(self) -> bool:
-        return self.is_open
+        return self._is_open
 
     def clear(self) -> None:
-        self.is_open = False
+        self._is_open = False
 
     def set(self) -> None:
-        self.is_open = True
+        self._is_open = True
         waiting, self._waiting = self._waiting, None
         for one in waiting or ():
             if not one.done():
                 one.set_result(None)
 
     async def wait(self) -> None:
-        if self.is_open:
+        if self._is_open:
             return
         future = asyncio.get_running_loop().create_future()
         self._waiting = [*(self._waiting or ()), future]
