@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import urlsplit
@@ -158,14 +158,17 @@ async def test_without_the_database_every_field_says_so_quickly(
         async with few:
             return await _timed(client, admin, document)
 
+    async def wrong(names: Collection[str]) -> dict[str, tuple[str | None, float]]:
+        answers = await asyncio.gather(*(timed(documents[name]) for name in names))
+        return {
+            name: answer
+            for name, answer in zip(names, answers, strict=True)
+            if answer[0] != "SERVICE_UNAVAILABLE" or answer[1] > MOST_SECONDS
+        }
+
     async with client, away(mongod, way):
-        answers = await asyncio.gather(*map(timed, documents.values()))
-    wrong = {
-        name: answer
-        for name, answer in zip(documents, answers, strict=True)
-        if answer[0] != "SERVICE_UNAVAILABLE" or answer[1] > MOST_SECONDS
-    }
-    assert not wrong
+        # A machine that is busy is late once, a field that is slow is late again.
+        assert not await wrong(await wrong(documents))
     await until(lambda: is_ready(house))
 
 
