@@ -635,6 +635,34 @@ def _ids(event: Event) -> tuple[str, ...]:
     return event.read(NotificationChanged).notification_ids
 
 
+async def test_a_worker_has_so_many_batches_in_hand_and_no_more(
+    between_processes: Transport,
+) -> None:
+    few = {"batch_size": 1, "batches_at_once": 4}
+    settings = between_processes.settings.model_copy(update=few)
+    begun: list[str] = []
+    go_on = asyncio.Event()
+
+    async def held(events: Sequence[Event]) -> None:
+        begun.extend(event.id for event in events)
+        await go_on.wait()
+
+    bus = RabbitBus(settings.rabbitmq_url or "", SystemClock(), settings)
+    await bus.publish(orders(10))
+    handlers: Handlers = {OrderStatusChanged.type: held}
+    working = asyncio.create_task(
+        work(bus, NOTIFICATIONS, handlers, NO_MEMORY, SystemClock(), settings)
+    )
+    await until(lambda: len(begun) >= 4)
+    await asyncio.sleep(0.2)  # for a fifth to come, if it may
+    assert begun == [f"order-{number}" for number in range(4)]
+    go_on.set()
+    await until(lambda: len(begun) == 10)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    await bus.close()
+
+
 async def test_a_batch_may_be_larger_than_amqp_lets_a_consumer_have_in_hand(
     rabbitmq: PrivateRabbitMQ,
 ) -> None:

@@ -64,7 +64,6 @@ log = get_logger()
 
 T = TypeVar("T")
 _AGAIN: Final = "the broker delivers them again"
-_AT_ONCE: Final = 3  # batches, so that the worker waits for the database less than it works
 _SHORT_LIVED: Final = 1.0  # seconds; a consumer that was well for longer comes back at once
 _PATIENCE: Final = 10  # of declaring some thirty things, each bounded by RABBITMQ_TIMEOUT_SECONDS
 
@@ -193,9 +192,10 @@ class _RabbitSubscription:
                     end_if_cancelled()
                     messages = await inflow.take(self._settings.batch_size)
                     if is_careful and not _is_suspect(messages[0]):
-                        size = (_AT_ONCE + 1) * self._settings.batch_size
+                        most = self._settings.batches_at_once
+                        size = (most + 1) * self._settings.batch_size
                         await inflow.widen(prefetch=min(size, MOST_AT_ONCE))
-                        is_careful, self.at_once = False, _AT_ONCE
+                        is_careful, self.at_once = False, most
                     now = self._clock.now()
                     yield [_delivery(message, now) for message in messages]
             except FAULTS as error:

@@ -276,9 +276,14 @@ class Settings(BaseSettings):
     # How events travel
     batch_size: Count = Field(
         500,
-        description="Events a worker takes at once; it has three such batches in hand and a fourth "
-        "waits in its memory, each event of up to RabbitMQ's max_message_size, which must be more "
-        "than MAX_EVENT_BYTES.",
+        description="Events a worker takes at once; of up to RabbitMQ's max_message_size each, "
+        "which must be more than MAX_EVENT_BYTES.",
+    )
+    batches_at_once: Count = Field(
+        6,
+        description="Such batches that a worker has in hand while the database stores them, and "
+        "parts of a broadcast; one more waits in its memory. More are of use where the database is "
+        "far away.",
     )
     retry_waits: tuple[Seconds, ...] = Field(
         (1, 5, 30, 120),
