@@ -259,6 +259,7 @@ def quick_settings(mongodb_url: str, **changes: Any) -> Settings:
         "retry_waits": (0.1, 0.2),
         "outbox_poll_seconds": 0.05,
         "scheduler_tick_seconds": 0.05,
+        "mongodb_timeout_seconds": 2.4,  # a busy machine is no outage
         "write_window_seconds": 2.5,
         "shutdown_seconds": 1,
     }

@@ -22,13 +22,14 @@ from tests.servers import PrivateRabbitMQ, hang, private_mongod_server, until
 
 FLOOD = 15_000
 BATCH = 500
+AT_ONCE = 6
 MIB = 2**20
 
 
 async def test_a_flood_waits_in_the_broker_while_the_database_hangs(
     tmp_path: Path, rabbitmq: PrivateRabbitMQ
 ) -> None:
-    """All of it would take 22 MiB of a worker; what it may hold takes 3."""
+    """All of it would take 22 MiB of a worker; what it may hold takes 5."""
     async with private_mongod_server(tmp_path / "mongod") as mongod:
         settings = quick_settings(mongod.url, rabbitmq_url=rabbitmq.url, mongodb_database="tidings")
         await forget_queues(rabbitmq.url, settings)
@@ -37,6 +38,7 @@ async def test_a_flood_waits_in_the_broker_while_the_database_hangs(
             folder=tmp_path / "worker",
             RABBITMQ_URL=rabbitmq.url,
             BATCH_SIZE=BATCH,
+            BATCHES_AT_ONCE=AT_ONCE,
             **elsewhere(mongod.url),
         )
         bus = RabbitBus(rabbitmq.url, SystemClock(), settings)
@@ -63,7 +65,7 @@ async def test_a_flood_waits_in_the_broker_while_the_database_hangs(
                 grown = process.memory_info().rss - before
             finally:
                 os.kill(mongod.pid, signal.SIGCONT)
-            assert FLOOD - 4 * BATCH - 1 <= waiting < FLOOD  # the first came alone
+            assert FLOOD - (AT_ONCE + 1) * BATCH - 1 <= waiting < FLOOD  # the first came alone
             assert grown < 10 * MIB
             async with open_store(mongod.url, "tidings", host.MODELS, timeout=5, patience=20):
 

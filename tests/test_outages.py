@@ -133,7 +133,10 @@ async def mongod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Priv
 
 @pytest.fixture(scope="module")
 async def house(mongod: PrivateMongod) -> AsyncIterator[House]:
-    async with open_house(quick_settings(mongod.url, bcrypt_cost=12)) as house:
+    """As patient as a gateway is by default."""
+    patience = Settings(_env_file=None).mongodb_timeout_seconds
+    settings = quick_settings(mongod.url, bcrypt_cost=12, mongodb_timeout_seconds=patience)
+    async with open_house(settings) as house:
         yield house
 
 

@@ -79,7 +79,7 @@ async def test_a_window_that_is_shorter_than_a_write_may_take_is_warned_of(
     mongod: PrivateMongod, window: float, told: bool
 ) -> None:
     """1.2 s until we give up, and 1.5 times the 2 s of a transaction until the database does."""
-    settings = quick_settings(mongod.url, write_window_seconds=window)
+    settings = quick_settings(mongod.url, mongodb_timeout_seconds=1.2, write_window_seconds=window)
     with capture_logs() as logs:
         async with host.open_runtime(settings) as runtime:
             await runtime.store.drop()
