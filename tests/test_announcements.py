@@ -386,41 +386,6 @@ async def test_a_part_of_a_promotion_that_waits_for_the_database_has_no_other_se
     assert announcing.asked == {id: 2 if id == ids[2] else 1 for id in ids}
 
 
-class CountedAnnouncing(Announcing):
-    """It takes a while, and counts how many go on at a time."""
-
-    def __init__(self, announcing: Announcing) -> None:
-        vars(self).update(vars(announcing))
-        self.now = self.most = 0
-
-    async def announce(
-        self, drafts: Sequence[Draft], recipients: Mapping[str, Addressee]
-    ) -> Sequence[Announcement]:
-        self.now += 1
-        self.most = max(self.most, self.now)
-        await asyncio.sleep(0.1)
-        try:
-            return await super().announce(drafts, recipients)
-        finally:
-            self.now -= 1
-
-
-async def test_so_many_parts_of_a_promotion_are_stored_at_a_time(
-    clock: ShiftedClock, house: House
-) -> None:
-    runtime = house.runtime
-    ids = [(await house.somebody()).id for _ in range(5)]
-    few = runtime.settings.model_copy(update={"fan_out_size": 1, "batches_at_once": 2})
-    announcing = CountedAnnouncing(runtime.announcing)
-    handlers = NotificationHandlers(
-        announcing, runtime.scheduling, runtime.texts, clock, few
-    ).table()
-    sale = PromotionAnnounced(title="Sale", body="All of it", user_ids=tuple(ids))
-    event = Event.of(sale, time=clock.now())
-    await handlers[event.type]([event])
-    assert announcing.most == 2
-
-
 async def test_a_promotion_of_any_length_goes_to_a_thousand(house: House, fan: Wire) -> None:
     """In one transaction it would be too large for MongoDB's cache."""
     user = await User.by_id(fan.id)

@@ -653,14 +653,16 @@ async def test_a_worker_has_so_many_batches_in_hand_and_no_more(
     working = asyncio.create_task(
         work(bus, NOTIFICATIONS, handlers, NO_MEMORY, SystemClock(), settings)
     )
-    await until(lambda: len(begun) >= 4)
-    await asyncio.sleep(0.2)  # for a fifth to come, if it may
-    assert begun == [f"order-{number}" for number in range(4)]
-    go_on.set()
-    await until(lambda: len(begun) == 10)
-    working.cancel()
-    await asyncio.gather(working, return_exceptions=True)
-    await bus.close()
+    try:
+        await until(lambda: len(begun) >= 4)
+        await asyncio.sleep(0.2)  # for a fifth to come, if it may
+        assert begun == [f"order-{number}" for number in range(4)]
+        go_on.set()
+        await until(lambda: len(begun) == 10)
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        await bus.close()
 
 
 async def test_a_batch_may_be_larger_than_amqp_lets_a_consumer_have_in_hand(

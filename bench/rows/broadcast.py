@@ -24,7 +24,7 @@ from tests.servers import until
 USERS: Final = 200_000
 BARE: Final = "bare insert_many"
 _DATABASE: Final = "broadcast"
-_ROUNDS: Final = 2
+_ROUNDS: Final = 4
 _SECONDS: Final = 600.0
 
 

@@ -38,6 +38,7 @@ from services.shared.worker import when_back
 from services.users.models import Activity
 from services.users.recipients import Customer, Recipient
 
+_STORED_AT_ONCE: Final = 3  # parts of a promotion
 _RECOMMENDED_AT_ONCE: Final = 50  # users; each takes some queries
 
 
@@ -57,7 +58,6 @@ class NotificationHandlers:
         self._gatherer = gatherer or Gatherer(settings)
         self._clock = clock
         self._chunk = settings.fan_out_size
-        self._at_once = settings.batches_at_once
         self._most_bytes = settings.max_content_bytes
 
     def table(self) -> Handlers:
@@ -123,7 +123,7 @@ class NotificationHandlers:
                 yield await offer.drafts(customers, self._texts)
 
     async def _announce_each(self, parts: AsyncIterator[Sequence[Draft]]) -> None:
-        """While the database stores some parts the next one is worded. What keeps one from being
+        """While the database stores three parts the next one is worded. What keeps one from being
         stored does not have those before it announced again."""
         storing: deque[Task[None]] = deque()
 
@@ -134,7 +134,7 @@ class NotificationHandlers:
 
         try:
             async for drafts in parts:
-                if len(storing) == self._at_once:
+                if len(storing) == _STORED_AT_ONCE:
                     await end_first()
                 announcing = partial(self._announce_to_those_who_are, drafts)
                 storing.append(create_task(when_back(announcing, PromotionAnnounced.type)))

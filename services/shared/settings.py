@@ -276,14 +276,13 @@ class Settings(BaseSettings):
     # How events travel
     batch_size: Count = Field(
         500,
-        description="Events a worker takes at once; of up to RabbitMQ's max_message_size each, "
-        "which must be more than MAX_EVENT_BYTES.",
+        description="Events a worker takes at once.",
     )
-    batches_at_once: Count = Field(
+    batches_at_once: UpToHundred = Field(
         6,
-        description="Such batches that a worker has in hand while the database stores them, and "
-        "parts of a broadcast; one more waits in its memory. More are of use where the database is "
-        "far away.",
+        description="Such batches that a worker has in hand while the database stores them; more "
+        "are of use where it is far away. With one that waits it has up to 3,500 events in memory, "
+        "each of up to RabbitMQ's max_message_size, which must be more than MAX_EVENT_BYTES.",
     )
     retry_waits: tuple[Seconds, ...] = Field(
         (1, 5, 30, 120),
