@@ -319,6 +319,33 @@ async def test_dead_letters_are_read_when_there_are_others_and_not_each_time(
     await admin.reads("All is well.")
 
 
+async def test_a_dead_letter_that_comes_between_list_and_count_is_shown_all_the_same(
+    shop: Run, api: Api, admin: Admin
+) -> None:
+    id = uuid4().hex
+    lists: list[str] = []
+
+    async def meanwhile(route: Route) -> None:
+        answer = await route.fetch()
+        if "deadLetters(first" in (route.request.post_data or ""):
+            lists.append("asked")
+            if len(lists) == 1:
+                event = {"specversion": "1.0", "id": id, "type": "order.eaten", "data": {}}
+                await _poison(shop, event)
+                await until(lambda: _are_dead(api, 1), SECONDS)
+        await route.fulfill(response=answer)
+
+    await admin.page.clock.install()
+    await admin.page.route("**/graphql", meanwhile)
+    await admin.go("Dead letters")
+    await admin.reads("There is 1 dead letter.")
+    await admin.page.clock.run_for(5_000)
+    card = admin.page.locator("li.card").filter(has_text=id)
+    await card.get_by_role("button", name="Discard").click()
+    await admin.dialog().get_by_role("button", name="Discard it").click()
+    await admin.reads("All is well.")
+
+
 async def test_that_all_is_well_is_not_said_while_others_have_them_in_hand(admin: Admin) -> None:
     said = """async (count) => {
       const { listOf } = await import("/static/admin/dead_letters.js");

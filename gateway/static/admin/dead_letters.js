@@ -17,11 +17,14 @@ export function deadLetters(place, signal) {
   const list = h("div", {});
   let count = null;
 
-  /** RabbitMQ hands out all of them for each look: so that is done when there is news. */
+  /** RabbitMQ hands out all of them for each look: so that is done when there is news, or when not
+   * all were seen that there are: some came meanwhile, or others had them in hand. */
   async function get() {
-    const letters = askBroker(QUERY);
-    count = await letters.then(howMany, howMany).catch(() => null);
-    return { letters: (await letters).deadLetters, count };
+    const answer = askBroker(QUERY);
+    const now = (count = await answer.then(howMany, howMany).catch(() => null));
+    const letters = (await answer).deadLetters;
+    if (letters.length !== Math.min(now, FIRST)) count = null;
+    return { letters, count: now };
   }
 
   const again = filled(list, signal, get, (seen) => listOf(seen, again));
