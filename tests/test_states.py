@@ -15,7 +15,7 @@ from services.notifications.models import Notification
 from services.notifications.states import States
 from services.shared.clock import SystemClock
 from tests.kit import Elsewhere, House, ShiftedClock, Stream, open_house, quick_settings
-from tests.notices import Wire, create, page, refused, row, store
+from tests.notices import Wire, create, customer, page, refused, row, store
 from tests.servers import PrivateMongod, until
 
 A_DAY = timedelta(days=1)
@@ -266,7 +266,7 @@ async def test_what_was_too_much_at_once_is_woken_in_smaller_steps(
 
 
 async def test_a_page_that_is_left_at_once_has_still_said_what_is_read(house: House) -> None:
-    somebody = await house.somebody()
+    somebody = await customer(house)
     await store(row(somebody.id, SystemClock().now() - A_DAY) for _ in range(200))
     async with somebody.api.socket() as socket:
         await socket.subscribe(READ_ALL)
