@@ -317,7 +317,7 @@ async def test_what_happens_while_a_page_is_on_its_way_counts_more(
     await until(lambda: any("READ" in message for message in passed))
     release()
     await bell.shows("One")
-    assert await bell.panel.locator("[part~=item-unread]").count() == 0
+    await expect(bell.panel.locator("[part~=item-unread]")).to_have_count(0)  # a moment later
 
 
 async def test_a_flood_that_no_cursor_can_name_is_read_again_until_one_can(
@@ -908,7 +908,7 @@ async def test_ten_thousand_unread_are_marked_without_a_flood(
     assert await unread_count(somebody.api) == 0
     assert not any('"SEEN"' in one for one in told)
     assert sum(map(len, told)) < MANY * 300
-    assert await bell.panel.locator("[part~=item-unread]").count() == 0
+    await expect(bell.panel.locator("[part~=item-unread]")).to_have_count(0)  # a moment later
 
 
 async def gone(bell: Bell) -> bool:
