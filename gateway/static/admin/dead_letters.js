@@ -21,8 +21,9 @@ export function deadLetters(place, signal) {
    * all were seen that there are: some came meanwhile, or others had them in hand. */
   async function get() {
     const answer = askBroker(QUERY);
-    const now = (count = await answer.then(howMany, howMany).catch(() => null));
-    const letters = (await answer).deadLetters;
+    const now = await answer.then(howMany, howMany).catch(() => null);
+    count = now; // also when the list is refused, as it is of too many
+    const { deadLetters: letters } = await answer;
     if (letters.length !== Math.min(now, FIRST)) count = null;
     return { letters, count: now };
   }
